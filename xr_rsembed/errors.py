@@ -1,0 +1,150 @@
+"""Errors that say what was found, what was expected, and the one line that mends it.
+
+Every class is an :class:`RsEmbedError` and also the built-in that fits, so ``except ValueError`` keeps working.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BandOrderError",
+    "BlockError",
+    "CatalogError",
+    "DeviceError",
+    "EncoderError",
+    "GridError",
+    "HubError",
+    "LabelError",
+    "MissingDependencyError",
+    "NoScenesError",
+    "OptionError",
+    "ProviderAuthError",
+    "ProviderError",
+    "RsEmbedError",
+    "RsEmbedWarning",
+    "SceneError",
+    "StoreError",
+    "StoreExistsError",
+    "StoreLockedError",
+    "UnitsError",
+    "UnknownModelError",
+    "WeightsError",
+    "WeightsNotFoundError",
+]
+
+
+class RsEmbedError(Exception):
+    """Base of every error that xr-rsembed raises on purpose.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong, in one sentence.
+    found, expected, remedy : object, optional
+        Lines added below the sentence: what was found, what was expected, and the one line that fixes it.
+
+    Examples
+    --------
+    >>> print(RsEmbedError("Too few bands.", found=3, expected=12, remedy='da.rsembed.to_bands("terramind")'))
+    Too few bands.
+      found:    3
+      expected: 12
+      remedy:   da.rsembed.to_bands("terramind")
+    """
+
+    def __init__(
+        self, problem: str, *, found: object = None, expected: object = None, remedy: object = None
+    ) -> None:
+        lines = [problem]
+        for word, value in (("found:", found), ("expected:", expected), ("remedy:", remedy)):
+            if value is not None:
+                lines.append(f"  {word:<9} {value}")
+        # One positional argument: the finished text survives pickling to and from a dask worker.
+        super().__init__("\n".join(lines))
+
+
+class RsEmbedWarning(UserWarning):
+    """Something worth knowing that does not stop the work."""
+
+
+class SceneError(RsEmbedError, ValueError):
+    """The scene's dims, dtype or pixels cannot be embedded."""
+
+
+class GridError(SceneError):
+    """The scene's grid is irregular or rotated, or two grids differ."""
+
+
+class BandOrderError(RsEmbedError, ValueError):
+    """The scene's bands are not the model's bands in the model's order."""
+
+
+class UnitsError(RsEmbedError, ValueError):
+    """The scene's pixel units are not what the model takes, or are in doubt."""
+
+
+class OptionError(RsEmbedError, ValueError):
+    """An option has a value that cannot be used."""
+
+
+class UnknownModelError(RsEmbedError, ValueError):
+    """No model, or no modality of it, goes by this name."""
+
+
+class WeightsError(RsEmbedError, RuntimeError):
+    """A weights file is damaged, unsafe, or of another model."""
+
+
+class WeightsNotFoundError(WeightsError, FileNotFoundError):
+    """There is no weights file at this place."""
+
+
+class HubError(WeightsError, ConnectionError):
+    """The Hugging Face hub could not be reached, or refused."""
+
+
+class DeviceError(RsEmbedError, RuntimeError):
+    """The device asked for is not there."""
+
+
+class EncoderError(RsEmbedError, RuntimeError):
+    """An encoder gave back something that breaks its contract."""
+
+
+class BlockError(RsEmbedError, RuntimeError):
+    """The work on one block failed; the message names the block's window."""
+
+
+class StoreError(RsEmbedError, ValueError):
+    """A store cannot be written, resumed or read as asked."""
+
+
+class StoreExistsError(StoreError, FileExistsError):
+    """The output is there already."""
+
+
+class StoreLockedError(StoreError, PermissionError):
+    """Another process is writing this store."""
+
+
+class ProviderError(RsEmbedError, RuntimeError):
+    """A provider failed to give pixels or an answer."""
+
+
+class ProviderAuthError(ProviderError, PermissionError):
+    """A provider wants a login or a token."""
+
+
+class CatalogError(ProviderError, ValueError):
+    """A catalogue, collection or asset table does not hold what was asked for."""
+
+
+class NoScenesError(ProviderError, LookupError):
+    """A search found no scene."""
+
+
+class LabelError(RsEmbedError, ValueError):
+    """Labels cannot be used with this embedding."""
+
+
+class MissingDependencyError(RsEmbedError, ImportError):
+    """An optional package is not installed."""

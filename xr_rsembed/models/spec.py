@@ -1,0 +1,191 @@
+"""What a model is to the rest of the library: frozen facts, and an encoder that maps inputs to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from xr_rsembed.normalize import Normalization
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Encoder", "EncoderRequest", "Home", "Layout", "Modality", "ModelFamily", "ModelSpec", "Tokens", "WeightsRef"]
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One kind of input that a model takes.
+
+    Parameters
+    ----------
+    name : str
+        TerraMind's name: S2L2A, S2L1C, S1GRD, S1RTC, DEM, RGB; or a model's own.
+    bands : tuple of str
+        Canonical band names in the order the model takes them.
+    units : {"DN", "dB", "linear", "m", ""}
+        Units that the model's normalization starts from.
+    normalization : Normalization
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    units: str
+    normalization: Normalization
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where published weights live on the Hugging Face hub."""
+
+    repo: str
+    filename: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class WeightsRef:
+    """One resolved choice of weights: small, picklable, the same on every worker.
+
+    Parameters
+    ----------
+    kind : {"hub", "file", "random"}
+    source : str
+        ``repo@revision/filename``, a path, or ``random (seed 0)``: what the attrs record.
+    sha256 : str
+        Of the weights file; empty for random weights. Workers check it before they load.
+    """
+
+    kind: Literal["hub", "file", "random"]
+    source: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class EncoderRequest:
+    """All that decides which encoder a worker holds: the key of the encoder cache.
+
+    ``options`` are the model options that change the module itself (``ModelSpec.load_options``), sorted by name,
+    with hashable values.
+    """
+
+    key: str
+    modalities: tuple[str, ...]
+    weights: WeightsRef
+    device: str = "cpu"
+    precision: str = "float32"
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape of what an encoder gives for one patch: named leading dims, then D.
+
+    ``extra`` holds (dim, coordinate values) pairs, such as ``("layer", (2, 5, 8, 11))``.
+    """
+
+    embed_dim: int
+    extra: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the extra dims, then D."""
+        return (*(len(values) for _, values in self.extra), self.embed_dim)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What one forward pass gives.
+
+    Parameters
+    ----------
+    grid : tensor, shape (B, *Layout.shape, h, w)
+        A vector for every patch.
+    pooled : tensor, shape (B, *Layout.shape), optional
+        The model's own summary of a tile (a CLS output), where it has one.
+    """
+
+    grid: torch.Tensor
+    pooled: torch.Tensor | None = None
+
+
+class Encoder(Protocol):
+    """A model on a device, ready to map normalized tiles to tokens.
+
+    ``inputs`` maps modality to a float tensor (B, C, 224, 224) on the encoder's device; ``layers`` are indices of
+    transformer blocks, counted from the end when negative; ``options`` are the model options that are not
+    ``load_options``. Called under ``torch.inference_mode`` and one call at a time per device.
+    """
+
+    def __call__(
+        self, inputs: Mapping[str, torch.Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
+    ) -> Tokens: ...
+
+
+def plain_layout(spec: ModelSpec, modalities: tuple[str, ...], layers: tuple[int, ...] | None, options: Mapping[str, Any]) -> Layout:
+    """One vector of ``embed_dim`` a patch, with a ``layer`` dim where a list of layers was asked for."""
+    return Layout(spec.embed_dim, (("layer", layers),) if layers is not None else ())
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The facts of one model key.
+
+    Parameters
+    ----------
+    key, family : str
+        Such as ``terramind_v1_small`` of ``terramind``.
+    embed_dim, depth : int
+        D, and the number of transformer blocks (the range of ``layer``).
+    modalities : tuple of Modality
+        The first one is the default where the scene leaves a choice.
+    load : callable
+        ``load(spec, request) -> Encoder``; the only place that imports torch.
+    home : Home, optional
+        Where ``weights="pretrained"`` comes from.
+    grid_type : str
+        ``vit_patch_tokens`` or ``feature_map``: goes into attrs.
+    pooled : {"tokens", "cls"}
+        Whether a tile's vector is pooled from tokens or is the model's own.
+    options : mapping
+        Name to default of every model option; anything else is refused.
+    load_options : frozenset of str
+        Those of ``options`` that change the module itself.
+    layout : callable
+        ``layout(spec, modalities, layers, options) -> Layout``; layers is None unless a list was asked for.
+    check : callable, optional
+        ``check(spec, modalities, options) -> None``: raises OptionError for option values that cannot be used.
+    """
+
+    key: str
+    family: str
+    embed_dim: int
+    depth: int
+    modalities: tuple[Modality, ...]
+    load: Callable[[ModelSpec, EncoderRequest], Encoder]
+    home: Home | None = None
+    grid_type: str = "vit_patch_tokens"
+    pooled: Literal["tokens", "cls"] = "tokens"
+    image_size: int = 224
+    patch_size: int = 16
+    options: Mapping[str, Any] = field(default_factory=dict)
+    load_options: frozenset[str] = frozenset()
+    layout: Callable[[ModelSpec, tuple[str, ...], tuple[int, ...] | None, Mapping[str, Any]], Layout] = plain_layout
+    check: Callable[[ModelSpec, tuple[str, ...], Mapping[str, Any]], None] | None = None
+    summary: str = ""
+    licence: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """The keys of one family file; what the entry-point group ``xr_rsembed.models`` points at.
+
+    ``aliases`` map other names to keys. A value of None means the user's configured default
+    (``terramind`` -> the ``terramind.model_key`` option).
+    """
+
+    name: str
+    specs: tuple[ModelSpec, ...]
+    aliases: Mapping[str, str | None] = field(default_factory=dict)

@@ -1,0 +1,123 @@
+"""The models' own input normalizations, as data and one pure function.
+
+The function follows the Python array API, so the same lines run on numpy arrays here and on tensors on a GPU
+inside the engine; this module imports neither dask nor torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import array_api_compat
+
+__all__ = ["Normalization", "normalize"]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How raw pixels become a model's input.
+
+    Parameters
+    ----------
+    kind : {"zscore", "scale", "log_percentile", "none"}
+        ``zscore``: ``(clip(x) - mean) / std`` per band.
+        ``scale``: ``clip(x / divisor)``.
+        ``log_percentile``: ``clip(log1p(max(x, 0)) / q)`` with q the ``percentile`` of the tile's valid pixels,
+        all bands together, or ``divisor`` where that is given.
+        ``none``: the raw values as float32.
+    mean, std : tuple of float
+        Statistics per band, for ``zscore``.
+    clip : (float, float), optional
+        Bounds: on the raw values for ``zscore``, on the result for the others.
+    divisor : float, optional
+        For ``scale`` and, as the fixed scale of a whole scene, for ``log_percentile``.
+    percentile : float
+        In percent, with linear interpolation as in ``numpy.percentile``.
+    source : str
+        Where the numbers come from; it goes into the embedding's attrs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dn = np.array([0, 5000, 12000], dtype="uint16").reshape(1, 1, 3)
+    >>> normalize(dn, Normalization("scale", divisor=10000.0, clip=(0.0, 1.0)))
+    array([[[0. , 0.5, 1. ]]], dtype=float32)
+    """
+
+    kind: Literal["zscore", "scale", "log_percentile", "none"]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    clip: tuple[float, float] | None = None
+    divisor: float | None = None
+    percentile: float = 99.0
+    source: str = ""
+
+
+def normalize(pixels: Any, how: Normalization, valid: Any = None, counted: Any = None) -> Any:
+    """Normalize raw pixels.
+
+    Parameters
+    ----------
+    pixels : array, shape (..., band, y, x)
+        Raw pixels of any real dtype, numpy or any other array-API array such as a tensor on a GPU.
+    how : Normalization
+    valid : bool array, shape (..., 1, y, x), optional
+        False where a pixel is invalid: it comes out as 0, the normalized mean.
+    counted : bool array, shape (..., 1, y, x), optional
+        Which pixels the percentile of ``log_percentile`` runs over; by default the valid ones.
+
+    Returns
+    -------
+    array, shape (..., band, y, x), float32
+        On the device and in the array library of ``pixels``.
+    """
+    xp = array_api_compat.array_namespace(pixels)
+    x = xp.astype(pixels, xp.float32)
+    if how.kind == "zscore":
+        if how.clip is not None:
+            x = xp.clip(x, how.clip[0], how.clip[1])
+        device = array_api_compat.device(x)
+        mean = xp.asarray(how.mean, dtype=xp.float32, device=device)
+        std = xp.asarray(how.std, dtype=xp.float32, device=device)
+        x = (x - mean[:, None, None]) / std[:, None, None]
+    elif how.kind == "scale":
+        x = x / how.divisor
+        if how.clip is not None:
+            x = xp.clip(x, how.clip[0], how.clip[1])
+    elif how.kind == "log_percentile":
+        x = xp.log1p(xp.clip(x, 0.0, None))
+        if how.divisor is not None:
+            x = x / how.divisor
+        else:
+            x = x / _percentile(x, how.percentile, valid if counted is None else counted)
+        if how.clip is not None:
+            x = xp.clip(x, how.clip[0], how.clip[1])
+    if valid is not None:
+        x = xp.where(valid, x, xp.zeros_like(x))
+    return x
+
+
+def _percentile(x: Any, percent: float, counted: Any) -> Any:
+    """The percentile of each (band, y, x) stack over its counted pixels, shape (..., 1, 1, 1); 1 where it is 0."""
+    xp = array_api_compat.array_namespace(x)
+    flat = xp.reshape(x, (*x.shape[:-3], -1))
+    if counted is None:
+        number = xp.full(flat.shape[:-1], flat.shape[-1], dtype=xp.int64, device=array_api_compat.device(x))
+    else:
+        mask = xp.reshape(xp.broadcast_to(counted, x.shape), flat.shape)
+        number = xp.sum(xp.astype(mask, xp.int64), axis=-1)
+        # Uncounted pixels sort to the end, beyond every index that is read below.
+        flat = xp.where(mask, flat, xp.full_like(flat, float("inf")))
+    ordered = xp.sort(flat, axis=-1)
+    last = xp.clip(number - 1, 0, None)
+    position = xp.astype(last, xp.float64) * (percent / 100.0)
+    low = xp.astype(xp.floor(position), xp.int64)
+    high = xp.minimum(low + 1, last)
+    weight = xp.astype(position - xp.floor(position), xp.float32)
+    at_low = xp.take_along_axis(ordered, low[..., None], axis=-1)[..., 0]
+    at_high = xp.take_along_axis(ordered, high[..., None], axis=-1)[..., 0]
+    value = at_low + (at_high - at_low) * weight
+    usable = (number > 0) & (value > 0)
+    value = xp.where(usable, value, xp.ones_like(value))
+    return value[..., None, None, None]
