@@ -1,0 +1,320 @@
+"""What a user asks for, as frozen dataclasses that check themselves: where, when, which sensor, what out.
+
+A leaf: nothing heavy is imported here, so specs can be built, compared, pickled and logged anywhere.
+"""
+
+from __future__ import annotations
+
+import calendar
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, TypeAlias
+
+from xr_rsembed.errors import GridError, OptionError
+
+__all__ = ["BBox", "OutputSpec", "PointBuffer", "SensorSpec", "TemporalSpec", "Time"]
+
+Composite: TypeAlias = Literal["median", "mean", "first"]
+COMPOSITES: tuple[Composite, ...] = ("median", "mean", "first")
+
+
+def _finite(name: str, value: float, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise GridError(
+            f"{name} is out of range.", found=repr(value), expected=f"a number from {low} to {high}"
+        )
+
+
+@dataclass(frozen=True)
+class PointBuffer:
+    """A square around a point.
+
+    Parameters
+    ----------
+    lon, lat : float
+        Centre in degrees (EPSG:4326).
+    buffer_m : float
+        Half the side of the square, in metres.
+
+    Raises
+    ------
+    GridError
+        For coordinates outside the globe or a buffer that is not positive.
+
+    Examples
+    --------
+    >>> PointBuffer(lon=121.5, lat=31.2, buffer_m=2048)
+    PointBuffer(lon=121.5, lat=31.2, buffer_m=2048)
+    """
+
+    lon: float
+    lat: float
+    buffer_m: float
+
+    def __post_init__(self) -> None:
+        _finite("lon", self.lon, -180, 180)
+        _finite("lat", self.lat, -90, 90)
+        _finite("buffer_m", self.buffer_m, 1e-3, 1e7)
+
+
+@dataclass(frozen=True)
+class BBox:
+    """A box of longitudes and latitudes, in degrees (EPSG:4326).
+
+    Parameters
+    ----------
+    minlon, minlat, maxlon, maxlat : float
+        ``minlon > maxlon`` means a box across the antimeridian, as in GeoJSON.
+
+    Raises
+    ------
+    GridError
+        For coordinates outside the globe or a box without area.
+
+    Examples
+    --------
+    >>> BBox(9.0, 45.0, 9.2, 45.2).crosses_antimeridian
+    False
+    """
+
+    minlon: float
+    minlat: float
+    maxlon: float
+    maxlat: float
+
+    def __post_init__(self) -> None:
+        _finite("minlon", self.minlon, -180, 180)
+        _finite("maxlon", self.maxlon, -180, 180)
+        _finite("minlat", self.minlat, -90, 90)
+        _finite("maxlat", self.maxlat, -90, 90)
+        if self.minlat >= self.maxlat or self.minlon == self.maxlon:
+            raise GridError(
+                "The bounding box has no area.",
+                found=(self.minlon, self.minlat, self.maxlon, self.maxlat),
+                expected="(min lon, min lat, max lon, max lat) in degrees",
+                remedy="check the order: longitude comes first",
+            )
+
+    @property
+    def crosses_antimeridian(self) -> bool:
+        """Whether the box runs east across longitude 180."""
+        return self.minlon > self.maxlon
+
+
+@dataclass(frozen=True)
+class TemporalSpec:
+    """A span of time, from ``start`` up to but not including ``end``.
+
+    Parameters
+    ----------
+    start, end : datetime
+        Aware datetimes in UTC. :meth:`range` and :meth:`year` build them from dates.
+
+    Raises
+    ------
+    OptionError
+        For a span that is empty or runs backwards, or a datetime without a time zone.
+
+    Examples
+    --------
+    >>> TemporalSpec.range("2022-06-01", "2022-09-01") == TemporalSpec.parse("2022-06-01/2022-09-01")
+    True
+    >>> TemporalSpec.year(2022).end.isoformat()
+    '2023-01-01T00:00:00+00:00'
+    """
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        for name, moment in (("start", self.start), ("end", self.end)):
+            if not isinstance(moment, datetime) or moment.tzinfo is None:
+                raise OptionError(
+                    f"{name} must be a datetime with a time zone.",
+                    found=repr(moment),
+                    remedy='TemporalSpec.range("2022-06-01", "2022-09-01")',
+                )
+        if self.end <= self.start:
+            raise OptionError(
+                "The span of time is empty: its end is not after its start (the end is not included).",
+                found=f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M}",
+                expected="start before end",
+                remedy="for a single day give just that date, such as time='2022-06-01'",
+            )
+
+    @classmethod
+    def range(cls, start: str | date, end: str | date) -> TemporalSpec:
+        """From the beginning of ``start`` up to, not including, the beginning of ``end``."""
+        return cls(_period(start)[0], _period(end)[0])
+
+    @classmethod
+    def year(cls, year: int) -> TemporalSpec:
+        """One calendar year."""
+        return cls(*_period(f"{year:04d}"))
+
+    @classmethod
+    def parse(cls, time: Time) -> TemporalSpec:
+        """Read any of the forms in which a time can be given.
+
+        Parameters
+        ----------
+        time : TemporalSpec, str, date, datetime, or a pair of them
+            ``"2022-06-01/2022-09-01"`` (end not included), or one ``"2022-06-01"``, ``"2022-06"``, ``"2022"``.
+        """
+        if isinstance(time, TemporalSpec):
+            return time
+        if isinstance(time, str) and "/" in time:
+            start, _, end = time.partition("/")
+            return cls.range(start, end)
+        if isinstance(time, str | date):
+            return cls(*_period(time))
+        if isinstance(time, Sequence) and len(time) == 2:
+            return cls.range(*time)
+        raise OptionError(
+            "The time cannot be read.",
+            found=repr(time),
+            expected="'2022-06-01/2022-09-01', a date, or a TemporalSpec",
+        )
+
+
+Time: TypeAlias = TemporalSpec | str | date | Sequence[str | date]
+
+_CALENDAR = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?")
+
+
+def _period(text: str | date) -> tuple[datetime, datetime]:
+    """First moment of a year, month, day or datetime, and the first moment after it."""
+    if isinstance(text, datetime):
+        moment = text if text.tzinfo else text.replace(tzinfo=UTC)
+        return moment, moment + timedelta(microseconds=1)
+    if isinstance(text, date):
+        text = text.isoformat()
+    try:
+        if match := _CALENDAR.fullmatch(text.strip()):
+            year, month, day = (int(group) if group else None for group in match.groups())
+            start = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
+            days = (
+                1
+                if day
+                else calendar.monthrange(start.year, start.month)[1]
+                if month
+                else 366
+                if calendar.isleap(start.year)
+                else 365
+            )
+            return start, start + timedelta(days=days)
+        return _period(datetime.fromisoformat(text.strip()))
+    except (ValueError, TypeError, AttributeError):
+        raise OptionError(
+            "The date cannot be read.",
+            found=repr(text),
+            expected="ISO 8601: '2022', '2022-06', '2022-06-01' or with a time",
+        ) from None
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What comes out of a model: one vector per place, or the grid of cells.
+
+    Parameters
+    ----------
+    mode : {"pooled", "grid"}
+    pooling : {"mean", "max", "cls"}, optional
+        For ``pooled``: None leaves the choice to the model's own default.
+
+    Examples
+    --------
+    >>> OutputSpec.pooled("max")
+    OutputSpec(mode='pooled', pooling='max')
+    """
+
+    mode: Literal["pooled", "grid"]
+    pooling: Literal["mean", "max", "cls"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("pooled", "grid"):
+            raise OptionError(
+                "There is no such output.", found=repr(self.mode), expected="'pooled' or 'grid'"
+            )
+        allowed = (None, "mean", "max", "cls") if self.mode == "pooled" else (None,)
+        if self.pooling not in allowed:
+            raise OptionError(
+                f"Output {self.mode!r} cannot be pooled so.", found=repr(self.pooling), expected=allowed
+            )
+
+    @classmethod
+    def pooled(cls, pooling: Literal["mean", "max", "cls"] | None = None) -> OutputSpec:
+        """One vector (D,) per place."""
+        return cls("pooled", pooling)
+
+    @classmethod
+    def grid(cls) -> OutputSpec:
+        """The grid of cells (D, y, x)."""
+        return cls("grid")
+
+
+@dataclass(frozen=True)
+class SensorSpec:
+    """How scenes are chosen and put together.
+
+    Parameters
+    ----------
+    collection : str, optional
+        The provider's name of the collection; by default its usual one for the modality.
+    bands : tuple of str, optional
+        Canonical names in the order wanted; by default all bands of the modality.
+    scale_m : float
+        Pixel size in metres of a grid that is made for the request.
+    cloudy_pct : float, optional
+        Only optical scenes whose own cloud cover, in percent, is below this; None takes all.
+    composite : {"median", "mean", "first"}, optional
+        How the dates become one image; None keeps one image per solar day.
+    fill_value : float, optional
+        The nodata value of the result; by default 0 for optical and NaN for radar.
+    use_float_linear : bool
+        For Sentinel-1 from Earth Engine: the linear-power collection instead of the one in dB.
+    s1_require_iw, s1_relax_iw_on_empty : bool
+        Ask for the interferometric wide mode; ask once more without it if that finds nothing.
+
+    Raises
+    ------
+    OptionError
+        For a value that cannot be used.
+
+    Examples
+    --------
+    >>> SensorSpec(cloudy_pct=10, composite=None).cloudy_pct
+    10
+    """
+
+    collection: str | None = None
+    bands: tuple[str, ...] | None = None
+    scale_m: float = 10.0
+    cloudy_pct: float | None = 30.0
+    composite: Composite | None = "median"
+    fill_value: float | None = None
+    use_float_linear: bool = True
+    s1_require_iw: bool = True
+    s1_relax_iw_on_empty: bool = True
+
+    def __post_init__(self) -> None:
+        if self.bands is not None:
+            object.__setattr__(self, "bands", tuple(self.bands))
+            if not self.bands or len(set(self.bands)) != len(self.bands):
+                raise OptionError("bands must name each band once.", found=self.bands)
+        if not self.scale_m > 0 or not math.isfinite(self.scale_m):
+            raise OptionError("scale_m must be a positive number of metres.", found=repr(self.scale_m))
+        if self.cloudy_pct is not None and not 0 <= self.cloudy_pct <= 100:
+            raise OptionError(
+                "cloudy_pct is a share in percent.", found=repr(self.cloudy_pct), expected="0 to 100, or None"
+            )
+        if self.composite == "none":
+            object.__setattr__(self, "composite", None)
+        if self.composite not in (*COMPOSITES, None):
+            raise OptionError(
+                "There is no such composite.", found=repr(self.composite), expected=(*COMPOSITES, None)
+            )
