@@ -163,7 +163,7 @@ class TemporalSpec:
         Parameters
         ----------
         time : TemporalSpec, str, date, datetime, or a pair of them
-            ``"2022-06-01/2022-09-01"`` (end not included), or one ``"2022-06-01"``, ``"2022-06"``, ``"2022"``.
+            ``"2022-06-01/2022-09-01"`` (end not included), ``"2022-06-01"``, ``"2022-06"``, ``"2022"``.
         """
         if isinstance(time, TemporalSpec):
             return time

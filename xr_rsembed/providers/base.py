@@ -62,7 +62,7 @@ class SceneRequest:
         Collection, cloud limit, fill value, Sentinel-1 rules. Its ``composite`` and ``bands`` are settled in
         the fields here; read those.
     composite : {"median", "mean", "first"} or None
-        None: dims ``(time, band, y, x)``, one image per solar day; ``time`` is the day's earliest acquisition.
+        None: dims ``(time, band, y, x)``, one image per solar day, at the time of its earliest acquisition.
         A median of an even number of values is the mean of the middle two; where the dtype is an
         integer, a half rounds up. ``first``: the earliest valid pixel.
     mask_clouds : bool
