@@ -1,0 +1,166 @@
+"""Band names: one alias table, and the check that a scene's bands are a model's bands in its order."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from xr_rsembed.errors import BandOrderError
+
+__all__ = ["S1", "S2_L1C", "S2_L2A", "canonical_name", "check_order", "reorder"]
+
+S2_L2A = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
+S2_L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
+S1 = ("VV", "VH")
+
+# Canonical name: what TerraMind, Earth Search, Planetary Computer, CDSE, GEE and common habits call the band.
+# Names are compared in upper case with spaces, dots and dashes turned into underscores.
+_S2_ALIASES: dict[str, tuple[str, ...]] = {
+    "B1": ("B01", "COASTAL", "COASTAL_AEROSOL", "AEROSOL", "B01_60M"),
+    "B2": ("B02", "BLUE", "B02_10M"),
+    "B3": ("B03", "GREEN", "B03_10M"),
+    "B4": ("B04", "RED", "B04_10M"),
+    "B5": ("B05", "REDEDGE1", "RED_EDGE_1", "REDEDGE_1", "RE1", "B05_20M"),
+    "B6": ("B06", "REDEDGE2", "RED_EDGE_2", "REDEDGE_2", "RE2", "B06_20M"),
+    "B7": ("B07", "REDEDGE3", "RED_EDGE_3", "REDEDGE_3", "RE3", "B07_20M"),
+    "B8": ("B08", "NIR", "NIR_BROAD", "NIR_1", "B08_10M"),
+    "B8A": ("B08A", "NIR08", "NIR_NARROW", "NIR_2", "REDEDGE4", "RED_EDGE_4", "B8A_20M"),
+    "B9": ("B09", "NIR09", "WATER_VAPOR", "WATER_VAPOUR", "B09_60M"),
+    "B10": ("CIRRUS", "B10_60M"),
+    "B11": ("SWIR16", "SWIR_1", "SWIR1", "B11_20M"),
+    "B12": ("SWIR22", "SWIR_2", "SWIR2", "B12_20M"),
+}
+_S1_ALIASES: dict[str, tuple[str, ...]] = {
+    "VV": ("S1_VV", "SIGMA0_VV", "GAMMA0_VV", "VV_DB", "VV_VV"),
+    "VH": ("S1_VH", "SIGMA0_VH", "GAMMA0_VH", "VH_DB"),
+}
+_OTHER_ALIASES: dict[str, tuple[str, ...]] = {
+    "DEM": ("ELEVATION", "DSM", "HEIGHT", "DATA"),
+    "R": ("RED",),
+    "G": ("GREEN",),
+    "B": ("BLUE",),
+}
+
+
+def _plain(name: object) -> str:
+    text = str(name).strip().upper()
+    for sign in " .-":
+        text = text.replace(sign, "_")
+    return text
+
+
+def _table(aliases: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    return {name: key for key, names in aliases.items() for name in (key, *names)}
+
+
+_TABLE = _table(_OTHER_ALIASES) | _table(_S1_ALIASES) | _table(_S2_ALIASES)
+_RGB = _table({key: _OTHER_ALIASES[key] for key in "RGB"}) | {"B4": "R", "B04": "R", "B3": "G", "B03": "G", "B2": "B", "B02": "B"}
+
+
+def canonical_name(name: object, expected: Sequence[str] = ()) -> str | None:
+    """The canonical name of a band, or None where it is not known.
+
+    Parameters
+    ----------
+    name : object
+        A band's label, in any of the catalogues' spellings.
+    expected : sequence of str
+        The model's bands. They decide where one label has two meanings (``RED`` is R of RGB, else B4), and names
+        that a model brings itself are always known.
+
+    Examples
+    --------
+    >>> canonical_name("rededge1"), canonical_name("B08_10m"), canonical_name("banana")
+    ('B5', 'B8', None)
+    >>> canonical_name("red", expected=("R", "G", "B"))
+    'R'
+    """
+    text = _plain(name)
+    own = {_plain(band): band for band in expected}
+    if text in own:
+        return own[text]
+    if tuple(expected) == ("R", "G", "B"):
+        return _RGB.get(text)
+    return _TABLE.get(text)
+
+
+def reorder(found: Sequence[object], expected: Sequence[str], *, remedy: str | None = None) -> list[int]:
+    """Positions of the expected bands among those found; bands beyond them are passed over.
+
+    Raises
+    ------
+    BandOrderError
+        If a band is missing, or stands there twice.
+
+    Examples
+    --------
+    >>> reorder(["VH", "angle", "VV"], ("VV", "VH"))
+    [2, 0]
+    """
+    names = [canonical_name(name, expected) for name in found]
+    missing = [band for band in expected if band not in names]
+    doubled = [band for band in expected if names.count(band) > 1]
+    if missing or doubled:
+        unknown = [str(name) for name, known in zip(found, names, strict=True) if known is None]
+        what = [f"missing: {', '.join(missing)}"] if missing else []
+        what += [f"doubled: {', '.join(doubled)}"] if doubled else []
+        what += [f"unknown names: {', '.join(_hint(name, missing) for name in unknown)}"] if unknown else []
+        raise BandOrderError(
+            f"The scene does not hold each of the model's bands once ({'; '.join(what)}).",
+            found=_listed(found),
+            expected=_listed(expected),
+            remedy=remedy or 'name the bands with da.assign_coords(band=["B1", ...]) and drop doubled ones',
+        )
+    return [names.index(band) for band in expected]
+
+
+def check_order(found: Sequence[object], expected: Sequence[str], *, remedy: str) -> None:
+    """Raise unless the bands found are the expected ones in the expected order.
+
+    Parameters
+    ----------
+    found : sequence
+        Band labels of the scene, in its order.
+    expected : sequence of str
+        Canonical names in the model's order.
+    remedy : str
+        The line that mends a wrong order.
+
+    Raises
+    ------
+    BandOrderError
+
+    Examples
+    --------
+    >>> check_order(["B02", "B01"], ("B1", "B2"), remedy='da.rsembed.to_bands("terramind")')
+    Traceback (most recent call last):
+        ...
+    xr_rsembed.errors.BandOrderError: The scene's bands are not in the model's order.
+      found:    B02 B01
+      expected: B1 B2
+      remedy:   da.rsembed.to_bands("terramind")
+    """
+    positions = reorder(found, expected, remedy=None)
+    if len(found) != len(expected):
+        raise BandOrderError(
+            f"The scene has {len(found)} bands, the model takes {len(expected)}.",
+            found=_listed(found),
+            expected=_listed(expected),
+            remedy=remedy,
+        )
+    if positions != list(range(len(expected))):
+        raise BandOrderError(
+            "The scene's bands are not in the model's order.",
+            found=_listed(found),
+            expected=_listed(expected),
+            remedy=remedy,
+        )
+
+
+def _listed(names: Sequence[object]) -> str:
+    return " ".join(str(name) for name in names)
+
+
+def _hint(name: str, missing: Sequence[str]) -> str:
+    near = difflib.get_close_matches(_plain(name), [alias for alias, key in _TABLE.items() if key in missing], n=1)
+    return f"{name} (did you mean {_TABLE[near[0]]}?)" if near else name
