@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import xarray as xr
 
+from xr_rsembed import bands
+from xr_rsembed.georef import geobox_coords
 from xr_rsembed.specs import Composite, SensorSpec
 
 if TYPE_CHECKING:
@@ -35,12 +37,11 @@ class Modality:
     units: str
 
 
-_S2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
 MODALITIES: Mapping[str, Modality] = {
-    "S2L2A": Modality(_S2, "uint16", 0, "DN"),
-    "S2L1C": Modality((*_S2[:10], "B10", *_S2[10:]), "uint16", 0, "DN"),
-    "S1GRD": Modality(("VV", "VH"), "float32", float("nan"), "linear"),
-    "S1RTC": Modality(("VV", "VH"), "float32", float("nan"), "linear"),
+    "S2L2A": Modality(bands.S2_L2A, "uint16", 0, "DN"),
+    "S2L1C": Modality(bands.S2_L1C, "uint16", 0, "DN"),
+    "S1GRD": Modality(bands.S1, "float32", float("nan"), "linear"),
+    "S1RTC": Modality(bands.S1, "float32", float("nan"), "linear"),
 }
 
 
@@ -146,9 +147,7 @@ def label_scene(
     DataArray
         Named after the modality.
     """
-    from odc.geo.xr import xr_coords
-
-    coords: dict[str, Any] = dict(xr_coords(request.grid, always_yx=True))
+    coords = geobox_coords(request.grid)
     coords["band"] = list(request.bands)
     dims: tuple[str, ...] = ("band", "y", "x")
     if times is not None:
