@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from xr_rsembed.normalize import Normalization
@@ -11,7 +11,18 @@ from xr_rsembed.normalize import Normalization
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Encoder", "EncoderRequest", "Home", "Layout", "Modality", "ModelFamily", "ModelSpec", "Tokens", "WeightsRef"]
+__all__ = [
+    "Encoder",
+    "EncoderRequest",
+    "Home",
+    "Layout",
+    "Modality",
+    "ModelFamily",
+    "ModelSpec",
+    "Tokens",
+    "WeightsRef",
+    "freeze",
+]
 
 
 @dataclass(frozen=True)
@@ -27,12 +38,25 @@ class Modality:
     units : {"DN", "dB", "linear", "m", ""}
         Units that the model's normalization starts from.
     normalization : Normalization
+
+    Examples
+    --------
+    >>> radar = Modality("S1GRD", ("VV", "VH"), "dB", Normalization("zscore", mean=(-12.6, -20.3), std=(5.2, 5.9)))
+    >>> radar.subset(["VH"]).normalization.mean
+    (-20.3,)
     """
 
     name: str
     bands: tuple[str, ...]
     units: str
     normalization: Normalization
+
+    def subset(self, bands: Sequence[str]) -> Modality:
+        """This modality with some of its bands, in the order given, and their statistics."""
+        index = [self.bands.index(band) for band in bands]
+        how = self.normalization
+        mean, std = (tuple(values[i] for i in index) if values else () for values in (how.mean, how.std))
+        return replace(self, bands=tuple(bands), normalization=replace(how, mean=mean, std=std))
 
 
 @dataclass(frozen=True)
@@ -77,6 +101,10 @@ class EncoderRequest:
     precision: str = "float32"
     options: tuple[tuple[str, Any], ...] = ()
 
+    def option(self, name: str, default: Any = None) -> Any:
+        """The value of one load option."""
+        return dict(self.options).get(name, default)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -96,12 +124,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What one forward pass gives.
+    """What one forward pass gives, in float32.
 
     Parameters
     ----------
     grid : tensor, shape (B, *Layout.shape, h, w)
-        A vector for every patch.
+        A vector for every patch. An encoder leaves out the layer dim where one layer was asked for: whether it is
+        wanted as a dim of length one is known to the caller alone, who reshapes.
     pooled : tensor, shape (B, *Layout.shape), optional
         The model's own summary of a tile (a CLS output), where it has one.
     """
@@ -113,9 +142,10 @@ class Tokens:
 class Encoder(Protocol):
     """A model on a device, ready to map normalized tiles to tokens.
 
-    ``inputs`` maps modality to a float tensor (B, C, 224, 224) on the encoder's device; ``layers`` are indices of
-    transformer blocks, counted from the end when negative; ``options`` are the model options that are not
-    ``load_options``. Called under ``torch.inference_mode`` and one call at a time per device.
+    ``inputs`` maps modality to a float32 tensor (B, C, 224, 224) on the encoder's device, and may leave out
+    modalities of the request that a tile lacks; ``layers`` are indices of transformer blocks, counted from the end
+    when negative; ``options`` are the model options that are not ``load_options``. Called under
+    ``torch.inference_mode`` and one call at a time per device.
     """
 
     def __call__(
@@ -123,7 +153,29 @@ class Encoder(Protocol):
     ) -> Tokens: ...
 
 
-def plain_layout(spec: ModelSpec, modalities: tuple[str, ...], layers: tuple[int, ...] | None, options: Mapping[str, Any]) -> Layout:
+def freeze(value: Any) -> Any:
+    """A hashable copy of an option's value: lists become tuples, mappings sorted tuples of pairs.
+
+    Examples
+    --------
+    >>> freeze({"S2L2A": ["B2", "B3"]})
+    (('S2L2A', ('B2', 'B3')),)
+    """
+    if isinstance(value, Mapping):
+        return tuple(sorted((key, freeze(item)) for key, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(item) for item in value)
+    return value
+
+
+def plain_input(spec: ModelSpec, name: str, options: Mapping[str, Any]) -> Modality:
+    """The modality of that name as the spec declares it."""
+    return next(modality for modality in spec.modalities if modality.name == name)
+
+
+def plain_layout(
+    spec: ModelSpec, modalities: tuple[str, ...], layers: tuple[int, ...] | None, options: Mapping[str, Any]
+) -> Layout:
     """One vector of ``embed_dim`` a patch, with a ``layer`` dim where a list of layers was asked for."""
     return Layout(spec.embed_dim, (("layer", layers),) if layers is not None else ())
 
@@ -152,10 +204,15 @@ class ModelSpec:
         Name to default of every model option; anything else is refused.
     load_options : frozenset of str
         Those of ``options`` that change the module itself.
+    input : callable
+        ``input(spec, name, options) -> Modality``: what a modality takes under these options (fewer bands, a fixed
+        scale); by default what ``modalities`` says.
     layout : callable
         ``layout(spec, modalities, layers, options) -> Layout``; layers is None unless a list was asked for.
     check : callable, optional
         ``check(spec, modalities, options) -> None``: raises OptionError for option values that cannot be used.
+    pretrained_option : str, optional
+        The user's option that turns ``weights="pretrained"`` into random weights when it is off.
     """
 
     key: str
@@ -171,8 +228,12 @@ class ModelSpec:
     patch_size: int = 16
     options: Mapping[str, Any] = field(default_factory=dict)
     load_options: frozenset[str] = frozenset()
-    layout: Callable[[ModelSpec, tuple[str, ...], tuple[int, ...] | None, Mapping[str, Any]], Layout] = plain_layout
+    input: Callable[[ModelSpec, str, Mapping[str, Any]], Modality] = plain_input
+    layout: Callable[[ModelSpec, tuple[str, ...], tuple[int, ...] | None, Mapping[str, Any]], Layout] = (
+        plain_layout
+    )
     check: Callable[[ModelSpec, tuple[str, ...], Mapping[str, Any]], None] | None = None
+    pretrained_option: str | None = None
     summary: str = ""
     licence: str = ""
     url: str = ""

@@ -1,0 +1,296 @@
+"""Which models there are: families from the entry-point group ``xr_rsembed.models`` and from ``register``."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import html
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from xr_rsembed.config import get_option
+from xr_rsembed.errors import OptionError, RsEmbedWarning, UnknownModelError
+from xr_rsembed.models.spec import Encoder, EncoderRequest, Modality, ModelFamily, ModelSpec
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "ModelDescription",
+    "describe_model",
+    "families",
+    "find_modality",
+    "find_spec",
+    "list_models",
+    "load_encoder",
+    "register",
+]
+
+ENTRY_POINT_GROUP = "xr_rsembed.models"
+
+_registered: dict[str, ModelFamily] = {}
+
+
+def families() -> tuple[ModelFamily, ...]:
+    """Every model family: those of installed packages, then those registered in this process.
+
+    A third-party entry point that cannot be loaded is left out with a warning that names it.
+    """
+    return (*_installed(), *_registered.values())
+
+
+def register(family: ModelFamily) -> None:
+    """Add a model family to this process, or replace the one registered before under its name.
+
+    Parameters
+    ----------
+    family : ModelFamily
+
+    Raises
+    ------
+    OptionError
+        Where one of its names belongs to another family.
+    """
+    others = [other for other in families() if _registered.get(family.name) is not other]
+    taken = {name: other.name for other in others for name in _names(other)}
+    for name in _names(family):
+        if name in taken:
+            raise OptionError(
+                f"The model name {name!r} is taken.",
+                found=f"it belongs to the family {taken[name]!r}",
+                expected="names that no other family uses",
+            )
+    _registered[family.name] = family
+
+
+def find_spec(name: str) -> ModelSpec:
+    """The spec of a model key or alias.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"terramind_v1_small"``, ``"terrafm"``, or ``"terramind"``, which means the user's
+        ``terramind.model_key`` option.
+
+    Raises
+    ------
+    UnknownModelError
+        With the nearest name.
+
+    Examples
+    --------
+    >>> find_spec("terrafm").key
+    'terrafm_b'
+    """
+    aliases, specs = _tables()
+    key = _target(*aliases[name]) if name in aliases else name
+    if key not in specs:
+        raise _unknown(key, [*specs, *aliases])
+    return specs[key]
+
+
+def find_modality(spec: ModelSpec, name: str, options: Mapping[str, Any] | None = None) -> Modality:
+    """One modality of a model, as the model options leave it.
+
+    Raises
+    ------
+    UnknownModelError
+        Where the model has no such modality.
+
+    Examples
+    --------
+    >>> find_modality(find_spec("terramind_v1_tiny"), "S1GRD").bands
+    ('VV', 'VH')
+    """
+    names = [modality.name for modality in spec.modalities]
+    if name not in names:
+        raise UnknownModelError(
+            f"{spec.key} has no modality {name!r}.",
+            found=name,
+            expected=", ".join(names),
+            remedy=_did_you_mean(name, names),
+        )
+    return spec.input(spec, name, {**spec.options, **(options or {})})
+
+
+def load_encoder(request: EncoderRequest, spec: ModelSpec | None = None) -> Encoder:
+    """Load the encoder that a request describes; imports torch.
+
+    Parameters
+    ----------
+    request : EncoderRequest
+    spec : ModelSpec, optional
+        For a worker process in which the model was never registered; found by ``request.key`` otherwise.
+    """
+    spec = find_spec(request.key) if spec is None else spec
+    return spec.load(spec, request)
+
+
+def list_models() -> list[str]:
+    """The keys of all models.
+
+    Examples
+    --------
+    >>> "terramind_v1_small" in list_models()
+    True
+    """
+    return list(_tables()[1])
+
+
+@dataclass(frozen=True, repr=False)
+class ModelDescription:
+    """The facts of one model, to be read by a person (``print``, or the rich display of a notebook).
+
+    ``options`` maps each model option to its default; ``aliases`` are other names that lead here now.
+    """
+
+    key: str
+    family: str
+    summary: str
+    aliases: tuple[str, ...]
+    embed_dim: int
+    depth: int
+    image_size: int
+    patch_size: int
+    grid_type: str
+    pooled: str
+    modalities: tuple[Modality, ...]
+    options: Mapping[str, Any]
+    weights: str
+    licence: str
+    url: str
+
+    def _rows(self) -> list[tuple[str, str]]:
+        inputs = [(f"  {m.name}", f"{' '.join(m.bands)} [{m.units}], {_said(m)}") for m in self.modalities]
+        return [
+            ("also called", ", ".join(self.aliases)),
+            ("D", f"{self.embed_dim}, from any of {self.depth} layers"),
+            (
+                "input",
+                f"{self.image_size} x {self.image_size} px, one cell per {self.patch_size} x {self.patch_size}",
+            ),
+            ("grid", self.grid_type),
+            ("pooled from", self.pooled),
+            ("modalities", ", ".join(m.name for m in self.modalities)),
+            *inputs,
+            ("options", ", ".join(f"{name}={value!r}" for name, value in self.options.items())),
+            ("weights", self.weights),
+            ("licence", self.licence),
+            ("see", self.url),
+        ]
+
+    def __repr__(self) -> str:
+        rows = [f"  {label:<14} {value}".rstrip() for label, value in self._rows() if value]
+        return "\n".join([f"{self.key}: {self.summary}", *rows])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(label.strip())}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for label, value in self._rows()
+            if value
+        )
+        return f"<b>{html.escape(self.key)}</b>: {html.escape(self.summary)}<table>{rows}</table>"
+
+
+def describe_model(name: str) -> ModelDescription:
+    """What a model takes, gives and can be told.
+
+    Parameters
+    ----------
+    name : str
+        A model key or alias.
+
+    Raises
+    ------
+    UnknownModelError
+        With the nearest name.
+
+    Examples
+    --------
+    >>> describe_model("terrafm_b").embed_dim
+    768
+    """
+    spec = find_spec(name)
+    home = spec.home
+    return ModelDescription(
+        key=spec.key,
+        family=spec.family,
+        summary=spec.summary,
+        aliases=tuple(alias for alias, target in _tables()[0].items() if _target(*target) == spec.key),
+        embed_dim=spec.embed_dim,
+        depth=spec.depth,
+        image_size=spec.image_size,
+        patch_size=spec.patch_size,
+        grid_type=spec.grid_type,
+        pooled=spec.pooled,
+        modalities=spec.modalities,
+        options=dict(spec.options),
+        weights=f"{home.repo}/{home.filename}" if home else "",
+        licence=spec.licence,
+        url=spec.url,
+    )
+
+
+def _said(modality: Modality) -> str:
+    how = modality.normalization
+    return f"{how.kind} ({how.source})" if how.source else how.kind
+
+
+def _names(family: ModelFamily) -> list[str]:
+    return [family.name, *(spec.key for spec in family.specs), *family.aliases]
+
+
+def _tables() -> tuple[dict[str, tuple[str, str | None]], dict[str, ModelSpec]]:
+    """Aliases as (family, key), and specs by key."""
+    known = families()
+    aliases = {alias: (family.name, key) for family in known for alias, key in family.aliases.items()}
+    return aliases, {spec.key: spec for family in known for spec in family.specs}
+
+
+def _target(family: str, key: str | None) -> str:
+    """The key that an alias leads to now."""
+    return str(get_option(f"{family}.model_key")) if key is None else key
+
+
+@functools.cache
+def _installed() -> tuple[ModelFamily, ...]:
+    found: dict[str, ModelFamily] = {}
+    # Our own families come first, so that no other package can take their names.
+    points = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: not _is_ours(point))
+    for point in points:
+        try:
+            family = point.load()
+            if not isinstance(family, ModelFamily):
+                raise TypeError(f"it is a {type(family).__name__}, not a ModelFamily")
+            taken = {name for other in found.values() for name in _names(other)} & set(_names(family))
+            if taken:
+                raise ValueError(f"the names {sorted(taken)} are taken")
+        except Exception as error:
+            # Whatever another package does wrong must not take the other models away.
+            source = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+            warnings.warn(
+                f"The model family {point.name!r} ({point.value}){source} was left out: "
+                f"{type(error).__name__}: {error}",
+                RsEmbedWarning,
+                stacklevel=2,
+            )
+        else:
+            found[family.name] = family
+    return tuple(found.values())
+
+
+def _is_ours(point: EntryPoint) -> bool:
+    return point.value.startswith("xr_rsembed.")
+
+
+def _unknown(name: str, names: list[str]) -> UnknownModelError:
+    return UnknownModelError(
+        "There is no such model.", found=name, expected=", ".join(names), remedy=_did_you_mean(name, names)
+    )
+
+
+def _did_you_mean(name: str, names: list[str]) -> str | None:
+    near = difflib.get_close_matches(name.lower(), {n.lower(): n for n in names}, n=1, cutoff=0.4)
+    return f"did you mean {next(n for n in names if n.lower() == near[0])!r}?" if near else None

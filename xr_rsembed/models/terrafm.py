@@ -1,0 +1,99 @@
+"""TerraFM: one vision transformer for Sentinel-1 and Sentinel-2, routed by the number of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from xr_rsembed.errors import OptionError
+from xr_rsembed.models.spec import (
+    Encoder,
+    EncoderRequest,
+    Home,
+    Modality,
+    ModelFamily,
+    ModelSpec,
+    plain_input,
+)
+from xr_rsembed.normalize import Normalization
+
+__all__ = ["FAMILY"]
+
+_S2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
+_REFLECTANCE = Normalization("scale", divisor=10000.0, clip=(0.0, 1.0), source="DN / 10000, clipped to 0..1")
+_BACKSCATTER = Normalization(
+    "log_percentile",
+    clip=(0.0, 1.0),
+    percentile=99.0,
+    source="log1p / the tile's 99th percentile, clipped to 0..1",
+)
+
+# Both optical products come in as the same twelve bands (L1C without B10); which of the two Sentinel-2 patch
+# embeddings they go through is the option `product`.
+_MODALITIES = (
+    Modality("S2L2A", _S2, "DN", _REFLECTANCE),
+    Modality("S2L1C", _S2, "DN", _REFLECTANCE),
+    Modality("S1GRD", ("VV", "VH"), "linear", _BACKSCATTER),
+    Modality("S1RTC", ("VV", "VH"), "linear", _BACKSCATTER),
+)
+_PRODUCTS = ("L1C", "L2A")
+
+
+def _input(spec: ModelSpec, name: str, options: Mapping[str, Any]) -> Modality:
+    """A fixed ``s1_scale`` takes the place of each tile's own percentile."""
+    modality = plain_input(spec, name, options)
+    scale = options.get("s1_scale")
+    if scale is None or modality.normalization.kind != "log_percentile":
+        return modality
+    how = replace(modality.normalization, divisor=float(scale), source=f"log1p / {scale:g}, clipped to 0..1")
+    return replace(modality, normalization=how)
+
+
+def _check(spec: ModelSpec, modalities: tuple[str, ...], options: Mapping[str, Any]) -> None:
+    if len(modalities) != 1:
+        raise OptionError(
+            "TerraFM embeds one modality at a time.", found=", ".join(modalities), expected="one modality"
+        )
+    if options.get("product", "L1C") not in _PRODUCTS:
+        raise OptionError(
+            "product= cannot be used.", found=repr(options["product"]), expected=" or ".join(_PRODUCTS)
+        )
+    scale = options.get("s1_scale")
+    if scale is not None and not (isinstance(scale, (int, float)) and scale > 0):
+        raise OptionError("s1_scale= must be a positive number.", found=repr(scale), expected="such as 0.35")
+
+
+def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
+    from xr_rsembed.models.terrafm_torch import load
+
+    return load(spec, request)
+
+
+def _spec(key: str, width: int, depth: int) -> ModelSpec:
+    size = key[-1].upper()
+    return ModelSpec(
+        key=key,
+        family="terrafm",
+        embed_dim=width,
+        depth=depth,
+        modalities=_MODALITIES,
+        load=_load,
+        home=Home("MBZUAI/TerraFM", f"TerraFM-{size}.pth"),
+        grid_type="feature_map",
+        pooled="cls",
+        options={"product": "L1C", "s1_scale": None, "compile": False},
+        load_options=frozenset({"product", "compile"}),
+        input=_input,
+        check=_check,
+        summary=f"TerraFM-{size}, a Sentinel-1 and Sentinel-2 transformer trained by self-distillation",
+        licence="see the model card",
+        url="https://huggingface.co/MBZUAI/TerraFM",
+    )
+
+
+FAMILY = ModelFamily(
+    name="terrafm",
+    specs=(_spec("terrafm_b", width=768, depth=12), _spec("terrafm_l", width=1024, depth=24)),
+    aliases={"terrafm": "terrafm_b"},
+)

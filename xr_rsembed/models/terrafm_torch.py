@@ -1,0 +1,205 @@
+"""TerraFM's torch module: the published parameters, run in one pass with both outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xr_rsembed.models import checkpoint
+from xr_rsembed.models.precision import layer_indices, precision_dtype
+from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
+
+__all__ = ["TerraFM", "load"]
+
+_HEADS = {768: 12, 1024: 16}
+_CHANNELS = {"s2_l2a": 12, "s2_l1c": 12, "s1": 2}
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Projection(nn.Module):
+    """Parameters that every stem shares; ``PatchEmbed.fold`` runs them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj1 = nn.Linear(3 * width, 3 * width, bias=False)
+        self.norm_input = nn.LayerNorm(3 * width, eps=1e-5)
+        self.proj2 = nn.Linear(3 * width, 3 * width)
+        self.proj3 = nn.Linear(3 * width, width)
+
+
+class PatchEmbed(nn.Module):
+    """The published patch embeddings, one stem a sensor; never run themselves, but folded into a ``Stem``."""
+
+    def __init__(self, width: int, patch: int) -> None:
+        super().__init__()
+        for name, channels in _CHANNELS.items():
+            setattr(self, f"conv2d_{name}", nn.Conv2d(channels, 3 * width, patch, stride=patch))
+            setattr(self, f"{name}_embed", nn.Parameter(torch.zeros(1, 3 * width)))
+        self.projection = Projection(width)
+
+    def fold(self, name: str) -> Stem:
+        """The stem of one sensor with half the matrices.
+
+        Nothing nonlinear stands between the convolution and proj1, nor between the scale of norm_input, proj2 and
+        proj3: each chain is one matrix. Multiplied in float64, so that only the final rounding differs.
+        """
+        conv, embed, shared = getattr(self, f"conv2d_{name}"), getattr(self, f"{name}_embed"), self.projection
+        proj1, proj2, proj3 = (
+            linear.weight.double() for linear in (shared.proj1, shared.proj2, shared.proj3)
+        )
+        stem = Stem(conv.in_channels, shared.proj3.out_features, conv.kernel_size[0])
+        norm, out = shared.norm_input, proj3 @ proj2
+        weights = {
+            "conv.weight": (proj1 @ conv.weight.double().flatten(1)).view_as(conv.weight),
+            "conv.bias": proj1 @ (conv.bias.double() + embed[0].double()),
+            "out.weight": out * norm.weight.double(),
+            "out.bias": out @ norm.bias.double()
+            + proj3 @ shared.proj2.bias.double()
+            + shared.proj3.bias.double(),
+        }
+        stem.load_state_dict({key: value.float() for key, value in weights.items()})
+        return stem
+
+
+class Stem(nn.Module):
+    """A folded patch embedding: convolution, plain layer norm, one matrix."""
+
+    def __init__(self, channels: int, width: int, patch: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 3 * width, patch, stride=patch)
+        self.norm = nn.LayerNorm(3 * width, eps=1e-5, elementwise_affine=False)
+        self.out = nn.Linear(3 * width, width)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.out(self.norm(self.conv(image).flatten(2).transpose(1, 2)))
+
+
+class TerraFM(nn.Module):
+    """The published parameters under their published names.
+
+    Parameters
+    ----------
+    width, depth : int
+        768 and 12 (B), or 1024 and 24 (L).
+    """
+
+    def __init__(self, width: int, depth: int, image_size: int = 224, patch: int = 16) -> None:
+        super().__init__()
+        side = image_size // patch
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, side * side + 1, width))
+        self.patch_embed = PatchEmbed(width, patch)
+        self.blocks = nn.ModuleList(Block(width, _HEADS[width]) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.stem: Stem | None = None
+
+    def fold(self, name: str) -> TerraFM:
+        """Keep one sensor's patch embedding, folded, and drop the others."""
+        self.stem = self.patch_embed.fold(name)
+        del self.patch_embed
+        return self
+
+    def forward(self, image: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
+        """Normed tokens, CLS first, of each layer asked for; blocks beyond the deepest one are not run."""
+        assert self.stem is not None, "fold() picks the sensor first"
+        height, width = (size // self.stem.conv.stride[0] for size in image.shape[-2:])
+        x = torch.cat([self.cls_token.expand(len(image), -1, -1), self.stem(image)], dim=1)
+        x = x + self._positions(height, width)
+        kept = {}
+        for index, block in enumerate(self.blocks[: max(layers) + 1]):
+            x = block(x)
+            if index in layers:
+                kept[index] = self.norm(x)
+        return [kept[layer] for layer in layers]
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        """Learned positions, resized bicubically for images that are not of the training size."""
+        first, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
+        side = int(grid.shape[1] ** 0.5)
+        if (height, width) == (side, side):
+            return self.pos_embed
+        grid = grid.transpose(1, 2).unflatten(2, (side, side)).float()
+        grid = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)
+        return torch.cat([first, grid.flatten(2).transpose(1, 2).to(first.dtype)], dim=1)
+
+
+class TerraFMEncoder:
+    """TerraFM on a device, with one sensor's patch embedding."""
+
+    def __init__(self, module: TerraFM, modality: str) -> None:
+        self.module = module
+        self.modality = modality
+        parameter = next(module.parameters())
+        self.dtype = parameter.dtype
+        self.depth = len(module.blocks)
+
+    def __call__(
+        self, inputs: Mapping[str, Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
+    ) -> Tokens:
+        image = inputs[self.modality]
+        patch = self.module.stem.conv.stride[0]
+        side = tuple(size // patch for size in image.shape[-2:])
+        tokens = self.module(image.to(self.dtype), layer_indices(layers, self.depth))
+        grids = [layer[:, 1:].transpose(1, 2).unflatten(2, side).float() for layer in tokens]
+        pooled = [layer[:, 0].float() for layer in tokens]
+        if len(layers) == 1:
+            return Tokens(grids[0], pooled[0])
+        return Tokens(torch.stack(grids, dim=1), torch.stack(pooled, dim=1))
+
+
+def load(spec: ModelSpec, request: EncoderRequest) -> TerraFMEncoder:
+    """Build, fill strictly, fold, and move to the device in the precision asked for."""
+    dtype = precision_dtype(request.precision, request.device)
+    (modality,) = request.modalities
+    product = request.option("product", spec.options["product"])
+    stem = "s1" if modality.startswith("S1") else f"s2_{product.lower()}"
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        module = (
+            TerraFM(spec.embed_dim, spec.depth, spec.image_size, spec.patch_size).eval().requires_grad_(False)
+        )
+        checkpoint.fill(module, request.weights, surplus="error")
+        module.fold(stem).requires_grad_(False).to(device=request.device, dtype=dtype)
+    if request.option("compile"):
+        module.compile()
+    return TerraFMEncoder(module, modality)

@@ -1,0 +1,182 @@
+"""Where weights come from: a request such as ``"pretrained"`` becomes a checked file, the same on every worker.
+
+``resolve`` runs on the client while the graph is built; ``open_weights`` runs on the worker that loads the encoder.
+No torch here.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+from xr_rsembed.config import get_option
+from xr_rsembed.errors import HubError, OptionError, WeightsError, WeightsNotFoundError
+from xr_rsembed.models.spec import Home, ModelSpec, WeightsRef
+
+__all__ = ["RANDOM_SEED", "file_sha256", "open_weights", "resolve"]
+
+RANDOM_SEED = 0
+_RANDOM = WeightsRef("random", f"random (seed {RANDOM_SEED})")
+
+log = logging.getLogger("xr_rsembed.models")
+
+
+def resolve(weights: str | os.PathLike[str], spec: ModelSpec) -> WeightsRef:
+    """Turn a choice of weights into one exact file, downloading it where needed.
+
+    Parameters
+    ----------
+    weights : {"pretrained", "random"} or path
+        ``"pretrained"`` is the model's file on the Hugging Face hub (``HF_HOME``, ``HF_HUB_OFFLINE`` and
+        ``HF_ENDPOINT`` are honoured); ``"random"`` is seeded, for trying things out.
+    spec : ModelSpec
+
+    Returns
+    -------
+    WeightsRef
+
+    Raises
+    ------
+    HubError
+        The hub cannot be reached, or has no such file.
+    WeightsNotFoundError
+        There is no file at that path.
+
+    Examples
+    --------
+    >>> from xr_rsembed.models.registry import find_spec
+    >>> resolve("random", find_spec("terramind_v1_tiny")).source
+    'random (seed 0)'
+    """
+    if weights == "pretrained" and spec.pretrained_option and not get_option(spec.pretrained_option):
+        return _RANDOM
+    if weights == "random":
+        return _RANDOM
+    if weights == "pretrained":
+        return _from_hub(spec)
+    if not isinstance(weights, (str, os.PathLike)):
+        raise OptionError(
+            "weights= cannot be used.",
+            found=repr(weights),
+            expected='"pretrained", "random", or the path of a file',
+        )
+    path = Path(weights).expanduser().absolute()
+    if not path.is_file():
+        raise WeightsNotFoundError(
+            "There is no weights file at this path.",
+            found=str(path) + (" (a folder)" if path.is_dir() else ""),
+            expected='"pretrained", "random", or the path of a checkpoint file',
+        )
+    return WeightsRef("file", str(path), file_sha256(path))
+
+
+def open_weights(ref: WeightsRef) -> Path:
+    """The local file of resolved weights, checked to be the very file that was resolved.
+
+    Raises
+    ------
+    WeightsError
+        The file here is not the one the graph was built with.
+    WeightsNotFoundError, HubError
+        It is not here, and cannot be had.
+    """
+    if ref.kind == "hub":
+        repo, _, rest = ref.source.partition("@")
+        revision, _, filename = rest.partition("/")
+        path = _download(Home(repo, filename, revision))
+    else:
+        path = Path(ref.source)
+        if not path.is_file():
+            raise WeightsNotFoundError(
+                "The weights file is not there where the encoder is to be loaded.",
+                found=f"nothing at {path}",
+                expected="the same path on every worker",
+                remedy="put the file on a file system that all workers share",
+            )
+    found = file_sha256(path)
+    if found != ref.sha256:
+        raise WeightsError(
+            f"The weights file {path} has changed since the graph was built.",
+            found=f"sha256 {found}",
+            expected=f"sha256 {ref.sha256}",
+            remedy="call embed again, or put the former file back",
+        )
+    return path
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file, computed once for each version of it."""
+    path = Path(path)
+    stat = path.stat()
+    return _sha256(str(path), stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: str, mtime_ns: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_hub(spec: ModelSpec) -> WeightsRef:
+    if spec.home is None:
+        raise WeightsNotFoundError(
+            f"{spec.key} has no published weights.",
+            expected='a file path or "random"',
+            remedy='weights="model.pt"',
+        )
+    path = _download(spec.home)
+    # The cache keeps each file under snapshots/<commit>/, which is the revision that the attrs should name.
+    parts = path.parts
+    commit = parts[parts.index("snapshots") + 1] if "snapshots" in parts else spec.home.revision or "main"
+    return WeightsRef("hub", f"{spec.home.repo}@{commit}/{spec.home.filename}", file_sha256(path))
+
+
+def _download(home: Home) -> Path:
+    """The file from the local hub cache or, where that lacks it, from the hub."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"{home.repo}/{home.filename}" + (f" at revision {home.revision}" if home.revision else "")
+    try:
+        return Path(hf_hub_download(home.repo, home.filename, revision=home.revision))
+    except LocalEntryNotFoundError as error:
+        raise HubError(
+            f"The weights {where} are not in the local cache, and the Hugging Face hub cannot be reached.",
+            found=_offline_or(error),
+            expected="a connection to the hub, or the file in its cache",
+            remedy=f'on a connected machine run "hf download {home.repo} {home.filename}" and copy the file here, then'
+            ' weights="path/to/file"; or weights="random" to try things out',
+        ) from error
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise HubError(
+            f"The Hugging Face hub does not give out {where}.",
+            found=_first_line(error),
+            expected="a published file (a gated or private one needs HF_TOKEN)",
+            remedy='weights="path/to/file" runs a file of your own; weights="random" tries things out',
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise HubError(
+            f"The weights {where} could not be downloaded.",
+            found=f"{type(error).__name__}: {_first_line(error)}",
+            remedy='try again later, or use weights="path/to/file"; weights="random" tries things out',
+        ) from error
+
+
+def _offline_or(error: Exception) -> str:
+    from huggingface_hub import constants
+
+    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
