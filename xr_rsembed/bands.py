@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from xr_rsembed.errors import BandOrderError
 
-__all__ = ["S1", "S2_L1C", "S2_L2A", "canonical_name", "check_order", "reorder"]
+__all__ = ["S1", "S2_L1C", "S2_L2A", "canonical_name", "check_order", "reorder", "terramind_name"]
 
 S2_L2A = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
 S2_L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
@@ -54,7 +54,42 @@ def _table(aliases: dict[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 _TABLE = _table(_OTHER_ALIASES) | _table(_S1_ALIASES) | _table(_S2_ALIASES)
-_RGB = _table({key: _OTHER_ALIASES[key] for key in "RGB"}) | {"B4": "R", "B04": "R", "B3": "G", "B03": "G", "B2": "B", "B02": "B"}
+_RGB = _table({key: _OTHER_ALIASES[key] for key in "RGB"}) | {
+    "B4": "R",
+    "B04": "R",
+    "B3": "G",
+    "B03": "G",
+    "B2": "B",
+    "B02": "B",
+}
+
+# TerraMind's own words for the canonical names, where they differ.
+_TERRAMIND = {
+    "B1": "COASTAL_AEROSOL",
+    "B2": "BLUE",
+    "B3": "GREEN",
+    "B4": "RED",
+    "B5": "RED_EDGE_1",
+    "B6": "RED_EDGE_2",
+    "B7": "RED_EDGE_3",
+    "B8": "NIR_BROAD",
+    "B8A": "NIR_NARROW",
+    "B9": "WATER_VAPOR",
+    "B10": "CIRRUS",
+    "B11": "SWIR_1",
+    "B12": "SWIR_2",
+}
+
+
+def terramind_name(band: str) -> str:
+    """What TerraMind calls a canonical band.
+
+    Examples
+    --------
+    >>> terramind_name("B8A"), terramind_name("VV")
+    ('NIR_NARROW', 'VV')
+    """
+    return _TERRAMIND.get(band, band)
 
 
 def canonical_name(name: object, expected: Sequence[str] = ()) -> str | None:
@@ -162,5 +197,7 @@ def _listed(names: Sequence[object]) -> str:
 
 
 def _hint(name: str, missing: Sequence[str]) -> str:
-    near = difflib.get_close_matches(_plain(name), [alias for alias, key in _TABLE.items() if key in missing], n=1)
+    near = difflib.get_close_matches(
+        _plain(name), [alias for alias, key in _TABLE.items() if key in missing], n=1
+    )
     return f"{name} (did you mean {_TABLE[near[0]]}?)" if near else name

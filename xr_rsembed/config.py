@@ -73,14 +73,22 @@ def _from_environment() -> dict[str, Any]:
 
 def _checked(key: str, value: Any, said_as: str) -> Any:
     if key in _CHOICES and value not in _CHOICES[key]:
-        raise OptionError(f"{said_as} has a value it cannot take.", found=repr(value), expected=f"one of {_CHOICES[key]}")
+        raise OptionError(
+            f"{said_as} has a value it cannot take.", found=repr(value), expected=f"one of {_CHOICES[key]}"
+        )
     whole = isinstance(value, int) and not isinstance(value, bool)
     if key in _WHOLE_NUMBERS and not whole:
-        raise OptionError(f"{said_as} must be a whole number.", found=repr(value), expected="an int, such as 8")
+        raise OptionError(
+            f"{said_as} must be a whole number.", found=repr(value), expected="an int, such as 8"
+        )
     if key in _AT_LEAST_ONE and value < 1:
         raise OptionError(f"{said_as} must be at least 1.", found=value, expected="1 or more")
     if key == "terrafm.batch_size" and value is not None and not (whole and value >= 1):
-        raise OptionError(f"{said_as} must be a whole number of at least 1.", found=repr(value), expected="an int, such as 8")
+        raise OptionError(
+            f"{said_as} must be a whole number of at least 1.",
+            found=repr(value),
+            expected="an int, such as 8",
+        )
     return value
 
 

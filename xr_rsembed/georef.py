@@ -83,10 +83,9 @@ def scene_geobox(scene: xr.DataArray) -> GeoBox:
     >>> scene_geobox(scene).shape.yx
     (4, 6)
     """
+    import odc.geo.xr  # noqa: F401  (registers .odc)
     from affine import Affine
     from odc.geo.geobox import GeoBox
-
-    import odc.geo.xr  # noqa: F401  (registers .odc)
 
     height, width = scene.sizes["y"], scene.sizes["x"]
     if "y" not in scene.coords or "x" not in scene.coords:
@@ -98,7 +97,9 @@ def scene_geobox(scene: xr.DataArray) -> GeoBox:
     if dy is None or dx is None:
         dy, dx = -NATIVE_RESOLUTION, NATIVE_RESOLUTION
         warnings.warn(
-            "A scene of one pixel tells nothing of its pixels' size: 10 units are taken.", RsEmbedWarning, stacklevel=2
+            "A scene of one pixel tells nothing of its pixels' size: 10 units are taken.",
+            RsEmbedWarning,
+            stacklevel=2,
         )
     affine = Affine(dx, 0.0, x0 - dx / 2, 0.0, dy, y0 - dy / 2)
     return GeoBox((height, width), affine, _crs(scene))
@@ -132,7 +133,7 @@ def geobox_coords(geobox: GeoBox) -> dict[str, Any]:
     """Coords y, x (centres) and, where the grid has a CRS, spatial_ref: ready for a DataArray."""
     from odc.geo.xr import xr_coords
 
-    coords = dict(xr_coords(geobox, dims=("y", "x")))
+    coords: dict[str, Any] = {str(name): coord for name, coord in xr_coords(geobox, dims=("y", "x")).items()}
     if geobox.crs is None:
         coords.pop("spatial_ref", None)
     return coords
@@ -140,7 +141,9 @@ def geobox_coords(geobox: GeoBox) -> dict[str, Any]:
 
 def _check_dims(scene: xr.DataArray) -> None:
     if not isinstance(scene, xr.DataArray):
-        raise SceneError("A scene is an xarray.DataArray.", found=type(scene).__name__, expected="DataArray (band, y, x)")
+        raise SceneError(
+            "A scene is an xarray.DataArray.", found=type(scene).__name__, expected="DataArray (band, y, x)"
+        )
     lacking = [dim for dim in ("y", "x") if dim not in scene.dims]
     if not lacking:
         return
@@ -154,13 +157,19 @@ def _check_dims(scene: xr.DataArray) -> None:
         f"The scene has no dim {' or '.join(lacking)}.",
         found=f"dims {tuple(scene.dims)}",
         expected="dims (..., band, y, x)",
-        remedy=f"da.rename({rename})" if rename else 'da.rename({"your_row_dim": "y", "your_column_dim": "x"})',
+        remedy=f"da.rename({rename})"
+        if rename
+        else 'da.rename({"your_row_dim": "y", "your_column_dim": "x"})',
     )
 
 
 def _check_regular(values: np.ndarray, dim: str) -> None:
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.number):
-        raise GridError(f"The {dim} coord must be 1-D numbers.", found=f"{values.ndim}-D {values.dtype}", expected="pixel centres")
+        raise GridError(
+            f"The {dim} coord must be 1-D numbers.",
+            found=f"{values.ndim}-D {values.dtype}",
+            expected="pixel centres",
+        )
     steps = np.diff(values.astype("float64"))
     if steps.size == 0:
         return
@@ -211,5 +220,6 @@ def _crs(scene: xr.DataArray) -> Any:
 
 
 def _metres_per_unit(geobox: GeoBox) -> float:
-    axis = geobox.crs.proj.axis_info[0] if geobox.crs.proj.axis_info else None
+    axes = geobox.crs.proj.axis_info if geobox.crs is not None else []
+    axis = axes[0] if axes else None
     return float(axis.unit_conversion_factor) if axis else 1.0

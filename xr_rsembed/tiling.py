@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -134,7 +135,9 @@ def plan_axis(
     (0, 224, 448)
     """
     if pixels < 1:
-        raise SceneError("The scene has an empty axis.", found=f"{pixels} pixels", expected="at least 1 pixel")
+        raise SceneError(
+            "The scene has an empty axis.", found=f"{pixels} pixels", expected="at least 1 pixel"
+        )
     if overlap % patch or not 0 <= overlap < size:
         raise OptionError(
             "This overlap cannot be used.",
@@ -184,7 +187,7 @@ def blocks(plan: AxisPlan, blend: Blend = "center", *, tiles: int = 8) -> Iterat
         if cuts[-1] < cut < plan.cells:
             cuts.append(cut)
     cuts.append(plan.cells)
-    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+    for first, last in pairwise(cuts):
         if blend == "center":
             low, high = int(plan.owner[first]), int(plan.owner[last - 1]) + 1
         else:
@@ -215,5 +218,10 @@ def _block(plan: AxisPlan, cells: tuple[int, int], tiles: tuple[int, int]) -> Ax
     bounds = np.searchsorted(plan.owner, np.arange(tiles[0], tiles[1] + 1)).clip(*cells).tolist()
     span = (starts[0], starts[-1] + plan.size)
     return AxisBlock(
-        cells, tiles, starts, tuple(zip(bounds[:-1], bounds[1:], strict=True)), (span[0], min(span[1], plan.pixels)), span
+        cells,
+        tiles,
+        starts,
+        tuple(pairwise(bounds)),
+        (span[0], min(span[1], plan.pixels)),
+        span,
     )

@@ -1,0 +1,339 @@
+"""The functions behind the faces: embed, normalize, reproduce, list and describe models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed.config import get_option
+from xr_rsembed.engine.settings import Settings
+from xr_rsembed.engine.validate import Input
+from xr_rsembed.errors import OptionError, SceneError
+from xr_rsembed.models.registry import describe_model, find_spec, list_models
+from xr_rsembed.models.spec import ModelSpec
+from xr_rsembed.tiling import Blend, Edge
+
+__all__ = [
+    "describe_model",
+    "embed",
+    "list_models",
+    "normalize",
+    "reproduce",
+    "s1_scale",
+    "to_bands",
+    "validate",
+]
+
+
+def embed(
+    scene: xr.DataArray,
+    model: str = "terramind",
+    *,
+    modality: str | None = None,
+    output: str = "grid",
+    pooling: str = "mean",
+    input_prep: str = "tile",
+    overlap: int = 0,
+    blend: Blend = "center",
+    edge: Edge = "shift",
+    normalize: str = "default",
+    layer: int | list[int] | tuple[int, ...] | None = None,
+    min_valid: float = 0.0,
+    batch_size: int | str | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    weights: str | os.PathLike[str] = "pretrained",
+    out_dtype: str = "float32",
+    units: str | None = None,
+    **model_options: Any,
+) -> xr.DataArray:
+    """Embed a scene with a foundation model.
+
+    Parameters
+    ----------
+    scene : DataArray, dims (..., band, y, x)
+        Raw pixels: Sentinel-2 DN in 12 (L2A) or 13 (L1C) bands, Sentinel-1 VV and VH, or another modality of the
+        model. Leading dims such as time pass through.
+    model : str
+        A key or alias of :func:`list_models`.
+    modality : str, optional
+        S2L2A, S2L1C, S1GRD, S1RTC, DEM or RGB, where bands and attrs leave a choice.
+    output : {"grid", "pooled", "tiles"}
+        A vector for every cell, one for the scene, or one for every tile.
+    pooling : {"mean", "max"}
+        How ``pooled`` and ``tiles`` sum up the tokens of a tile's valid cells, where the model has no vector of its
+        own. Over several tiles ``pooled`` is their mean, weighted by the valid pixels of the cells that each owns.
+    input_prep : {"tile", "resize"}
+        Cut into tiles, or resize the whole scene (bilinear) to one tile.
+    overlap : int
+        Pixels that neighbouring tiles share, a multiple of 16 below 224.
+    blend : {"center", "mean"}
+        A cell's value: from the tile whose centre is nearest, or the mean over the tiles that cover it.
+    edge : {"shift", "pad"}
+        The last tile moves inward, or keeps its place and sees repeated edge pixels.
+    normalize : {"default", "zscore", "none"}
+        The model's own normalization, or raw values. The default follows option ``terramind.normalize``.
+    layer : int or list of int, optional
+        Transformer block whose tokens are taken, counted from the end when negative; a list gives a ``layer`` dim.
+        By default the last, or what option ``terramind.layer_index`` says.
+    min_valid : float
+        Least share of valid pixels in a cell; any valid pixel will do at 0.
+    batch_size : int or "auto", optional
+        Tiles a forward.
+    device : str
+        ``auto`` takes a CUDA device where there is one.
+    precision : {"float32", "bfloat16", "float16"}
+        Of the model's weights and activations; float16 on CUDA only.
+    weights : {"pretrained", "random"} or path
+        From the Hugging Face hub, seeded noise, or a local checkpoint.
+    out_dtype : str
+        float32, float16 or float64.
+    units : {"DN", "dB", "linear"}, optional
+        Of the pixels, where attrs do not say.
+    **model_options
+        The model's own options; ``describe_model(model)`` lists them.
+
+    Returns
+    -------
+    DataArray, dims (..., D, y, x), (..., D) or (..., D, tile_y, tile_x)
+        Lazy where the scene is; georeferenced; NaN where a cell has no valid pixel.
+
+    Raises
+    ------
+    SceneError, GridError, BandOrderError, UnitsError
+        If the scene is no input of the model.
+    OptionError, UnknownModelError, WeightsError, DeviceError
+        If a setting cannot be used.
+
+    Examples
+    --------
+    >>> from xr_rsembed.datasets import synthetic_scene
+    >>> scene = synthetic_scene(size=(448, 672))
+    >>> emb = embed(scene, "terramind_v1_tiny", weights="random")
+    >>> emb.dims, emb.shape
+    (('D', 'y', 'x'), (192, 28, 42))
+    """
+    from xr_rsembed.engine.embed import embed_inputs
+    from xr_rsembed.models.weights import resolve
+
+    spec = find_spec(model)
+    normalize, layer = _configured(spec, normalize, layer)
+    settings = Settings(
+        output=output,
+        pooling=pooling,
+        input_prep=input_prep,
+        overlap=overlap,
+        blend=blend,
+        edge=edge,
+        normalize=normalize,
+        layer=layer,  # type: ignore[arg-type]  # Settings turns a list into a tuple
+        min_valid=min_valid,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        out_dtype=out_dtype,
+        units=units or "",
+    )
+    options = _complete(spec, model_options)
+    checked = _validated(scene, spec, modality, settings.normalize, units or None, options)
+    return embed_inputs((checked,), spec, settings, resolve(weights, spec), options)
+
+
+def validate(
+    scene: xr.DataArray,
+    model: str = "terramind",
+    *,
+    modality: str | None = None,
+    units: str | None = None,
+    **model_options: Any,
+) -> None:
+    """Check that a scene is an input of a model, without reading a pixel of a lazy one.
+
+    Raises
+    ------
+    SceneError, GridError, BandOrderError, UnitsError, UnknownModelError
+        What is wrong, and the line that mends it.
+
+    Examples
+    --------
+    >>> from xr_rsembed.datasets import synthetic_scene
+    >>> validate(synthetic_scene(size=(448, 448)), "terramind")
+    """
+    spec = find_spec(model)
+    _validated(scene, spec, modality, "default", units, _complete(spec, model_options))
+
+
+def to_bands(scene: xr.DataArray, model: str = "terramind", *, modality: str | None = None) -> xr.DataArray:
+    """The scene with the model's bands in the model's order, under their canonical names.
+
+    Examples
+    --------
+    >>> from xr_rsembed.datasets import synthetic_scene
+    >>> scene = synthetic_scene(size=(32, 32)).isel(band=slice(None, None, -1))
+    >>> to_bands(scene, "terramind").band.values[:3].tolist()
+    ['B1', 'B2', 'B3']
+    """
+    from xr_rsembed.engine.validate import select_bands
+
+    return select_bands(scene, find_spec(model), modality)
+
+
+def normalize(
+    scene: xr.DataArray,
+    model: str = "terramind",
+    *,
+    modality: str | None = None,
+    units: str | None = None,
+    **model_options: Any,
+) -> xr.DataArray:
+    """The scene as the model sees it: normalized float32, 0 where a pixel is invalid.
+
+    Raises
+    ------
+    SceneError
+        For a normalization by each tile's own percentile (TerraFM, Sentinel-1) over a scene of several tiles: there
+        is no one normalized scene then, unless ``s1_scale`` fixes the divisor.
+
+    Examples
+    --------
+    >>> from xr_rsembed.datasets import synthetic_scene
+    >>> seen = normalize(synthetic_scene(size=(64, 64)), "terrafm")
+    >>> float(seen.max()) <= 1.0
+    True
+    """
+    from xr_rsembed.engine.pixels import normalized_pixels
+
+    spec = find_spec(model)
+    checked = _validated(scene, spec, modality, "default", units, _complete(spec, model_options))
+    how = checked.pixels.normalization
+    tile = spec.image_size
+    if (
+        how.kind == "log_percentile"
+        and how.divisor is None
+        and max(scene.sizes["y"], scene.sizes["x"]) > tile
+    ):
+        raise SceneError(
+            "Each tile is normalized by its own percentile, so a scene of several tiles has no one normalized form.",
+            found=f"{scene.sizes['y']} x {scene.sizes['x']} pixels",
+            expected=f"at most {tile} x {tile}, or a fixed divisor",
+            remedy="s1_scale=xr_rsembed.s1_scale(da)",
+        )
+    data = checked.scene
+    if data.chunks is not None:
+        whole = {"band": -1} | ({"y": -1, "x": -1} if how.kind == "log_percentile" else {})
+        data = data.chunk(whole)
+    seen = xr.apply_ufunc(
+        normalized_pixels,
+        data,
+        kwargs={"how": checked.pixels},
+        dask="parallelized",
+        output_dtypes=[np.float32],
+    )
+    attrs = {
+        name: value for name, value in scene.attrs.items() if name not in ("_FillValue", "nodata", "units")
+    }
+    return seen.assign_attrs(attrs, normalization=how.source, model_key=spec.key)
+
+
+def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
+    """One divisor for a whole Sentinel-1 scene: the percentile of ``log1p(max(x, 0))`` over its finite pixels.
+
+    Parameters
+    ----------
+    scene : DataArray
+        Linear power; computed, on at most about four million pixels at regular steps.
+
+    Returns
+    -------
+    float
+        For ``embed(..., "terrafm", s1_scale=...)``, which removes the seams of per-tile scales.
+
+    Examples
+    --------
+    >>> s1_scale(xr.DataArray(np.ones((2, 8, 8)), dims=("band", "y", "x")))
+    0.693147...
+    """
+    step = max(1, int(np.sqrt(scene.size / 4e6)))
+    values = np.log1p(
+        np.maximum(np.asarray(scene.isel(y=slice(None, None, step), x=slice(None, None, step))), 0.0)
+    )
+    return float(np.nanpercentile(values, percentile))
+
+
+def reproduce(embedding: xr.DataArray, scene: xr.DataArray, **changes: Any) -> xr.DataArray:
+    """Make an embedding again from its scene, by the settings that its attrs record.
+
+    Parameters
+    ----------
+    embedding : DataArray
+        As :func:`embed` gave it, or read back from a store.
+    scene : DataArray
+        The scene it came from.
+    **changes
+        Arguments of :func:`embed` to set otherwise, such as ``device`` or a ``weights`` file at another path.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are not those that the attrs name by their SHA-256.
+    """
+    from xr_rsembed.engine.embed import recorded_settings
+
+    arguments = recorded_settings(embedding.attrs) | changes
+    again = embed(scene, **arguments)
+    recorded = embedding.attrs.get("weights_sha256", "")
+    if recorded and again.attrs["weights_sha256"] != recorded and "weights" not in changes:
+        from xr_rsembed.errors import WeightsError
+
+        raise WeightsError(
+            "The weights found now are not the ones that made this embedding.",
+            found=f"SHA-256 {again.attrs['weights_sha256']}",
+            expected=f"SHA-256 {recorded}",
+            remedy="reproduce(emb, scene, weights=PATH) with the former file, or say weights=... to accept others",
+        )
+    return again
+
+
+def _validated(
+    scene: xr.DataArray,
+    spec: ModelSpec,
+    modality: str | None,
+    normalize: str,
+    units: str | None,
+    options: Mapping[str, Any],
+) -> Input:
+    from xr_rsembed.engine.validate import validate as check
+
+    return check(scene, spec, modality=modality, normalize=normalize, units=units, options=options)
+
+
+def _configured(spec: ModelSpec, normalize: str, layer: Any) -> tuple[str, Any]:
+    """The user's options where an argument was left out; they belong to TerraMind."""
+    ours = spec.family == "terramind"
+    if normalize == "default" and ours:
+        normalize = get_option("terramind.normalize")
+    if layer is None:
+        layer = get_option("terramind.layer_index") if ours else -1
+    return normalize, layer
+
+
+def _complete(spec: ModelSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Model options with their defaults; a name that the model does not know is refused."""
+    import difflib
+
+    for name in given:
+        if name not in spec.options:
+            near = difflib.get_close_matches(
+                name, [*spec.options, *Settings.__dataclass_fields__, "weights", "modality"], n=1
+            )
+            raise OptionError(
+                f"{spec.key} has no option {name!r}.",
+                found=f"{name}={given[name]!r}",
+                expected=", ".join(spec.options) or "no model options",
+                remedy=f"did you mean {near[0]}=?" if near else None,
+            )
+    return {**spec.options, **given}

@@ -1,0 +1,1 @@
+"""The dask plan, the work on one block, devices and the encoder cache."""

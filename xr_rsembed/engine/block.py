@@ -1,0 +1,166 @@
+"""The work on one block: windows of raw pixels in, the block's cells (or tiles) out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xr_rsembed.engine import devices, pixels
+from xr_rsembed.engine.settings import Settings
+from xr_rsembed.engine.sinks import CenterSink, MeanSink, Sink, TileSink
+from xr_rsembed.engine.validate import Pixels
+from xr_rsembed.errors import BlockError, EncoderError, RsEmbedError
+from xr_rsembed.models.spec import Encoder, EncoderRequest, Layout, ModelSpec, Tokens
+from xr_rsembed.tiling import AxisBlock
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Job", "run_block"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a block needs besides its place and its pixels: the same for every block of an embedding.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    request : EncoderRequest
+        Its device may still be ``auto``: each worker settles that for itself.
+    inputs : tuple of Pixels
+        One per modality, in the order of the windows.
+    layout : Layout
+    settings : Settings
+    options : tuple of (str, object)
+        Model options that the encoder takes with each call.
+    """
+
+    spec: ModelSpec
+    request: EncoderRequest
+    inputs: tuple[Pixels, ...]
+    layout: Layout
+    settings: Settings
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+def run_block(job: Job, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray]) -> np.ndarray:
+    """Embed one block.
+
+    Parameters
+    ----------
+    job : Job
+    y, x : AxisBlock
+    windows : sequence of array, shape (1, ..., band, y, x)
+        Raw pixels of ``y.window`` by ``x.window``, one array per modality; leading dims have length 1.
+
+    Returns
+    -------
+    array, shape (1, ..., *layout.shape, y, x)
+        Cells for ``output="grid"``. Otherwise one vector a tile, with the tile's weight as one more D at the end.
+
+    Raises
+    ------
+    BlockError
+        For whatever went wrong, with the block's window; our own errors keep their class.
+    """
+    import torch
+
+    leading = windows[0].shape[:-3]
+    try:
+        with torch.inference_mode():
+            values = _embed(job, y, x, [window.reshape(window.shape[-3:]) for window in windows])
+    except RsEmbedError as error:
+        raise type(error)(f"{error}\n  {_place(y, x)}") from error
+    except Exception as error:
+        raise BlockError(
+            f"A block could not be embedded: {type(error).__name__}: {error}\n  {_place(y, x)}"
+        ) from error
+    return values.reshape(leading + values.shape)
+
+
+def _place(y: AxisBlock, x: AxisBlock) -> str:
+    return f"window:   y {y.window[0]}:{y.window[1]}, x {x.window[0]}:{x.window[1]} (pixels of the scene)"
+
+
+def _embed(job: Job, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> np.ndarray:
+    valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
+    sink = _sink(job, y, x, np.logical_or.reduce(valid))
+    if any(mask.any() for mask in valid):
+        device = devices.resolve_device(job.request.device)
+        ready = [
+            pixels.Window.of(window, mask, how, y, x, device)
+            for window, mask, how in zip(windows, valid, job.inputs, strict=True)
+        ]
+        encoder = devices.get_encoder(job.spec, replace(job.request, device=device))
+        with devices.turn(device):
+            if job.settings.input_prep == "resize":
+                sink.add([(0, 0)], _encode(encoder, pixels.resized_inputs(ready, job.spec.image_size), job))
+            else:
+                for tiles, seen in pixels.tile_groups(ready):
+                    _encode_tiles(encoder, job, sink, seen, y, x, tiles, device)
+    return sink.finish().astype(job.settings.out_dtype, copy=False)
+
+
+def _sink(job: Job, y: AxisBlock, x: AxisBlock, valid: np.ndarray) -> Sink:
+    patch, settings = job.spec.patch_size, job.settings
+    if settings.input_prep == "resize":
+        counts = share = pixels.resized_share(valid, job.spec.image_size // patch)
+    else:
+        counts, real = pixels.cell_pixels(valid, y, x, patch)
+        share = counts / np.maximum(real, 1)
+    usable = (share > 0) & (share >= settings.min_valid)
+    if settings.output == "grid":
+        rows, columns = (
+            slice(axis.cells[0] - axis.span[0] // patch, axis.cells[1] - axis.span[0] // patch)
+            for axis in (y, x)
+        )
+        make = CenterSink if settings.blend == "center" else MeanSink
+        return make(y, x, job.layout, usable[rows, columns], patch)
+    pooling = "cls" if job.spec.pooled == "cls" else settings.pooling
+    return TileSink(y, x, job.layout, usable, counts, pooling, patch)
+
+
+def _encode_tiles(
+    encoder: Encoder,
+    job: Job,
+    sink: Sink,
+    windows: Sequence[pixels.Window],
+    y: AxisBlock,
+    x: AxisBlock,
+    tiles: Sequence[tuple[int, int]],
+    device: str,
+) -> None:
+    """Run tiles through the encoder in batches; where a GPU's memory runs out, in smaller ones."""
+    import torch
+
+    size, first = devices.batch_size(job.settings.batch_size, job.spec, device), 0
+    while first < len(tiles):
+        batch = tiles[first : first + size]
+        try:
+            tokens = _encode(encoder, pixels.batch_inputs(windows, y, x, batch), job)
+        except torch.OutOfMemoryError:
+            size = devices.smaller_batch(job.spec, device, len(batch))
+            continue
+        sink.add(batch, tokens)
+        first += len(batch)
+
+
+def _encode(encoder: Encoder, inputs: Mapping[str, torch.Tensor], job: Job) -> Tokens:
+    """One forward, held to the encoder's contract."""
+    tokens = encoder(inputs, job.settings.layers, dict(job.options))
+    number = len(next(iter(inputs.values())))
+    cells = job.spec.image_size // job.spec.patch_size
+    shape = (number, *job.layout.shape, cells, cells)
+    if tokens.grid.numel() != math.prod(shape) or not tokens.grid.is_floating_point():
+        raise EncoderError(
+            f"The encoder of {job.spec.key} broke its contract.",
+            found=f"grid {tuple(tokens.grid.shape)} {tokens.grid.dtype}",
+            expected=f"grid {shape} of floats: (tile, *layout, rows, columns)",
+        )
+    pooled = None if tokens.pooled is None else tokens.pooled.reshape(shape[:-2]).float()
+    return Tokens(tokens.grid.reshape(shape).float(), pooled)

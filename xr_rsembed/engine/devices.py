@@ -1,0 +1,198 @@
+"""Devices, the per-process encoder cache, and the rule of one forward at a time per device."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from xr_rsembed.config import get_option
+from xr_rsembed.errors import DeviceError, RsEmbedWarning
+from xr_rsembed.models.registry import load_encoder
+from xr_rsembed.models.spec import Encoder, EncoderRequest, ModelSpec
+
+__all__ = [
+    "batch_size",
+    "check_device",
+    "clear_encoders",
+    "get_encoder",
+    "resolve_device",
+    "smaller_batch",
+    "turn",
+]
+
+_encoders: dict[EncoderRequest, Encoder] = {}
+_locks: defaultdict[Any, threading.RLock] = defaultdict(threading.RLock)
+_registry_lock = threading.Lock()
+_batch_limits: dict[tuple[str, str], int] = {}
+
+
+def resolve_device(device: str) -> str:
+    """The torch device of this process: ``auto`` is the first CUDA device that is visible here, else the CPU.
+
+    Raises
+    ------
+    DeviceError
+        If the device asked for is not there.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise DeviceError(
+            "Unknown device.", found=repr(device), expected='"auto", "cpu", "cuda" or "cuda:0"'
+        ) from None
+    if kind.type == "cuda":
+        number = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (kind.index or 0) >= number:
+            raise DeviceError(
+                f"device={device!r} was asked for, and there is no such CUDA device here.",
+                found=f"{number} CUDA devices",
+                expected=f"at least {(kind.index or 0) + 1}",
+                remedy='device="auto" takes a GPU where there is one and the CPU elsewhere',
+            )
+    elif kind.type != "cpu":
+        raise DeviceError(
+            "This kind of device is not supported.", found=repr(device), expected='"auto", "cpu" or "cuda"'
+        )
+    return device
+
+
+def check_device(device: str) -> None:
+    """Fail while the graph is built if a device named outright is missing, unless workers elsewhere may have it."""
+    if device != "auto" and not _has_distributed_client():
+        resolve_device(device)
+
+
+def get_encoder(spec: ModelSpec, request: EncoderRequest) -> Encoder:
+    """The encoder of this process for a request; loaded once, also when several threads ask at the same time."""
+    with _registry_lock:
+        lock = _locks[request]
+    with lock:
+        if request not in _encoders:
+            _encoders[request] = load_encoder(request, spec)
+        return _encoders[request]
+
+
+def clear_encoders() -> None:
+    """Forget every loaded encoder, and give its memory back."""
+    _encoders.clear()
+
+
+def batch_size(asked: int | str | None, spec: ModelSpec, device: str) -> int:
+    """Tiles a forward: as asked, or what suits the device, and never more than once filled its memory.
+
+    On a CPU, larger batches only push activations out of the cache; a GPU wants enough tiles to fill it.
+    """
+    if isinstance(asked, int):
+        size = asked
+    else:
+        option = get_option("terrafm.batch_size") if spec.family == "terrafm" else None
+        size = option or (64 if device.startswith("cuda") else 8)
+        if asked == "auto" and device.startswith("cuda"):
+            size = _batch_that_fits(spec, device)
+    return min(size, _batch_limits.get((spec.key, device), size))
+
+
+def smaller_batch(spec: ModelSpec, device: str, failed: int) -> int:
+    """Half the batch that a GPU's memory could not hold; remembered for the process, and said once.
+
+    Raises
+    ------
+    DeviceError
+        If a single tile does not fit.
+    """
+    import torch
+
+    torch.cuda.empty_cache()
+    if failed <= 1:
+        raise DeviceError(
+            f"{device} has too little free memory for one tile through {spec.key}.",
+            found="out of memory with batch_size=1",
+            expected="room for one tile",
+            remedy='precision="bfloat16", a smaller model, or free the GPU of other work',
+        )
+    if (spec.key, device) not in _batch_limits:
+        warnings.warn(
+            f"{device} ran out of memory with {failed} tiles of {spec.key} a batch; going on with smaller batches. "
+            f"Set batch_size={failed // 2} to begin there.",
+            RsEmbedWarning,
+            stacklevel=2,
+        )
+    _batch_limits[spec.key, device] = failed // 2
+    return failed // 2
+
+
+def _batch_that_fits(spec: ModelSpec, device: str) -> int:
+    """Tiles whose activations take at most half of the free memory, up to 256."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    tokens = (spec.image_size // spec.patch_size) ** 2
+    # A block keeps about 16 float32 copies of a token's vector at its widest point (qkv, mlp, residual).
+    each = tokens * spec.embed_dim * 4 * 16 + spec.image_size**2 * 16 * 4
+    return int(max(1, min(256, free // 2 // each)))
+
+
+@contextlib.contextmanager
+def turn(device: str) -> Iterator[None]:
+    """Wait for this device's turn: one block computes, while other threads read the next ones.
+
+    Two forwards at once on one device only share its cores and double the memory.
+    """
+    with _registry_lock:
+        lock = _locks[device]
+    with lock, _all_worker_threads(device):
+        yield
+
+
+@contextlib.contextmanager
+def _all_worker_threads(device: str) -> Iterator[None]:
+    """On a distributed worker, let torch use the worker's own threads.
+
+    distributed starts workers with OMP_NUM_THREADS=1, meant for tasks that run side by side; ours take turns, so
+    one thread would leave the others idle. In a process without a worker torch's default, all cores, is right.
+    """
+    import torch
+
+    number = _worker_threads() if device == "cpu" else None
+    if number is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _worker_threads() -> int | None:
+    """Threads of the distributed worker that runs this thread, if one does; never imports distributed."""
+    if "distributed.worker" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        return int(get_worker().state.nthreads)
+    except ValueError:
+        return None
+
+
+def _has_distributed_client() -> bool:
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import default_client
+
+    try:
+        default_client()
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,269 @@
+"""The pipeline of one embedding: validate, plan, map blocks, label, record."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xr_rsembed import georef
+from xr_rsembed.bands import terramind_name
+from xr_rsembed.config import get_option
+from xr_rsembed.engine import devices
+from xr_rsembed.engine.block import Job
+from xr_rsembed.engine.plan import axis_blocks, embed_blocks
+from xr_rsembed.engine.settings import Settings
+from xr_rsembed.engine.validate import Input, input_attrs
+from xr_rsembed.errors import OptionError, RsEmbedWarning
+from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef, freeze
+from xr_rsembed.tiling import AxisBlock
+
+__all__ = ["embed_inputs", "recorded_settings"]
+
+# Settings that stand in the attrs under their own names.
+_RECORDED = (
+    "output",
+    "pooling",
+    "input_prep",
+    "overlap",
+    "blend",
+    "edge",
+    "min_valid",
+    "precision",
+    "out_dtype",
+    "normalize",
+    "units",
+)
+
+
+def embed_inputs(
+    inputs: tuple[Input, ...],
+    spec: ModelSpec,
+    settings: Settings,
+    weights: WeightsRef,
+    options: Mapping[str, Any],
+) -> xr.DataArray:
+    """Embed checked inputs that lie on one grid.
+
+    Parameters
+    ----------
+    inputs : tuple of Input
+        One per modality.
+    spec : ModelSpec
+    settings : Settings
+    weights : WeightsRef
+    options : mapping
+        The model options, complete.
+
+    Returns
+    -------
+    DataArray
+        Lazy if any input is a dask array, else computed.
+    """
+    job = plan_job(inputs, spec, settings, weights, options)
+    scene = inputs[0].scene
+    tiles = get_option("block_tiles")
+    rows, columns = (axis_blocks(scene.sizes[dim], job, tiles) for dim in ("y", "x"))
+    _warn_of_padding(scene, spec, settings)
+    values = embed_blocks([_as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
+    if settings.output == "pooled":
+        values = _pooled(values, settings)
+    elif settings.output == "tiles":
+        values = values[..., :-1, :, :]
+    labelled = label(values, scene, job, rows, columns)
+    labelled.attrs = record(inputs, job, weights, options)
+    return labelled if _is_lazy(inputs) else _computed(labelled)
+
+
+def plan_job(
+    inputs: tuple[Input, ...],
+    spec: ModelSpec,
+    settings: Settings,
+    weights: WeightsRef,
+    options: Mapping[str, Any],
+) -> Job:
+    """Everything that all blocks share; checks the layers, the device and the model options."""
+    modalities = tuple(item.pixels.modality for item in inputs)
+    for layer in settings.layers:
+        if not -spec.depth <= layer < spec.depth:
+            raise OptionError(
+                f"{spec.key} has no layer {layer}.",
+                found=f"layer={layer}",
+                expected=f"{-spec.depth} to {spec.depth - 1}",
+            )
+    devices.check_device(settings.device)
+    if spec.check is not None:
+        spec.check(spec, modalities, options)
+    asked = settings.layer if isinstance(settings.layer, tuple) else None
+    load = tuple(sorted((name, freeze(options[name])) for name in spec.load_options if name in options))
+    call = tuple(
+        sorted((name, freeze(value)) for name, value in options.items() if name not in spec.load_options)
+    )
+    request = EncoderRequest(spec.key, modalities, weights, settings.device, settings.precision, load)
+    layout = spec.layout(spec, modalities, asked, options)
+    return Job(spec, request, tuple(item.pixels for item in inputs), layout, settings, call)
+
+
+def label(
+    values: da.Array,
+    scene: xr.DataArray,
+    job: Job,
+    rows: tuple[AxisBlock, ...],
+    columns: tuple[AxisBlock, ...],
+) -> xr.DataArray:
+    """Dims and coords for the values of all blocks."""
+    leading = scene.dims[:-3]
+    extra = {dim: list(labels) for dim, labels in job.layout.extra}
+    geobox = georef.scene_geobox(scene)
+    spatial, coords = _spatial(geobox, job, rows, columns)
+    kept = {
+        name: coord.variable
+        for name, coord in scene.coords.items()
+        if not {"band", "y", "x"} & {*coord.dims, name} and name != "spatial_ref"
+    }
+    return xr.DataArray(
+        values,
+        dims=(*leading, *extra, "D", *spatial),
+        coords={**kept, **extra, "D": np.arange(job.layout.embed_dim), **coords},
+        name="embedding",
+    )
+
+
+def _spatial(
+    geobox: Any, job: Job, rows: tuple[AxisBlock, ...], columns: tuple[AxisBlock, ...]
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The spatial dims of the output, and their coords."""
+    settings, spec = job.settings, job.spec
+    if settings.input_prep == "resize":
+        cells = georef.subgrid(geobox, (spec.image_size // spec.patch_size,) * 2)
+    else:
+        cells = georef.cell_geobox(geobox, spec.patch_size)
+    coords = georef.geobox_coords(cells)
+    if settings.output == "grid":
+        return ("y", "x"), coords
+    reference = {"spatial_ref": coords["spatial_ref"]} if "spatial_ref" in coords else {}
+    if settings.output == "pooled":
+        return (), reference
+    affine, half = geobox.affine, spec.image_size / 2
+    y, x = (np.array([start for axis in axes for start in axis.starts]) + half for axes in (rows, columns))
+    centres = {"tile_y": ("tile_y", affine.f + affine.e * y), "tile_x": ("tile_x", affine.c + affine.a * x)}
+    return ("tile_y", "tile_x"), {**reference, **centres}
+
+
+def record(
+    inputs: tuple[Input, ...], job: Job, weights: WeightsRef, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The attrs of an embedding: plain values that Zarr and NetCDF keep, enough to make it again."""
+    from xr_rsembed._version import __version__
+
+    spec, settings = job.spec, job.settings
+    described = [input_attrs(item) for item in inputs]
+    one = len(described) == 1
+    attrs: dict[str, Any] = {
+        "model": spec.family,
+        "model_key": spec.key,
+        **{
+            name: described[0][name]
+            if one
+            else [str(each[name]) if name != "bands" else " ".join(each[name]) for each in described]
+            for name in ("modality", "bands", "normalization")
+        },
+        "weights": weights.source,
+        "weights_sha256": weights.sha256,
+        "tile_size": spec.image_size,
+        "patch_size": spec.patch_size,
+        "layer": list(settings.layer) if isinstance(settings.layer, tuple) else settings.layer,
+        "grid_type": spec.grid_type,
+        **{name: getattr(settings, name) for name in _RECORDED},
+        "model_options": json.dumps({name: freeze(options[name]) for name in sorted(options)}),
+        "xr_rsembed_version": __version__,
+    }
+    if spec.family == "terramind":
+        attrs["bands_terramind"] = [terramind_name(band) for item in inputs for band in item.bands]
+    return attrs
+
+
+def recorded_settings(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``embed`` as the attrs of an embedding record them.
+
+    Raises
+    ------
+    OptionError
+        If the attrs are not those of an embedding of ours.
+    """
+    names = (*_RECORDED, "layer", "model_key", "modality", "weights", "model_options")
+    missing = [name for name in names if name not in attrs]
+    if missing:
+        raise OptionError(
+            "These attrs do not say how the embedding was made.",
+            found=f"no {', '.join(missing)}",
+            expected="the attrs that embed() writes",
+        )
+    layer = attrs["layer"]
+    weights = str(attrs["weights"])
+    return {
+        **{name: _plain(attrs[name]) for name in (*_RECORDED, "modality")},
+        "layer": _plain(layer) if np.ndim(layer) == 0 else tuple(int(one) for one in layer),
+        "model": attrs["model_key"],
+        "weights": "random" if weights.startswith("random") else weights,
+        **json.loads(attrs["model_options"]),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A Python value: stores give numpy scalars back."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _pooled(values: da.Array, settings: Settings) -> da.Array:
+    """The mean over tiles, weighted by the valid pixels that each tile owns; NaN where no tile has any."""
+    vectors = values[..., :-1, :, :].astype("float64")
+    weights = values[..., -1:, :, :].astype("float64")
+    total = da.nansum(vectors * weights, axis=(-2, -1))
+    weight = weights.sum(axis=(-2, -1))
+    return da.where(weight > 0, total / da.where(weight > 0, weight, 1.0), np.nan).astype(settings.out_dtype)
+
+
+def _is_lazy(inputs: tuple[Input, ...]) -> bool:
+    return any(item.scene.chunks is not None for item in inputs)
+
+
+def _as_dask(scene: xr.DataArray, rows: tuple[AxisBlock, ...], columns: tuple[AxisBlock, ...]) -> da.Array:
+    if scene.chunks is not None:
+        return scene.data
+    if scene.variable._in_memory:
+        return da.from_array(scene.values, chunks=-1, name=False, asarray=False)
+    # Opened without chunks and not loaded yet: read it a block at a time all the same.
+    step = {
+        dim: max(axis.window[1] - axis.window[0] for axis in axes)
+        for dim, axes in (("y", rows), ("x", columns))
+    }
+    return scene.chunk(step).data
+
+
+def _computed(embedding: xr.DataArray) -> xr.DataArray:
+    """Compute at once, with a progress bar when it takes long."""
+    from contextlib import nullcontext
+
+    from dask.diagnostics.progress import ProgressBar
+
+    with ProgressBar(minimum=3.0) if get_option("progress") else nullcontext():
+        # The scene is in this process already: a distributed client would only copy it away and back.
+        return embedding.compute(scheduler="threads")
+
+
+def _warn_of_padding(scene: xr.DataArray, spec: ModelSpec, settings: Settings) -> None:
+    small = [dim for dim in ("y", "x") if scene.sizes[dim] < spec.image_size]
+    if small and settings.input_prep == "tile":
+        sizes = " x ".join(str(scene.sizes[dim]) for dim in ("y", "x"))
+        warnings.warn(
+            f"The scene has {sizes} pixels, less than one tile of {spec.image_size}: its edge pixels are repeated "
+            'to fill it. input_prep="resize" stretches it over the tile instead.',
+            RsEmbedWarning,
+            stacklevel=2,
+        )

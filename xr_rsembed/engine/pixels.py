@@ -1,0 +1,253 @@
+"""From raw windows to batches of normalized tiles: validity, padding, normalization on the encoder's device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xr_rsembed.engine.validate import Pixels, wrong_units
+from xr_rsembed.errors import SceneError
+from xr_rsembed.normalize import normalize
+from xr_rsembed.tiling import AxisBlock
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Window",
+    "batch_inputs",
+    "cell_pixels",
+    "normalized_pixels",
+    "resized_inputs",
+    "resized_share",
+    "tile_groups",
+    "valid_pixels",
+]
+
+Tile = tuple[int, int]  # position of a tile in its block: (row, column)
+
+_DB_FLOOR = 1e-5  # -50 dB, far below any sensor's noise: the logarithm of an empty pixel stays finite
+
+
+@dataclass(frozen=True)
+class Window:
+    """One modality's pixels of a block on the encoder's device, padded to the span of its tiles.
+
+    Parameters
+    ----------
+    how : Pixels
+    raw : tensor, shape (band, Y, X), in the scene's own dtype
+    valid : bool tensor, shape (1, Y, X), optional
+        None where every pixel is valid.
+    counted : bool tensor, shape (1, Y, X), optional
+        Valid pixels without the padding, for statistics; None where that is every pixel.
+    present : bool array, shape (tile rows, tile columns)
+        Which tiles have a valid pixel.
+    """
+
+    how: Pixels
+    raw: torch.Tensor
+    valid: torch.Tensor | None
+    counted: torch.Tensor | None
+    present: np.ndarray
+
+    @classmethod
+    def of(
+        cls, window: np.ndarray, valid: np.ndarray, how: Pixels, y: AxisBlock, x: AxisBlock, device: str
+    ) -> Window:
+        """Pad, and copy to the device."""
+        _check_units(window, valid, how)
+        ends = [axis.span[1] - axis.window[1] for axis in (y, x)]
+        padding = [(0, ends[0]), (0, ends[1])]
+        counted = np.pad(valid, padding)
+        present = np.array(
+            [[_tile(counted, y, x, (i, j)).any() for j in range(len(x.starts))] for i in range(len(y.starts))]
+        )
+        if any(ends):
+            window = np.pad(window, [(0, 0), *padding], mode="edge")
+            valid = np.pad(valid, padding, mode="edge")
+        return cls(
+            how,
+            _to_device(window, device),
+            None if valid.all() else _to_device(valid[None], device),
+            None if counted.all() else _to_device(counted[None], device),
+            present,
+        )
+
+
+def valid_pixels(window: np.ndarray, how: Pixels) -> np.ndarray:
+    """Which pixels are valid: no band is NaN or nodata.
+
+    Parameters
+    ----------
+    window : array, shape (band, y, x)
+    how : Pixels
+
+    Returns
+    -------
+    bool array, shape (y, x)
+
+    Raises
+    ------
+    SceneError
+        If a pixel is infinite.
+    """
+    valid = np.ones(window.shape[1:], dtype=bool)
+    nodata = None
+    if how.nodata is not None:
+        # A nodata value that the dtype cannot hold marks nothing.
+        with np.errstate(invalid="ignore", over="ignore"):
+            cast = np.asarray(how.nodata).astype(window.dtype)
+        nodata = cast if cast == how.nodata or window.dtype.kind == "f" else None
+    for band in window:
+        if nodata is not None:
+            valid &= band != nodata
+        if band.dtype.kind == "f":
+            finite = np.isfinite(band)
+            if not finite.all():
+                valid &= finite
+                _refuse_infinite(band)
+    return valid
+
+
+def cell_pixels(valid: np.ndarray, y: AxisBlock, x: AxisBlock, patch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each cell's valid pixels, and its real ones (those of the scene), over the cells of the tiles' span."""
+    ends = [axis.span[1] - axis.window[1] for axis in (y, x)]
+    padded = np.pad(valid, [(0, ends[0]), (0, ends[1])])
+    rows, columns = padded.shape[0] // patch, padded.shape[1] // patch
+    counts = padded.reshape(rows, patch, columns, patch).sum(axis=(1, 3))
+    real_rows, real_columns = (
+        (axis.window[1] - axis.window[0] - patch * np.arange(number)).clip(0, patch)
+        for axis, number in ((y, rows), (x, columns))
+    )
+    return counts, np.outer(real_rows, real_columns)
+
+
+def tile_groups(windows: Sequence[Window]) -> Iterator[tuple[list[Tile], list[Window]]]:
+    """Tiles that have the same modalities, with the windows that these tiles see; tiles without any are left out."""
+    groups: dict[tuple[bool, ...], list[Tile]] = {}
+    for tile in np.ndindex(*windows[0].present.shape):
+        groups.setdefault(tuple(bool(window.present[tile]) for window in windows), []).append(tile)
+    for pattern, tiles in groups.items():
+        if any(pattern):
+            yield tiles, [window for window, present in zip(windows, pattern, strict=True) if present]
+
+
+def batch_inputs(
+    windows: Sequence[Window], y: AxisBlock, x: AxisBlock, tiles: Sequence[Tile]
+) -> dict[str, torch.Tensor]:
+    """Normalized tiles by modality, each a float32 tensor (tile, band, 224, 224)."""
+    import torch
+
+    def stack(values: torch.Tensor) -> torch.Tensor:
+        return torch.stack([_tile(values, y, x, tile) for tile in tiles])
+
+    return {
+        window.how.modality: _normalized(
+            stack(window.raw),
+            window.how,
+            None if window.valid is None else stack(window.valid),
+            None if window.counted is None else stack(window.counted),
+        )
+        for window in windows
+    }
+
+
+def resized_inputs(windows: Sequence[Window], size: int) -> dict[str, torch.Tensor]:
+    """The whole scene as one normalized tile by modality, bilinear with pixel centres kept in place."""
+    import torch
+
+    def one(values: torch.Tensor | None) -> torch.Tensor | None:
+        return None if values is None else values[None]
+
+    return {
+        window.how.modality: torch.nn.functional.interpolate(
+            _normalized(window.raw[None], window.how, one(window.valid), one(window.counted)),
+            size=(size, size),
+            mode="bilinear",
+            align_corners=False,
+        )
+        for window in windows
+        if window.present.any()
+    }
+
+
+def resized_share(valid: np.ndarray, cells: int) -> np.ndarray:
+    """Share of valid pixels in each of cells x cells equal parts of the scene."""
+    import torch
+
+    mask = torch.from_numpy(valid.astype("float32"))[None]
+    return torch.nn.functional.adaptive_avg_pool2d(mask, (cells, cells))[0].numpy()
+
+
+def normalized_pixels(values: np.ndarray, how: Pixels) -> np.ndarray:
+    """Pixels (..., band, y, x) as a model sees them, float32, for looking at rather than for encoding."""
+    import torch
+
+    leading = values.shape[:-3]
+    out = np.empty(values.shape, dtype="float32")
+    for index in np.ndindex(*leading):
+        window = np.ascontiguousarray(values[index])
+        valid = valid_pixels(window, how)
+        _check_units(window, valid, how)
+        mask = torch.from_numpy(valid[None])
+        out[index] = _normalized(torch.from_numpy(window), how, mask, mask).numpy()
+    return out
+
+
+def _normalized(
+    raw: torch.Tensor, how: Pixels, valid: torch.Tensor | None, counted: torch.Tensor | None
+) -> torch.Tensor:
+    if how.to_db:
+        raw = 10.0 * raw.float().clamp(min=_DB_FLOOR).log10()
+    return normalize(raw, how.normalization, valid, counted)
+
+
+def _tile(values: torch.Tensor, y: AxisBlock, x: AxisBlock, tile: Tile) -> torch.Tensor:
+    """A view of one tile of a tensor (..., Y, X) that starts where the block's span does."""
+    top, left = y.starts[tile[0]] - y.span[0], x.starts[tile[1]] - x.span[0]
+    height = y.span[1] - y.starts[-1]
+    width = x.span[1] - x.starts[-1]
+    return values[..., top : top + height, left : left + width]
+
+
+def _to_device(array: np.ndarray, device: str) -> torch.Tensor:
+    """Copy to the device; to a GPU from pinned memory on a stream of its own, beside another thread's kernels."""
+    import torch
+
+    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    tensor = torch.from_numpy(native if native.flags.writeable else native.copy())
+    if not device.startswith("cuda"):
+        return tensor
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        moved = tensor.pin_memory().to(device, non_blocking=True)
+    stream.synchronize()
+    return moved
+
+
+def _refuse_infinite(band: np.ndarray) -> None:
+    if np.isinf(band).any():
+        raise SceneError(
+            "The scene holds infinite pixels.",
+            found=f"{int(np.isinf(band).sum())} of them in this block",
+            expected="finite numbers, or NaN where there is no data",
+            remedy="da.where(np.isfinite(da))",
+        )
+
+
+def _check_units(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
+    """Raise where the values of a block cannot be in the units that were assumed for want of a statement."""
+    if not how.guard or window.dtype.kind != "f" or not valid.any():
+        return
+    values = window[:, valid]
+    if how.guard == "DN" and values.max() <= 2.0 and (values % 1.0 != 0).any():
+        raise wrong_units("reflectance", "DN")
+    if how.guard == "dB" and values.min() >= 0.0:
+        raise wrong_units("linear", "dB")
+    if how.guard == "linear" and np.median(values) < 0.0:
+        raise wrong_units("dB", "linear")

@@ -1,0 +1,133 @@
+"""The dask plan: which pixels each block reads, and one task that turns them into the block's values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from operator import getitem
+from typing import Any, cast
+
+import dask.array as da
+import numpy as np
+from dask._task_spec import List, Task, TaskRef
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from xr_rsembed.engine.block import Job, run_block
+from xr_rsembed.tiling import AxisBlock, blocks, plan_axis, tile_blocks
+
+__all__ = ["axis_blocks", "embed_blocks", "whole_axis"]
+
+
+def axis_blocks(pixels: int, job: Job, block_tiles: int) -> tuple[AxisBlock, ...]:
+    """The blocks of one axis of a scene."""
+    settings, spec = job.settings, job.spec
+    if settings.input_prep == "resize":
+        return (whole_axis(pixels, spec.image_size // spec.patch_size),)
+    plan = plan_axis(pixels, settings.overlap, settings.edge, patch=spec.patch_size, size=spec.image_size)
+    if settings.output == "grid":
+        return tuple(blocks(plan, settings.blend, tiles=block_tiles))
+    return tuple(tile_blocks(plan, tiles=block_tiles))
+
+
+def whole_axis(pixels: int, cells: int) -> AxisBlock:
+    """The one block of an axis that is resized to one tile."""
+    return AxisBlock((0, cells), (0, 1), (0,), ((0, cells),), (0, pixels), (0, pixels))
+
+
+def embed_blocks(
+    sources: Sequence[da.Array], job: Job, rows: Sequence[AxisBlock], columns: Sequence[AxisBlock]
+) -> da.Array:
+    """A lazy array of all blocks' values.
+
+    Parameters
+    ----------
+    sources : sequence of dask array, shape (..., band, y, x)
+        One per modality, equal but for the bands; chunks of any shape.
+    job : Job
+    rows, columns : sequence of AxisBlock
+
+    Returns
+    -------
+    dask array, shape (..., *layout.shape, y, x)
+        With ``output="grid"`` y and x count cells; otherwise tiles, and D has one more for the weights.
+
+    Notes
+    -----
+    A block is one task, plus one task for each source chunk that it takes only a part of: the part is cut where the
+    chunk lives, so a worker never sends a whole chunk for the pixels of a halo. ``dask.array.overlap`` and
+    ``rechunk`` would need two to three times as many, and windows that overlap unevenly (the last tile, moved
+    inward) are beyond them.
+    """
+    leading = sources[0].shape[:-3]
+    tiles = job.settings.output != "grid"
+    sizes = [tuple(len(axis.starts) if tiles else len(axis) for axis in axes) for axes in (rows, columns)]
+    embed_dim = job.layout.embed_dim + (1 if tiles else 0)
+    inner = (*job.layout.shape[:-1], embed_dim)
+    name = "rsembed-" + tokenize(job, tuple(rows), tuple(columns), [source.name for source in sources])
+    graph: dict[Any, Any] = {}
+    for index in product(*map(range, leading)):
+        for (i, y), (j, x) in product(enumerate(rows), enumerate(columns)):
+            key = (name, *index, *(0 for _ in inner), i, j)
+            windows = [
+                _window(graph, f"cut{number}-{name}", source, index, y, x)
+                for number, source in enumerate(sources)
+            ]
+            graph[key] = Task(key, _run, job, y, x, List(*windows))
+    chunks = (*((1,) * size for size in leading), *((size,) for size in inner), *sizes)
+    dtype = np.dtype(job.settings.out_dtype)
+    return da.Array(
+        HighLevelGraph.from_collections(name, graph, dependencies=cast("Any", sources)),
+        name,
+        chunks=chunks,
+        dtype=dtype,
+    )
+
+
+def _window(
+    graph: dict[Any, Any], name: str, source: da.Array, index: tuple[int, ...], y: AxisBlock, x: AxisBlock
+) -> Task | List:
+    """What a block task reads: the parts of source chunks that make up its window, still apart."""
+    wanted = [*((one, one + 1) for one in index), (0, source.shape[-3]), y.window, x.window]
+    pieces = []
+    for overlaps in product(
+        *(_overlaps(chunks, *pair) for chunks, pair in zip(source.chunks, wanted, strict=True))
+    ):
+        chunk_key = (source.name, *(number for number, _, _ in overlaps))
+        cut = tuple(part for _, part, _ in overlaps)
+        place = tuple((start, start + part.stop - part.start) for _, part, start in overlaps)
+        if any(
+            part.stop - part.start < chunks[n]
+            for (n, part, _), chunks in zip(overlaps, source.chunks, strict=True)
+        ):
+            key = (name, *chunk_key[1:], *(part.start for part in cut), *(part.stop for part in cut))
+            graph.setdefault(key, Task(key, getitem, TaskRef(chunk_key), cut))
+            chunk_key = key
+        pieces.append((place, TaskRef(chunk_key)))
+    shape = tuple(stop - start for start, stop in wanted)
+    return List(shape, List(*(place for place, _ in pieces)), List(*(piece for _, piece in pieces)))
+
+
+def _overlaps(chunks: Sequence[int], start: int, stop: int) -> Iterator[tuple[int, slice, int]]:
+    """Chunks that a range touches: number, the part of the chunk, and where that part stands in the range."""
+    ends = np.cumsum(chunks)
+    for number in range(int(np.searchsorted(ends, start, side="right")), len(chunks)):
+        first = int(ends[number]) - chunks[number]
+        if first >= stop:
+            return
+        low, high = max(start, first), min(stop, int(ends[number]))
+        yield number, slice(low - first, high - first), low - start
+
+
+def _run(job: Job, y: AxisBlock, x: AxisBlock, windows: list[Any]) -> np.ndarray:
+    return run_block(job, y, x, [_assemble(*window) for window in windows])
+
+
+def _assemble(shape: tuple[int, ...], places: list[Any], pieces: list[np.ndarray]) -> np.ndarray:
+    """One window from its pieces; the piece itself where there is just one."""
+    if len(pieces) == 1:
+        return np.asarray(pieces[0])
+    window = np.empty(shape, dtype=np.result_type(*(piece.dtype for piece in pieces)))
+    for place, piece in zip(places, pieces, strict=True):
+        window[tuple(slice(*pair) for pair in place)] = piece
+    return window

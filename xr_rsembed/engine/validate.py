@@ -1,0 +1,339 @@
+"""From a user's DataArray to an input that an encoder may see: dims, dtype, modality, bands, nodata, units."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed import bands
+from xr_rsembed.config import get_option
+from xr_rsembed.errors import BandOrderError, RsEmbedWarning, SceneError, UnitsError, UnknownModelError
+from xr_rsembed.georef import check_grid
+from xr_rsembed.models.spec import Modality, ModelSpec
+from xr_rsembed.normalize import Normalization
+
+__all__ = ["Input", "Pixels", "select_bands", "validate"]
+
+_OTHER_BAND_DIMS = ("bands", "channel", "channels", "variable", "wavelength", "C", "c", "component")
+_UNITS = {
+    "DN": ("dn", "digital number", "digital numbers", "digital_number", "digital_numbers", "counts"),
+    "dB": ("db", "decibel", "decibels"),
+    "linear": ("linear", "linear power", "linear_power", "power", "intensity"),
+    "reflectance": (
+        "reflectance",
+        "surface reflectance",
+        "surface_reflectance",
+        "toa reflectance",
+        "toa_reflectance",
+    ),
+    "m": ("m", "metre", "meter", "metres", "meters"),
+}
+_MODALITY_ALIASES = {
+    "s2": ("S2L2A", "S2L1C"),
+    "s2l2a": ("S2L2A",),
+    "s2l1c": ("S2L1C",),
+    "s1": ("S1RTC", "S1GRD"),
+    "s1grd": ("S1GRD",),
+    "s1rtc": ("S1RTC",),
+    "dem": ("DEM",),
+    "rgb": ("RGB",),
+}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a block reads raw pixels of one modality; small and picklable.
+
+    Parameters
+    ----------
+    modality : str
+    normalization : Normalization
+    nodata : float, optional
+        Besides NaN, which is always invalid.
+    to_db : bool
+        True where linear power is turned into dB first.
+    guard : {"", "DN", "dB", "linear"}
+        Units that were assumed, and that the block's values must bear out; empty where they were stated.
+    """
+
+    modality: str
+    normalization: Normalization
+    nodata: float | None = None
+    to_db: bool = False
+    guard: str = ""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One checked modality: the scene with dims (..., band, y, x), and how its pixels are read."""
+
+    scene: xr.DataArray
+    bands: tuple[str, ...]
+    pixels: Pixels
+
+
+def validate(
+    scene: xr.DataArray,
+    spec: ModelSpec,
+    *,
+    modality: str | None = None,
+    normalize: str = "default",
+    units: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Input:
+    """Check that a scene can be embedded; read no pixel of a lazy one.
+
+    Parameters
+    ----------
+    scene : DataArray, dims (..., band, y, x)
+    spec : ModelSpec
+    modality : str, optional
+        Needed where bands and attrs leave a choice.
+    normalize : {"default", "none"}
+    units : {"DN", "dB", "linear"}, optional
+        Of the pixels, where attrs do not say or are wrong.
+    options : mapping, optional
+        The model options, complete; some change what a modality takes (fewer bands, a fixed scale).
+
+    Returns
+    -------
+    Input
+
+    Raises
+    ------
+    SceneError, GridError, BandOrderError, UnitsError, UnknownModelError
+    """
+    check_grid(scene)
+    scene = _with_band_dim(scene, modality)
+    _check_dtype(scene)
+    kind = spec.input(spec, choose_modality(scene, spec, modality).name, options or spec.options)
+    _check_bands(scene, kind, spec)
+    scene = scene.transpose(..., "band", "y", "x")
+    how = Normalization("none", source="none") if normalize == "none" else kind.normalization
+    return Input(scene, kind.bands, _read_units(scene, kind, units, Pixels(kind.name, how, nodata_of(scene))))
+
+
+def select_bands(scene: xr.DataArray, spec: ModelSpec, modality: str | None = None) -> xr.DataArray:
+    """The scene with the model's bands, in its order and by its canonical names.
+
+    Raises
+    ------
+    BandOrderError
+        If a band is missing, doubled, or the bands have no names to go by.
+    """
+    check_grid(scene)
+    scene = _with_band_dim(scene, modality)
+    labels = band_labels(scene)
+    if modality is None and labels is not None:
+        kind = _modality_by_names(labels, spec) or choose_modality(scene, spec, None)
+    else:
+        kind = choose_modality(scene, spec, modality)
+    if labels is None:
+        if scene.sizes["band"] != len(kind.bands):
+            raise _unnamed(scene, kind)
+        labels = list(kind.bands)
+    positions = bands.reorder(labels, kind.bands)
+    return scene.isel(band=positions).assign_coords(band=("band", list(kind.bands)))
+
+
+def band_labels(scene: xr.DataArray) -> list[str] | None:
+    """The scene's band names, or None where it has numbers alone (1..n, as rioxarray opens a file)."""
+    number = scene.sizes["band"]
+    named = scene.attrs.get("long_name")
+    if "band" in scene.coords:
+        labels = [str(label) for label in np.atleast_1d(scene["band"].values)]
+        if not all(label.isdigit() for label in labels):
+            return labels
+    if isinstance(named, (tuple, list)) and len(named) == number:
+        return [str(name) for name in named]
+    return [named] if isinstance(named, str) and number == 1 else None
+
+
+def choose_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> Modality:
+    """The modality that was asked for, or that the attrs name, or that the bands leave no doubt of."""
+    offered = {one.name: one for one in spec.modalities}
+    if asked is not None:
+        for name in (asked, *_MODALITY_ALIASES.get(asked.lower(), ())):
+            if name in offered:
+                return offered[name]
+        raise UnknownModelError(
+            f"{spec.key} takes no modality {asked!r}.", found=repr(asked), expected=", ".join(offered)
+        )
+    if scene.attrs.get("modality") in offered:
+        return offered[scene.attrs["modality"]]
+    labels = band_labels(scene)
+    fitting = [one for one in spec.modalities if len(one.bands) == scene.sizes["band"]]
+    if labels is not None:
+        by_name = [one for one in fitting if _holds(labels, one)]
+        fitting = by_name or fitting
+    if not fitting:
+        named = _modality_by_names(labels, spec) if labels is not None else None
+        if named is not None:
+            # Right names, too many or too few: the band check says which.
+            return named
+        raise _unnamed(scene, spec.modalities[0])
+    if _alike(fitting):
+        return fitting[0]
+    preferred = [
+        one for one in fitting if spec.family == "terramind" and one.name == get_option("terramind.modality")
+    ]
+    if preferred:
+        return preferred[0]
+    raise SceneError(
+        f"{spec.key} takes several modalities with {scene.sizes['band']} bands, and the scene does not say its own.",
+        found=f"attrs without 'modality', bands {labels or 'without names'}",
+        expected=" or ".join(one.name for one in fitting),
+        remedy=f'embed(..., modality="{fitting[0].name}") or da.attrs["modality"] = "{fitting[0].name}"',
+    )
+
+
+def nodata_of(scene: xr.DataArray) -> float | None:
+    """The value that marks an invalid pixel besides NaN; None where the scene names none."""
+    for name in ("_FillValue", "missing_value", "nodata"):
+        value = scene.attrs.get(name)
+        if value is not None:
+            number = float(np.atleast_1d(value)[0])
+            return None if np.isnan(number) else number
+    return None
+
+
+def _with_band_dim(scene: xr.DataArray, modality: str | None) -> xr.DataArray:
+    if "band" in scene.dims:
+        return scene
+    if (modality is not None and modality.upper() == "DEM") or scene.attrs.get("modality") == "DEM":
+        return scene.expand_dims(band=["DEM"])
+    others = [str(dim) for dim in scene.dims if dim in _OTHER_BAND_DIMS]
+    raise SceneError(
+        "The scene has no dim band.",
+        found=f"dims {tuple(scene.dims)}",
+        expected="dims (..., band, y, x)",
+        remedy=f'da.rename({{"{others[0]}": "band"}})'
+        if others
+        else 'da.expand_dims(band=["..."]) or ds.to_dataarray("band")',
+    )
+
+
+def _check_dtype(scene: xr.DataArray) -> None:
+    if scene.dtype.kind not in "uif":
+        raise SceneError(
+            "Pixels must be real numbers.",
+            found=f"dtype {scene.dtype}",
+            expected="an integer or floating dtype, such as uint16",
+            remedy="for complex SAR data take the power: abs(da) ** 2"
+            if scene.dtype.kind == "c"
+            else "da.astype('float32')",
+        )
+    for dim, size in scene.sizes.items():
+        if size == 0:
+            raise SceneError(
+                "The scene has an empty axis.", found=f"{dim} of length 0", expected="at least one pixel"
+            )
+
+
+def _check_bands(scene: xr.DataArray, kind: Modality, spec: ModelSpec) -> None:
+    labels = band_labels(scene)
+    if labels is not None:
+        bands.check_order(labels, kind.bands, remedy=f'da.rsembed.to_bands("{spec.key}")')
+        return
+    if scene.sizes["band"] != len(kind.bands):
+        raise _unnamed(scene, kind)
+    if len(kind.bands) > 1:
+        warnings.warn(
+            f"The scene's {len(kind.bands)} bands have no names; they are taken in the order {' '.join(kind.bands)}. "
+            "Name them to be sure: da.assign_coords(band=[...]).",
+            RsEmbedWarning,
+            stacklevel=2,
+        )
+
+
+def _unnamed(scene: xr.DataArray, kind: Modality) -> BandOrderError:
+    return BandOrderError(
+        f"The scene has {scene.sizes['band']} bands, which is no input of this model.",
+        found=" ".join(band_labels(scene) or [f"{scene.sizes['band']} bands without names"]),
+        expected=f"{kind.name}: {' '.join(kind.bands)}",
+        remedy="name the bands, da.assign_coords(band=[...]), then da.rsembed.to_bands(model) picks and orders them",
+    )
+
+
+def _holds(labels: list[str], kind: Modality) -> bool:
+    names = [bands.canonical_name(label, kind.bands) for label in labels]
+    return all(names.count(band) == 1 for band in kind.bands)
+
+
+def _modality_by_names(labels: list[str], spec: ModelSpec) -> Modality | None:
+    """The modality whose bands are all among the labels; the one with the most bands where several are."""
+    holding = [one for one in spec.modalities if _holds(labels, one)]
+    largest = max((len(one.bands) for one in holding), default=0)
+    widest = [one for one in holding if len(one.bands) == largest]
+    return widest[0] if _alike(widest) else None
+
+
+def _alike(modalities: list[Modality]) -> bool:
+    """Whether it makes no difference which of these is taken (TerraFM reads S1GRD and S1RTC alike)."""
+    return len({(one.bands, one.units, one.normalization) for one in modalities}) == 1
+
+
+def _read_units(scene: xr.DataArray, kind: Modality, stated: str | None, pixels: Pixels) -> Pixels:
+    """Settle the pixels' units against what the model takes; what is only assumed is guarded in the block."""
+    if pixels.normalization.kind == "none" or not kind.units:
+        return pixels
+    known = _units_name(stated) if stated is not None else _units_name(scene.attrs.get("units"))
+    if stated is not None and known is None:
+        raise UnitsError("Unknown units.", found=repr(stated), expected="'DN', 'dB' or 'linear'")
+    if known == kind.units:
+        return pixels
+    if known is None:
+        _refuse_doubt(scene, kind)
+        return replace(pixels, guard=kind.units if kind.units in ("DN", "dB", "linear") else "")
+    if (known, kind.units) == ("linear", "dB"):
+        return replace(pixels, to_db=True)
+    raise wrong_units(known, kind.units)
+
+
+def wrong_units(found: str, expected: str) -> UnitsError:
+    """The error for pixels in units that the model does not take, with the conversion."""
+    remedies = {
+        ("dB", "linear"): 'linear = (10 ** (da / 10)).assign_attrs(da.attrs, units="linear")',
+        ("linear", "dB"): 'say so: units="linear" or da.attrs["units"] = "linear"; it is then converted',
+        ("reflectance", "DN"): 'dn = (da * 10000).assign_attrs(da.attrs, units="DN")',
+    }
+    return UnitsError(
+        f"The scene is in {found}, the model takes {expected}.",
+        found=found,
+        expected=expected,
+        remedy=remedies.get(
+            (found, expected), f'convert the pixels and set da.attrs["units"] = "{expected}"'
+        ),
+    )
+
+
+def _units_name(value: Any) -> str | None:
+    if isinstance(value, (tuple, list)):
+        value = value[0] if len({str(one).lower() for one in value}) == 1 else None
+    text = str(value).strip().lower() if value is not None else ""
+    return next((name for name, words in _UNITS.items() if text in words), None)
+
+
+def _refuse_doubt(scene: xr.DataArray, kind: Modality) -> None:
+    """Integers for radar are a doubt that no value range can settle."""
+    if kind.units in ("dB", "linear") and scene.dtype.kind in "ui":
+        raise UnitsError(
+            f"{kind.name} pixels of dtype {scene.dtype} could be scaled in many ways.",
+            found=f"dtype {scene.dtype}, no units in attrs",
+            expected=f"floating {kind.units}",
+            remedy='convert to floats, then embed(..., units="dB") or units="linear"',
+        )
+
+
+def input_attrs(item: Input) -> Mapping[str, Any]:
+    """What the embedding's attrs say of one input."""
+    return {
+        "modality": item.pixels.modality,
+        "bands": list(item.bands),
+        "normalization": item.pixels.normalization.source or item.pixels.normalization.kind,
+    }
