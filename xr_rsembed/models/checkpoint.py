@@ -45,7 +45,8 @@ class Loaded:
         # Two words say which part of a model a key belongs to (decoder.0, head.weight) without listing thousands.
         parts = Counter(".".join(key.split(".")[:2]) for key in self.surplus)
         listed = ", ".join(f"{number} {part}" for part, number in parts.most_common(8))
-        return f"{self.matched} keys matched{under}; {len(self.surplus)} left out, which this encoder does not use: {listed}"
+        unused = f"{len(self.surplus)} left out, which this encoder does not use: {listed}"
+        return f"{self.matched} keys matched{under}; {unused}"
 
 
 def fill(

@@ -15,7 +15,7 @@ from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 
 __all__ = ["TerraFM", "load"]
 
-_HEADS = {768: 12, 1024: 16}
+_HEAD_WIDTH = 64
 _CHANNELS = {"s2_l2a": 12, "s2_l1c": 12, "s1": 2}
 
 
@@ -130,7 +130,7 @@ class TerraFM(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, side * side + 1, width))
         self.patch_embed = PatchEmbed(width, patch)
-        self.blocks = nn.ModuleList(Block(width, _HEADS[width]) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, width // _HEAD_WIDTH) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.stem: Stem | None = None
 
@@ -167,9 +167,10 @@ class TerraFM(nn.Module):
 class TerraFMEncoder:
     """TerraFM on a device, with one sensor's patch embedding."""
 
-    def __init__(self, module: TerraFM, modality: str) -> None:
+    def __init__(self, module: TerraFM, modality: str, patch: int) -> None:
         self.module = module
         self.modality = modality
+        self.patch = patch
         parameter = next(module.parameters())
         self.dtype = parameter.dtype
         self.depth = len(module.blocks)
@@ -178,8 +179,7 @@ class TerraFMEncoder:
         self, inputs: Mapping[str, Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
     ) -> Tokens:
         image = inputs[self.modality]
-        patch = self.module.stem.conv.stride[0]
-        side = tuple(size // patch for size in image.shape[-2:])
+        side = tuple(size // self.patch for size in image.shape[-2:])
         tokens = self.module(image.to(self.dtype), layer_indices(layers, self.depth))
         grids = [layer[:, 1:].transpose(1, 2).unflatten(2, side).float() for layer in tokens]
         pooled = [layer[:, 0].float() for layer in tokens]
@@ -202,4 +202,4 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraFMEncoder:
         module.fold(stem).requires_grad_(False).to(device=request.device, dtype=dtype)
     if request.option("compile"):
         module.compile()
-    return TerraFMEncoder(module, modality)
+    return TerraFMEncoder(module, modality, spec.patch_size)

@@ -28,9 +28,11 @@ _L1C = (*_L2A[:10], "B10", *_L2A[10:])
 _RADAR = ("VV", "VH")
 _DN_RANGE = (0.0, 10000.0)
 
+_Statistics = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]  # modality: means, deviations
+
 # terratorch's terramind_register: v1_pretraining_mean / _std and v01_pretraining_mean / _std of the raw ("untok")
 # inputs. Repeated here because importing terratorch takes ten seconds; a test holds them equal.
-_V1 = {
+_V1: _Statistics = {
     "S2L2A": (
         (1390.458, 1503.317, 1718.197, 1853.91, 2199.1, 2779.975,
          2987.011, 3083.234, 3132.22, 3162.988, 2424.884, 1857.648),
@@ -48,7 +50,7 @@ _V1 = {
     "DEM": ((670.665,), (951.272,)),
     "RGB": ((87.271, 80.931, 66.667), (58.767, 47.663, 42.631)),
 }  # fmt: skip
-_V01 = {
+_V01: _Statistics = {
     "S2L2A": (
         (794.311, 925.161, 1183.128, 1338.041, 1667.254, 2233.633,
          2460.96, 2555.569, 2619.542, 2703.298, 2406.497, 1841.645),
@@ -58,7 +60,7 @@ _V01 = {
 }  # fmt: skip
 # Version 0.1 publishes statistics of raw inputs for S2L2A alone, so that is the input it takes here.
 _STATISTICS = {"v1": _V1, "v01": _V01}
-_BANDS_AND_UNITS = {
+_BANDS_AND_UNITS: dict[str, tuple[tuple[str, ...], str]] = {
     "S2L2A": (_L2A, "DN"),
     "S2L1C": (_L1C, "DN"),
     "S1GRD": (_RADAR, "dB"),
@@ -198,7 +200,7 @@ def _spec(size: _Size, *, tim: bool = False) -> ModelSpec:
         layout=_layout,
         check=_check,
         pretrained_option="terramind.pretrained",
-        summary=f"TerraMind {size.version} {size.name}{thinks}, an any-to-any transformer over Earth observation modalities",
+        summary=f"TerraMind {size.version} {size.name}{thinks}, an any-to-any transformer over modalities",
         licence="Apache-2.0",
         url=f"https://huggingface.co/{size.home.repo}",
     )

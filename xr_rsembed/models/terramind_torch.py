@@ -24,6 +24,7 @@ _SAMPLER = "sampler.model."
 
 # Images by modality, and layers counted from the first, to a (B, modalities * h * w, D) tensor for each layer.
 Forward = Callable[[dict[str, Tensor], tuple[int, ...]], list[Tensor]]
+# terratorch is untyped: its models are `Any` here, and their attributes are taken at its word.
 
 
 def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindEncoder:
@@ -108,7 +109,7 @@ def merge_modalities(tokens: Mapping[str, Tensor], names: tuple[str, ...], merge
     return torch.cat(every, dim=-1) if merge == "concat" else torch.stack(every, dim=1)
 
 
-def _build(key: str, modalities: tuple[str, ...], tim: tuple[str, ...]) -> nn.Module:
+def _build(key: str, modalities: tuple[str, ...], tim: tuple[str, ...]) -> Any:
     with warnings.catch_warnings():
         # Import chatter of forty packages, and "not pre-trained" about weights that are filled in afterwards.
         warnings.simplefilter("ignore")
@@ -127,11 +128,11 @@ def _file_key(key: str) -> str:
     return key.removeprefix(_SAMPLER)
 
 
-def _embedding(model: nn.Module, name: str) -> nn.Module:
+def _embedding(model: Any, name: str) -> Any:
     return model.encoder_embeddings[model.mod_name_mapping[name]]
 
 
-def _keep_bands(embedding: nn.Module, count: int, index: list[int]) -> None:
+def _keep_bands(embedding: Any, count: int, index: list[int]) -> None:
     """Keep the columns of some bands in a patch embedding, whose inputs run over pixels first and bands last."""
     weight = embedding.proj.weight
     kept = weight.unflatten(1, (-1, count))[..., index].flatten(1)
@@ -139,7 +140,7 @@ def _keep_bands(embedding: nn.Module, count: int, index: list[int]) -> None:
     embedding.proj.weight.copy_(kept)
 
 
-def _noise(embedding: nn.Module, spec: ModelSpec) -> Tensor:
+def _noise(embedding: Any, spec: ModelSpec) -> Tensor:
     """One tile of noise with as many bands as the embedding takes."""
     bands = embedding.proj.in_features // spec.patch_size**2
     generator = torch.Generator().manual_seed(0)
@@ -147,7 +148,7 @@ def _noise(embedding: nn.Module, spec: ModelSpec) -> Tensor:
 
 
 @torch.inference_mode()
-def _checked(model: nn.Module, tile: dict[str, Tensor], spec: ModelSpec) -> Callable[..., list[Tensor]]:
+def _checked(model: Any, tile: dict[str, Tensor], spec: ModelSpec) -> Callable[..., list[Tensor]]:
     """The lean forward where it gives the official one's numbers for a tile, else the official one."""
     layers = (0, spec.depth // 2, spec.depth - 1)
     expected = _official(model, tile, layers)
@@ -160,7 +161,8 @@ def _checked(model: nn.Module, tile: dict[str, Tensor], spec: ModelSpec) -> Call
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as raised:
         reason = f"it fails with {type(raised).__name__}: {raised}"
     warnings.warn(
-        f"The fast forward of {spec.key} does not match this terratorch ({reason}); terratorch's own, slower one is used.",
+        f"The fast forward of {spec.key} does not match this terratorch ({reason}); terratorch's own, slower one "
+        "is used.",
         RsEmbedWarning,
         stacklevel=2,
     )
@@ -171,12 +173,12 @@ def _relative_difference(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
 
 
-def _official(model: nn.Module, images: dict[str, Tensor], layers: tuple[int, ...]) -> list[Tensor]:
+def _official(model: Any, images: dict[str, Tensor], layers: tuple[int, ...]) -> list[Tensor]:
     states = model(dict(images))
     return [states[layer] for layer in layers]
 
 
-def _lean(model: nn.Module, images: dict[str, Tensor], layers: tuple[int, ...]) -> list[Tensor]:
+def _lean(model: Any, images: dict[str, Tensor], layers: tuple[int, ...]) -> list[Tensor]:
     """The official forward without the blocks beyond the deepest layer asked for, and without its clones."""
     parts = []
     for name, image in images.items():
@@ -191,13 +193,13 @@ def _lean(model: nn.Module, images: dict[str, Tensor], layers: tuple[int, ...]) 
     return [kept[layer] for layer in layers]
 
 
-def _fix_seed(sampler: nn.Module) -> None:
+def _fix_seed(sampler: Any) -> None:
     """Make a sampler draw the same tokens for the same tile; terratorch seeds it anew for every call."""
     draw = sampler.generate
     sampler.generate = lambda *args, **keywords: draw(*args, **{**keywords, "seed": TIM_SEED})
 
 
-def _think(model: nn.Module, images: dict[str, Tensor], layers: tuple[int, ...]) -> list[Tensor]:
+def _think(model: Any, images: dict[str, Tensor], layers: tuple[int, ...]) -> list[Tensor]:
     """terratorch's own TiM forward, tile by tile from one seed.
 
     It draws tokens at random, from one stream for the whole batch: a tile would get other tokens in another batch.
