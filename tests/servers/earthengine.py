@@ -1,0 +1,299 @@
+"""A loopback Earth Engine: the real client connects to it, and its pixels are those of ``truth``.
+
+It answers discovery and algorithms with the documents that the client's own package ships, evaluates expressions
+with ``earthengine_functions``, holds the real service's limits, counts requests, and fails on demand::
+
+    with EarthEngineServer(world()) as server:
+        ee.Initialize(credentials=AnonymousCredentials(), project="xr-test", url=server.url)
+        server.fail("computePixels", "503", times=2)
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from pyproj import CRS, Transformer
+from shapely.geometry import box
+from shapely.ops import transform as reproject
+
+from servers.earthengine_functions import ExpressionError, Grid, Image, Pixels, as_json, evaluate
+from servers.truth import RESOLUTION, S1_ACQUISITIONS, S2_ACQUISITIONS, S2_BANDS, Acquisition, backscatter, dn
+
+MEGABYTES_48 = 48 * 2**20
+LONGEST_SIDE = 32768
+
+Values = Callable[[str, datetime, np.ndarray, np.ndarray, int], np.ndarray]
+
+
+# --- the world as assets ---------------------------------------------------------------------------------------------
+
+#: Name, UTM zone and bounds of two tiles on either side of 12 E, which overlap there.
+TILES = (
+    ("T32TQQ", 32632, (730_020.0, 4_980_000.0, 737_220.0, 4_995_000.0)),
+    ("T33TTK", 32633, (262_980.0, 4_980_000.0, 270_180.0, 4_995_000.0)),
+)
+
+
+def scene(
+    index: str,
+    when: datetime,
+    epsg: int,
+    bounds: tuple[float, float, float, float],
+    resolution: dict[str, float],
+    values: Values,
+    **properties: Any,
+) -> Image:
+    """One image of a collection: bands of several resolutions on one UTM grid, masked outside its bounds."""
+    left, bottom, right, top = bounds
+
+    def read(grid: Grid) -> Pixels:
+        x, y = grid.centres_in(epsg)
+        outside = (x < left) | (x >= right) | (y <= bottom) | (y > top)
+        pixels = {}
+        for band, size in resolution.items():
+            # The nearest native pixel, as Earth Engine samples by default.
+            native_x = left + (np.floor((x - left) / size) + 0.5) * size
+            native_y = top - (np.floor((top - y) / size) + 0.5) * size
+            pixels[band] = np.ma.masked_array(values(band, when, native_x, native_y, epsg), mask=outside)
+        return pixels
+
+    to_lonlat = Transformer.from_crs(epsg, 4326, always_xy=True).transform
+    milliseconds = round(when.replace(tzinfo=UTC).timestamp() * 1000)
+    info = {
+        "id": index,
+        "bands": [
+            {"id": band, "data_type": {"type": "PixelType", "precision": "float"}, "crs": f"EPSG:{epsg}"}
+            for band in resolution
+        ],
+    }
+    return Image(
+        tuple(resolution),
+        read,
+        {"system:index": index, "system:time_start": milliseconds, **properties},
+        reproject(to_lonlat, box(*bounds)),
+        info,
+    )
+
+
+def sentinel2(acquisition: Acquisition, tile: tuple[str, int, Any], **changes: Any) -> Image:
+    name, epsg, bounds = tile
+    stamp = f"{acquisition.when:%Y%m%dT%H%M%S}"
+    given = {"resolution": RESOLUTION, "values": dn, "CLOUDY_PIXEL_PERCENTAGE": acquisition.cloud_cover}
+    return scene(f"{stamp}_{stamp}_{name}", acquisition.when, epsg, bounds, **(given | changes))
+
+
+def decibel(band: str, when: datetime, x: np.ndarray, y: np.ndarray, epsg: int) -> np.ndarray:
+    return (10 * np.log10(backscatter(band, when, x, y, epsg))).astype("float32")
+
+
+def sentinel1(
+    acquisition: Acquisition, tile: tuple[str, int, Any], values: Values, mode: str = "IW"
+) -> Image:
+    name, epsg, bounds = tile
+    index = f"S1A_{mode}_GRDH_1SDV_{acquisition.when:%Y%m%dT%H%M%S}_{name}"
+    return scene(
+        index,
+        acquisition.when,
+        epsg,
+        bounds,
+        {"VV": 10.0, "VH": 10.0},
+        values,
+        instrumentMode=mode,
+        transmitterReceiverPolarisation=["VV", "VH"],
+    )
+
+
+def world(s1_mode: str = "IW") -> dict[str, list[Image]]:
+    """The collections that the provider knows, over both tiles and all acquisitions."""
+    level1 = {"resolution": {**{b: RESOLUTION[b] for b in S2_BANDS}, "B10": 60}, "values": _with_cirrus}
+    return {
+        "COPERNICUS/S2_SR_HARMONIZED": [sentinel2(a, t) for a in S2_ACQUISITIONS for t in TILES],
+        "COPERNICUS/S2_HARMONIZED": [sentinel2(a, t, **level1) for a in S2_ACQUISITIONS for t in TILES],
+        "COPERNICUS/S1_GRD": [sentinel1(a, t, decibel, s1_mode) for a in S1_ACQUISITIONS for t in TILES],
+        "COPERNICUS/S1_GRD_FLOAT": [
+            sentinel1(a, t, backscatter, s1_mode) for a in S1_ACQUISITIONS for t in TILES
+        ],
+    }
+
+
+def _with_cirrus(band: str, *where: Any) -> np.ndarray:
+    return np.full_like(dn("B1", *where), 12) if band == "B10" else dn(band, *where)
+
+
+# --- the server --------------------------------------------------------------------------------------------------------
+
+
+class EarthEngineServer:
+    """Serves collections (name -> images) on a free port of 127.0.0.1, as a context manager."""
+
+    def __init__(self, collections: dict[str, Iterable[Image]]) -> None:
+        self.assets: dict[str, Any] = {}
+        for name, images in collections.items():
+            self.assets[name] = list(images)
+            self.assets |= {
+                f"{name}/{image.properties['system:index']}": image for image in self.assets[name]
+            }
+        self.requests: Counter[str] = Counter()
+        self.bodies: list[dict[str, Any]] = []  # of computePixels
+        self.most_at_once = 0
+        self._at_once = 0
+        self._faults: list[tuple[str, str]] = []
+        self._lock = threading.Lock()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    def __enter__(self) -> EarthEngineServer:
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def fail(self, method: str, fault: str, times: int = 1) -> None:
+        """Let the next requests of a method go wrong, in a way of ``FAULTS`` or with an HTTP status."""
+        self._faults += [(method, fault)] * times
+
+    def answer(self, method: str, body: dict[str, Any]) -> tuple[int, str, bytes, str | None]:
+        """Status, content type, body and the fault to act out, if any."""
+        with self._lock:
+            self.requests[method] += 1
+            fault = next((f for m, f in self._faults if m == method), None)
+            if fault is not None:
+                self._faults.remove((method, fault))
+            if method == "computePixels":
+                self.bodies.append(body)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            if fault is not None and fault.isdigit():
+                return *_refusal(int(fault), ERRORS.get(int(fault), "Internal error.")), None
+            return *self._work(method, body), fault
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
+    def _work(self, method: str, body: dict[str, Any]) -> tuple[int, str, bytes]:
+        try:
+            if method == "computePixels":
+                return 200, "application/octet-stream", self._pixels(body)
+            value = as_json(evaluate(body["expression"], self.assets))
+            return 200, "application/json", json.dumps({"result": value}).encode()
+        except ExpressionError as error:
+            return _refusal(400, str(error))
+
+    def _pixels(self, body: dict[str, Any]) -> bytes:
+        wanted = body["grid"]
+        a = wanted["affineTransform"]
+        grid = Grid(
+            CRS.from_user_input(wanted.get("crsCode") or wanted["crsWkt"]),
+            Affine(
+                a["scaleX"],
+                a.get("shearX", 0),
+                a["translateX"],
+                a.get("shearY", 0),
+                a["scaleY"],
+                a["translateY"],
+            ),
+            wanted["dimensions"]["width"],
+            wanted["dimensions"]["height"],
+        )
+        if max(grid.width, grid.height) > LONGEST_SIDE:
+            raise ExpressionError(
+                f"Pixel grid dimensions ({grid.width}x{grid.height}) must be less than or equal to {LONGEST_SIDE}."
+            )
+        image = evaluate(body["expression"], self.assets)
+        with np.errstate(invalid="ignore"):
+            bands = image.read(grid)
+        size = grid.width * grid.height * sum(pixels.dtype.itemsize + 1 for pixels in bands.values())
+        if size > MEGABYTES_48:
+            raise ExpressionError(
+                f"Total request size ({size} bytes) must be less than or equal to {MEGABYTES_48} bytes."
+            )
+        # Masked pixels travel as zeros: a client that wants to tell them apart must unmask them itself.
+        table = np.zeros((grid.height, grid.width), [(name, pixels.dtype) for name, pixels in bands.items()])
+        for name, pixels in bands.items():
+            table[name] = pixels.filled(0)
+        out = io.BytesIO()
+        np.save(out, table)
+        return out.getvalue()
+
+
+ERRORS = {
+    401: "Request had invalid authentication credentials. Expected OAuth 2 access token.",
+    403: "Permission 'earthengine.computations.create' denied on project.",
+    429: "Too Many Requests: quota exceeded.",
+    500: "An internal error has occurred.",
+    503: "The service is currently unavailable.",
+}
+#: Faults besides plain statuses: the pixels are right, but their way to the client is not.
+FAULTS = ("slow", "cut", "truncated", "html", "empty")
+
+
+def _refusal(status: int, message: str) -> tuple[int, str, bytes]:
+    return status, "application/json", json.dumps({"error": {"code": status, "message": message}}).encode()
+
+
+@cache
+def _shipped(name: str) -> bytes:
+    import ee
+
+    return (Path(ee.__file__).parent / "tests" / name).read_bytes()
+
+
+def _handler_of(server: EarthEngineServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if "$discovery" in self.path:
+                server.requests["discovery"] += 1
+                document = json.loads(_shipped("cloud_api_discovery_document.json"))
+                document["rootUrl"] = document["baseUrl"] = server.url + "/"
+                self._send(200, "application/json", json.dumps(document).encode())
+            else:
+                server.requests["algorithms"] += 1
+                self._send(200, "application/json", _shipped("algorithms.json"))
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            method = self.path.partition("?")[0].rpartition(":")[2]
+            status, kind, content, fault = server.answer(method, body)
+            if fault == "slow":
+                time.sleep(1)
+            elif fault == "cut":  # promised in full, closed half way
+                self._send(status, kind, content[: len(content) // 2], promised=len(content))
+                self.close_connection = True
+                return
+            elif fault == "truncated":  # half, and honest about its length: nothing below the client notices
+                content = content[: len(content) // 2]
+            elif fault == "html":
+                kind, content = "text/html", b"<html><body>A proxy says hello.</body></html>"
+            elif fault == "empty":
+                content = b""
+            self._send(status, kind, content)
+
+        def _send(self, status: int, kind: str, content: bytes, promised: int | None = None) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content) if promised is None else promised))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return Handler

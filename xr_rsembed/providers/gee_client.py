@@ -1,0 +1,257 @@
+"""Talking to Earth Engine: one login per process, bounded and patient requests, errors that say what to do.
+
+Nothing here knows what a scene is. The client (``ee``) keeps its login in the process, so what travels to dask's
+workers is a :class:`Connection`, which names the project and holds no secret; each worker signs in by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import numpy as np
+import tenacity
+
+from xr_rsembed.errors import CatalogError, MissingDependencyError, ProviderAuthError, ProviderError
+
+__all__ = ["LONGEST_SIDE", "REQUEST_BYTES", "Connection", "compute_pixels", "compute_value"]
+
+#: The service's limits on one request for pixels; each pixel of a band counts one byte more, for its mask.
+REQUEST_BYTES = 48 * 2**20
+LONGEST_SIDE = 32768
+
+ATTEMPTS = 6
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+DEADLINE_S = 300  # the service gives up on a request after five minutes itself
+
+_PASSING = {408, 429, 500, 502, 503, 504}
+_LOGIN = "earthengine authenticate"
+_PROJECT = 'fetch("gee", ..., project="my-project"), or once: earthengine set_project my-project'
+
+_lock = threading.Lock()
+_signed_in_by: int | None = None  # the process that the client's sockets belong to
+_seats: dict[int, threading.BoundedSemaphore] = {}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How a process finds Earth Engine, without any secret: safe in a dask graph.
+
+    Parameters
+    ----------
+    project : str or None
+        Google Cloud project that the requests count for; None takes the one stored with the login.
+    url : str or None
+        Another server, such as the high-volume one. The login is sent to Google's servers only.
+    workers : int
+        Requests that one process has under way at a time.
+    """
+
+    project: str | None = None
+    url: str | None = None
+    workers: int = 8
+
+    @classmethod
+    def choose(cls, options: Mapping[str, Any], workers: int) -> Connection:
+        """From a request's options, else the client that this process has already, else the environment."""
+        ee = _client()
+        project = options.get("project") or os.environ.get("EARTHENGINE_PROJECT")
+        url = options.get("url") or os.environ.get("EARTHENGINE_URL")
+        if ee.data.is_initialized():
+            state = ee.data._get_state()
+            project, url = project or state.cloud_api_user_project, url or state.cloud_api_base_url
+        return cls(project or os.environ.get("GOOGLE_CLOUD_PROJECT"), url, int(options.get("workers", workers)))
+
+
+def compute_value(connection: Connection, value: Any, what: str) -> Any:
+    """What a server-side object, such as a collection's metadata, comes to.
+
+    Parameters
+    ----------
+    connection : Connection
+    value : ee.ComputedObject
+    what : str
+        Named in errors, such as ``"the images of COPERNICUS/S1_GRD"``.
+
+    Raises
+    ------
+    ProviderAuthError, CatalogError, ProviderError
+    """
+    connect(connection)
+    return _patiently(value.getInfo, connection, what)
+
+
+def compute_pixels(
+    connection: Connection, expression: str, grid: Mapping[str, Any], bands: tuple[str, ...], what: str
+) -> np.ndarray:
+    """The pixels of an image on a grid: one request.
+
+    Parameters
+    ----------
+    connection : Connection
+    expression : str
+        The image, as ``ee.Image.serialize`` writes it.
+    grid : mapping
+        ``dimensions``, ``affineTransform`` and ``crsCode`` or ``crsWkt``, as the service names them.
+    bands : tuple of str
+    what : str
+        Named in errors.
+
+    Returns
+    -------
+    ndarray, shape (band, height, width)
+        Of the bands' common dtype.
+
+    Raises
+    ------
+    ProviderAuthError, CatalogError, ProviderError
+        Also for an answer that is not the pixels asked for, whatever its status.
+    """
+    connect(connection)
+    ee = _client()
+    params = {"expression": ee.deserializer.fromJSON(expression), "fileFormat": "NUMPY_NDARRAY", "grid": grid}
+    shape = grid["dimensions"]["height"], grid["dimensions"]["width"]
+
+    def request() -> np.ndarray:
+        try:
+            table = ee.data.computePixels(params)
+        except (ValueError, EOFError) as error:  # numpy could not read the answer
+            raise _BrokenAnswer(f"not an array of pixels ({error})") from None
+        if table.shape != shape or not set(bands) <= set(table.dtype.names or ()):
+            found = f"{table.shape} with bands {table.dtype.names}"
+            raise _BrokenAnswer(f"an array of {found} instead of {shape} with bands {bands}")
+        return np.stack([table[band] for band in bands])
+
+    with _seats.setdefault(connection.workers, threading.BoundedSemaphore(connection.workers)):
+        return _patiently(request, connection, what)
+
+
+def connect(connection: Connection) -> None:
+    """Sign this process in, once; a client that the user has set up already is used as it is."""
+    global _signed_in_by
+    ee = _client()
+    with _lock:
+        if _signed_in_by not in (None, os.getpid()):
+            ee.Reset()  # forked: parent and child must not read each other's answers from shared sockets
+        _signed_in_by = os.getpid()
+        if ee.data.is_initialized():
+            return _check_same(connection, ee.data._get_state())
+        # Retried here alone: the client's own retries below ours would multiply the waiting.
+        ee.data.setMaxRetries(0)
+        credentials = _credentials_for(connection.url)
+        _patiently(
+            lambda: ee.Initialize(credentials=credentials, project=connection.project, url=connection.url),
+            connection,
+            "the login",
+        )
+        ee.data.setDeadline(1000 * DEADLINE_S)
+        return None
+
+
+def _client() -> Any:
+    try:
+        import ee
+    except ImportError:
+        raise MissingDependencyError(
+            "Earth Engine's client is not installed.", remedy="pip install 'xr-rsembed[gee]'"
+        ) from None
+    return ee
+
+
+def _credentials_for(url: str | None) -> Any:
+    host = urlsplit(url or "").hostname or "earthengine.googleapis.com"
+    if host.endswith(".googleapis.com"):
+        return "persistent"
+    from google.auth.credentials import AnonymousCredentials
+
+    return AnonymousCredentials()
+
+
+def _check_same(connection: Connection, state: Any) -> None:
+    for name, wanted, has in (
+        ("project", connection.project, state.cloud_api_user_project),
+        ("server", connection.url, state.cloud_api_base_url),
+    ):
+        if wanted is not None and wanted != has:
+            raise ProviderAuthError(
+                f"This process is signed in to Earth Engine with another {name}.",
+                found=has,
+                expected=wanted,
+                remedy=f"ee.Reset() before the fetch, or leave out {'project' if name == 'project' else 'url'}=",
+            )
+
+
+# --- patience ----------------------------------------------------------------------------------------------------------
+
+
+class _BrokenAnswer(Exception):
+    """The service answered, but not with what was asked for."""
+
+
+def _patiently(work: Callable[[], T], connection: Connection, what: str) -> T:
+    """Do it, again after passing trouble with growing random waits; what remains is raised as our own error."""
+    retry = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_passing),
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+        reraise=True,
+    )
+    try:
+        return retry(work)
+    except Exception as error:
+        # "from None": the client's own errors can carry addresses with an API key in them.
+        raise _explained(error, connection, what) from None
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status behind the client's exception, which itself keeps only the server's sentence."""
+    cause = error.__context__
+    return getattr(cause, "status_code", None) if cause is not None else None
+
+
+def _is_passing(error: BaseException) -> bool:
+    from google.auth.exceptions import TransportError
+    from requests import RequestException
+
+    network = (ConnectionError, TimeoutError, RequestException, TransportError, _BrokenAnswer)
+    return isinstance(error, network) or _status(error) in _PASSING
+
+
+def _explained(error: Exception, connection: Connection, what: str) -> Exception:
+    """Our error for what the client raised."""
+    import ee
+    from google.auth.exceptions import GoogleAuthError
+
+    status = _status(error)
+    said = re.sub(r"([?&]key=)[^&\s'\")]+", r"\1***", str(error)).strip() or type(error).__name__
+    found = f"{status}: {said}" if status else said
+    if _is_passing(error):
+        tries = f"{found} (after {ATTEMPTS} attempts)"
+        if status == 429:
+            remedy = f"fewer requests at a time: set_options(terramind__fetch_workers={max(1, connection.workers // 2)})"
+        else:
+            remedy = "compute again; what is stored already is kept"
+        return ProviderError(f"Earth Engine did not give {what}.", found=tries, remedy=remedy)
+    if status == 401 or isinstance(error, GoogleAuthError) or _LOGIN in said:
+        return ProviderAuthError("Earth Engine does not accept the login.", found=found, remedy=_LOGIN)
+    if status == 403 or "project" in said.lower():
+        return ProviderAuthError(
+            f"Earth Engine does not serve this project ({connection.project}).", found=found, remedy=_PROJECT
+        )
+    if "not found" in said:
+        return CatalogError(f"Earth Engine has no such asset, asked for {what}.", found=found)
+    if not isinstance(error, ee.EEException):
+        return error
+    too_much = re.search("memory limit|timed out|Too many concurrent|request size", said)
+    return ProviderError(
+        f"Earth Engine cannot compute {what}.",
+        found=found,
+        remedy="smaller blocks: chunks=448, or a shorter time" if too_much else None,
+    )
