@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -207,8 +206,8 @@ def _normalized(
     return normalize(raw, how.normalization, valid, counted)
 
 
-def _tile(values: torch.Tensor, y: AxisBlock, x: AxisBlock, tile: Tile) -> torch.Tensor:
-    """A view of one tile of a tensor (..., Y, X) that starts where the block's span does."""
+def _tile(values: Any, y: AxisBlock, x: AxisBlock, tile: Tile) -> Any:
+    """A view of one tile of an array or tensor (..., Y, X) that starts where the block's span does."""
     top, left = y.starts[tile[0]] - y.span[0], x.starts[tile[1]] - x.span[0]
     height = y.span[1] - y.starts[-1]
     width = x.span[1] - x.starts[-1]

@@ -1,0 +1,42 @@
+# Every target sets up what it needs: a fresh clone and `make demo` or `make test` are enough.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint docs bench chaos notebooks clean
+.DEFAULT_GOAL := test
+
+.venv/user: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	touch $@
+
+.venv/dev: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ .venv/user
+
+demo: .venv/user
+	$(BIN)/xr-rsembed demo
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: .venv/dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks
+
+chaos: .venv/dev
+	$(BIN)/python -m tests.chaos.run_chaos
+
+notebooks: .venv/dev
+	$(BIN)/python -m pytest --nbmake notebooks
+
+clean:
+	rm -rf .venv demo docs/_build docs/api/generated
