@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import strategies as st
 
 sizes = st.integers(1, 700)
@@ -15,4 +17,4 @@ def chunks(draw, size: int) -> tuple[int, ...]:
     """Any way to cut an axis of this size into at most five chunks."""
     cuts = sorted(draw(st.sets(st.integers(1, max(1, size - 1)), max_size=4)))
     bounds = [0, *(cut for cut in cuts if cut < size), size]
-    return tuple(stop - start for start, stop in zip(bounds[:-1], bounds[1:], strict=True))
+    return tuple(stop - start for start, stop in pairwise(bounds))

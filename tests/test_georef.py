@@ -10,6 +10,7 @@ import xarray as xr
 from affine import Affine
 
 import xr_rsembed
+from tests import fakes
 from xr_rsembed.errors import GridError, RsEmbedWarning
 
 pytestmark = pytest.mark.usefixtures("probe")
@@ -23,10 +24,7 @@ def scene_of(height, width, transform, crs="EPSG:32632"):
         np.full((12, height, width), 1000, dtype="uint16"),
         dims=("band", "y", "x"),
         coords={"y": y, "x": x},
-        attrs={
-            "units": "DN",
-            "long_name": tuple(["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12"]),
-        },
+        attrs={"units": "DN", "long_name": fakes.S2},
     ).chunk({"y": 100})
     return scene if crs is None else scene.rio.write_crs(crs)
 
