@@ -15,6 +15,7 @@ from xr_rsembed.engine.validate import Input
 from xr_rsembed.errors import OptionError, SceneError
 from xr_rsembed.models.registry import describe_model, find_spec, list_models
 from xr_rsembed.models.spec import ModelSpec
+from xr_rsembed.scenes import open_scene
 from xr_rsembed.tiling import Blend, Edge
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "embed",
     "list_models",
     "normalize",
+    "open_scene",
     "reproduce",
     "s1_scale",
     "to_bands",

@@ -1,0 +1,140 @@
+"""What a bug report needs first: versions, devices, caches, weights at hand, and what is wrong."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from xr_rsembed._version import __version__
+from xr_rsembed.config import get_option
+from xr_rsembed.errors import RsEmbedError
+from xr_rsembed.models.registry import find_spec, list_models
+
+__all__ = ["Finding", "examine"]
+
+_PACKAGES = (
+    "xarray",
+    "dask",
+    "numpy",
+    "zarr",
+    "odc-geo",
+    "rioxarray",
+    "torch",
+    "terratorch",
+    "huggingface_hub",
+)
+_EXTRAS = {
+    "stac": ("pystac-client", "stackstac", "odc-stac", "planetary-computer"),
+    "gee": ("earthengine-api", "xee"),
+    "distributed": ("distributed",),
+    "vector": ("geopandas", "xvec", "exactextract"),
+    "explore": ("scikit-learn", "panel"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    state: Literal["ok", "note", "wrong"]
+    about: str
+    says: str
+
+
+def examine() -> list[Finding]:
+    """Look at this installation, without reaching out to any server.
+
+    Examples
+    --------
+    >>> examine()[0].about
+    'xr-rsembed'
+    """
+    return [
+        Finding(
+            "ok", "xr-rsembed", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"
+        ),
+        *(_package(name) for name in _PACKAGES),
+        *(_extra(name, needs) for name, needs in _EXTRAS.items()),
+        _device(),
+        _options(),
+        _cache(),
+        *_weights(),
+    ]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _package(name: str) -> Finding:
+    version = _version(name)
+    return (
+        Finding("ok", name, version) if version else Finding("wrong", name, "missing: pip install xr-rsembed")
+    )
+
+
+def _extra(name: str, needs: tuple[str, ...]) -> Finding:
+    missing = [package for package in needs if _version(package) is None]
+    if missing:
+        return Finding(
+            "note", f"extra {name}", f"without {', '.join(missing)}: pip install 'xr-rsembed[{name}]'"
+        )
+    return Finding("ok", f"extra {name}", "complete")
+
+
+def _device() -> Finding:
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+            return Finding("ok", "device", ", ".join(names))
+        return Finding("note", "device", f"CPU only, {torch.get_num_threads()} threads")
+    except Exception as error:
+        return Finding("wrong", "device", f"torch cannot be used: {error}")
+
+
+def _options() -> Finding:
+    try:
+        get_option("block_tiles")
+    except RsEmbedError as error:
+        return Finding("wrong", "options", " ".join(str(error).split()))
+    said = sorted(name for name in os.environ if name.startswith("RS_EMBED_"))
+    return Finding("ok", "options", f"environment sets {', '.join(said)}" if said else "the defaults")
+
+
+def _cache() -> Finding:
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    offline = ", offline (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else ""
+    if not folder.exists():
+        return Finding("note", "hub cache", f"{folder} is not there yet{offline}")
+    if not os.access(folder, os.W_OK):
+        return Finding("wrong", "hub cache", f"{folder} cannot be written{offline}")
+    return Finding("ok", "hub cache", f"{folder}{offline}")
+
+
+def _weights() -> Iterator[Finding]:
+    from huggingface_hub import try_to_load_from_cache
+
+    absent = []
+    for key in list_models():
+        home = find_spec(key).home
+        if home is None:
+            continue
+        found = try_to_load_from_cache(home.repo, home.filename, revision=home.revision)
+        if isinstance(found, str):
+            yield Finding("ok", f"weights {key}", f"cached, {os.path.getsize(found) / 1e6:.0f} MB")
+        else:
+            absent.append(key)
+    if absent:
+        yield Finding("note", "weights", f"downloaded at first use: {', '.join(absent)}")
