@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from pyproj import CRS, Transformer
 from shapely.geometry import box
 from shapely.ops import transform as reproject
 
-from servers.earthengine_functions import ExpressionError, Grid, Image, Pixels, as_json, evaluate
-from servers.truth import RESOLUTION, S1_ACQUISITIONS, S2_ACQUISITIONS, S2_BANDS, Acquisition, backscatter, dn
+from .earthengine_functions import ExpressionError, Grid, Image, Pixels, as_json, evaluate
+from .truth import RESOLUTION, S1_ACQUISITIONS, S2_ACQUISITIONS, S2_BANDS, Acquisition, backscatter, dn
 
 MEGABYTES_48 = 48 * 2**20
 LONGEST_SIDE = 32768
@@ -37,7 +37,7 @@ LONGEST_SIDE = 32768
 Values = Callable[[str, datetime, np.ndarray, np.ndarray, int], np.ndarray]
 
 
-# --- the world as assets ---------------------------------------------------------------------------------------------
+# --- the world as assets -----------------------------------------------------------------------------------
 
 #: Name, UTM zone and bounds of two tiles on either side of 12 E, which overlap there.
 TILES = (
@@ -56,17 +56,12 @@ def scene(
     **properties: Any,
 ) -> Image:
     """One image of a collection: bands of several resolutions on one UTM grid, masked outside its bounds."""
-    left, bottom, right, top = bounds
 
     def read(grid: Grid) -> Pixels:
-        x, y = grid.centres_in(epsg)
-        outside = (x < left) | (x >= right) | (y <= bottom) | (y > top)
         pixels = {}
         for band, size in resolution.items():
-            # The nearest native pixel, as Earth Engine samples by default.
-            native_x = left + (np.floor((x - left) / size) + 0.5) * size
-            native_y = top - (np.floor((top - y) / size) + 0.5) * size
-            pixels[band] = np.ma.masked_array(values(band, when, native_x, native_y, epsg), mask=outside)
+            lon, lat, outside = _native_pixels(grid, epsg, bounds, size)
+            pixels[band] = np.ma.masked_array(values(band, when, lon, lat, 4326), mask=outside)
         return pixels
 
     to_lonlat = Transformer.from_crs(epsg, 4326, always_xy=True).transform
@@ -85,6 +80,19 @@ def scene(
         reproject(to_lonlat, box(*bounds)),
         info,
     )
+
+
+@lru_cache(maxsize=64)
+def _native_pixels(
+    grid: Grid, epsg: int, bounds: tuple[float, float, float, float], size: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Longitude and latitude of the nearest native pixel, as Earth Engine samples by default; what lies outside."""
+    left, bottom, right, top = bounds
+    x, y = grid.centres_in(epsg)
+    native_x = left + (np.floor((x - left) / size) + 0.5) * size
+    native_y = top - (np.floor((top - y) / size) + 0.5) * size
+    lon, lat = Transformer.from_crs(epsg, 4326, always_xy=True).transform(native_x, native_y)
+    return lon, lat, (x < left) | (x >= right) | (y <= bottom) | (y > top)
 
 
 def sentinel2(acquisition: Acquisition, tile: tuple[str, int, Any], **changes: Any) -> Image:
@@ -132,7 +140,7 @@ def _with_cirrus(band: str, *where: Any) -> np.ndarray:
     return np.full_like(dn("B1", *where), 12) if band == "B10" else dn(band, *where)
 
 
-# --- the server --------------------------------------------------------------------------------------------------------
+# --- the server --------------------------------------------------------------------------------------------
 
 
 class EarthEngineServer:
@@ -164,7 +172,7 @@ class EarthEngineServer:
         self._http.server_close()
 
     def fail(self, method: str, fault: str, times: int = 1) -> None:
-        """Let the next requests of a method go wrong, in a way of ``FAULTS`` or with an HTTP status."""
+        """Let the next requests of a method go wrong: a word of ``FAULTS``, a status, or ``"status: message"``."""
         self._faults += [(method, fault)] * times
 
     def answer(self, method: str, body: dict[str, Any]) -> tuple[int, str, bytes, str | None]:
@@ -179,8 +187,9 @@ class EarthEngineServer:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            if fault is not None and fault.isdigit():
-                return *_refusal(int(fault), ERRORS.get(int(fault), "Internal error.")), None
+            if fault is not None and fault not in FAULTS:
+                status, _, message = fault.partition(": ")
+                return *_refusal(int(status), message or ERRORS[int(status)]), None
             return *self._work(method, body), fault
         finally:
             with self._lock:
@@ -218,6 +227,7 @@ class EarthEngineServer:
         image = evaluate(body["expression"], self.assets)
         with np.errstate(invalid="ignore"):
             bands = image.read(grid)
+        bands = {name: bands[name] for name in body.get("bandIds", bands)}
         size = grid.width * grid.height * sum(pixels.dtype.itemsize + 1 for pixels in bands.values())
         if size > MEGABYTES_48:
             raise ExpressionError(
@@ -227,9 +237,13 @@ class EarthEngineServer:
         table = np.zeros((grid.height, grid.width), [(name, pixels.dtype) for name, pixels in bands.items()])
         for name, pixels in bands.items():
             table[name] = pixels.filled(0)
-        out = io.BytesIO()
-        np.save(out, table)
-        return out.getvalue()
+        return _npy(table)
+
+
+def _npy(table: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, table)
+    return out.getvalue()
 
 
 ERRORS = {
@@ -240,7 +254,8 @@ ERRORS = {
     503: "The service is currently unavailable.",
 }
 #: Faults besides plain statuses: the pixels are right, but their way to the client is not.
-FAULTS = ("slow", "cut", "truncated", "html", "empty")
+FAULTS = ("slow", "cut", "truncated", "html", "empty", "shape")
+SLOW_S = 1.0
 
 
 def _refusal(status: int, message: str) -> tuple[int, str, bytes]:
@@ -273,7 +288,7 @@ def _handler_of(server: EarthEngineServer) -> type[BaseHTTPRequestHandler]:
             method = self.path.partition("?")[0].rpartition(":")[2]
             status, kind, content, fault = server.answer(method, body)
             if fault == "slow":
-                time.sleep(1)
+                time.sleep(SLOW_S)
             elif fault == "cut":  # promised in full, closed half way
                 self._send(status, kind, content[: len(content) // 2], promised=len(content))
                 self.close_connection = True
@@ -284,6 +299,8 @@ def _handler_of(server: EarthEngineServer) -> type[BaseHTTPRequestHandler]:
                 kind, content = "text/html", b"<html><body>A proxy says hello.</body></html>"
             elif fault == "empty":
                 content = b""
+            elif fault == "shape":  # a sound array, of other pixels than were asked for
+                content = _npy(np.load(io.BytesIO(content))[1:])
             self._send(status, kind, content)
 
         def _send(self, status: int, kind: str, content: bytes, promised: int | None = None) -> None:

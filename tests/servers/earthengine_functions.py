@@ -8,6 +8,7 @@ in the table is an error: a provider that starts to use another one must teach i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from pyproj import CRS, Transformer
-from shapely.geometry import box, mapping, shape
+from shapely import contains_xy, unary_union
+from shapely.geometry import box, mapping
 from shapely.ops import transform as reproject
 
 Pixels = dict[str, np.ma.MaskedArray]
@@ -65,7 +67,7 @@ class Feature:
 Collection = list  # of Image or Feature, in the collection's order
 
 
-# --- the interpreter ---------------------------------------------------------------------------------------------
+# --- the interpreter ---------------------------------------------------------------------------------------
 
 
 def evaluate(expression: dict[str, Any], assets: dict[str, Any]) -> Any:
@@ -126,7 +128,7 @@ def as_json(value: Any) -> Any:
     return value
 
 
-# --- filters and geometry ------------------------------------------------------------------------------------------
+# --- filters and geometry ----------------------------------------------------------------------------------
 
 
 def _property(element: Image | Feature, name: str) -> Any:
@@ -150,7 +152,7 @@ def _sorted(collection: Collection, key: str, ascending: bool = True) -> Collect
     return sorted(collection, key=lambda image: _property(image, key), reverse=not ascending)
 
 
-# --- pixels ----------------------------------------------------------------------------------------------------------
+# --- pixels ------------------------------------------------------------------------------------------------
 
 
 def _per_band(image: Image, change: Callable[[np.ma.MaskedArray], np.ma.MaskedArray]) -> Image:
@@ -222,10 +224,18 @@ def _masked_by(pixels: np.ma.MaskedArray, mask: np.ma.MaskedArray) -> np.ma.Mask
     return np.ma.masked_array(pixels.data, mask=np.ma.getmaskarray(pixels) | (mask.filled(0) == 0))
 
 
-def _filled(pixels: np.ma.MaskedArray, value: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    dtype = np.result_type(pixels.dtype, np.min_scalar_type(value.data.flat[0]))
-    filled = np.where(np.ma.getmaskarray(pixels), value.data, pixels.data).astype(dtype)
-    return np.ma.masked_array(filled, mask=False)
+def _unmask(input: Image, value: Any = 0, sameFootprint: bool = True) -> Image:
+    """Fill masked pixels; those beyond the image's footprint only where ``sameFootprint`` is false."""
+    (fill,) = _as_image(value).read(Grid(CRS.from_epsg(4326), Affine.identity(), 1, 1)).values()
+
+    def read(grid: Grid) -> Pixels:
+        outside = np.zeros((grid.height, grid.width), bool)
+        if sameFootprint and input.footprint is not None:
+            outside = ~contains_xy(input.footprint, *grid.centres_in(4326))
+        pixels = input.read(grid)
+        return {b: np.ma.masked_array(p.filled(fill.data.flat[0]), mask=outside) for b, p in pixels.items()}
+
+    return replace(input, read=read, info={})
 
 
 def _cast(dtype: str) -> Callable[[Image], Image]:
@@ -247,7 +257,7 @@ def _reduced(reduce: Callable[[np.ma.MaskedArray], np.ma.MaskedArray]) -> Callab
             stack = [image.read(grid) for image in collection]
             return {b: reduce(np.ma.stack([pixels[b] for pixels in stack])) for b in bands}
 
-        return Image(bands, read)
+        return Image(bands, read, footprint=unary_union([image.footprint for image in collection]))
 
     return reducer
 
@@ -263,7 +273,13 @@ def _last_valid(stack: np.ma.MaskedArray) -> np.ma.MaskedArray:
     return top
 
 
-# --- lists and collections, mostly as Xee uses them -----------------------------------------------------------------
+def _median(stack: np.ma.MaskedArray) -> np.ma.MaskedArray:
+    """Over the valid pixels; of an even number, the mean of the middle two."""
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a pixel masked throughout
+        return np.ma.masked_invalid(np.nanmedian(stack.astype("float64").filled(np.nan), axis=0))
+
+
+# --- lists and collections, mostly as Xee uses them --------------------------------------------------------
 
 
 def _iterate(collection: Iterable[Any], function: Callable[[Any, Any], Any], first: Any) -> Any:
@@ -325,9 +341,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Image.toFloat": _cast("float32"),
     "Image.remap": _remap,
     "Image.updateMask": lambda image, mask: _paired(image, mask, _masked_by),
-    "Image.unmask": lambda input, value=0, sameFootprint=True: _paired(input, value, _filled),
+    "Image.unmask": _unmask,
     "ImageCollection.fromImages": lambda images: [_as_image(image) for image in images],
     "ImageCollection.mosaic": _reduced(_last_valid),
-    "reduce.median": _reduced(lambda stack: np.ma.median(stack.astype("float64"), axis=0)),
+    "reduce.median": _reduced(_median),
     "reduce.mean": _reduced(lambda stack: stack.astype("float64").mean(axis=0)),
 }

@@ -35,7 +35,7 @@ _PROJECT = 'fetch("gee", ..., project="my-project"), or once: earthengine set_pr
 
 _lock = threading.Lock()
 _signed_in_by: int | None = None  # the process that the client's sockets belong to
-_seats: dict[int, threading.BoundedSemaphore] = {}
+_seats: dict[tuple[int, int], threading.BoundedSemaphore] = {}  # of a process, for so many workers
 
 T = TypeVar("T")
 
@@ -67,7 +67,9 @@ class Connection:
         if ee.data.is_initialized():
             state = ee.data._get_state()
             project, url = project or state.cloud_api_user_project, url or state.cloud_api_base_url
-        return cls(project or os.environ.get("GOOGLE_CLOUD_PROJECT"), url, int(options.get("workers", workers)))
+        return cls(
+            project or os.environ.get("GOOGLE_CLOUD_PROJECT"), url, int(options.get("workers", workers))
+        )
 
 
 def compute_value(connection: Connection, value: Any, what: str) -> Any:
@@ -116,7 +118,12 @@ def compute_pixels(
     """
     connect(connection)
     ee = _client()
-    params = {"expression": ee.deserializer.fromJSON(expression), "fileFormat": "NUMPY_NDARRAY", "grid": grid}
+    params = {
+        "expression": ee.deserializer.fromJSON(expression),
+        "fileFormat": "NUMPY_NDARRAY",
+        "bandIds": list(bands),
+        "grid": grid,
+    }
     shape = grid["dimensions"]["height"], grid["dimensions"]["width"]
 
     def request() -> np.ndarray:
@@ -129,30 +136,47 @@ def compute_pixels(
             raise _BrokenAnswer(f"an array of {found} instead of {shape} with bands {bands}")
         return np.stack([table[band] for band in bands])
 
-    with _seats.setdefault(connection.workers, threading.BoundedSemaphore(connection.workers)):
+    seats = threading.BoundedSemaphore(connection.workers)
+    with _seats.setdefault((os.getpid(), connection.workers), seats):
         return _patiently(request, connection, what)
 
 
 def connect(connection: Connection) -> None:
-    """Sign this process in, once; a client that the user has set up already is used as it is."""
+    """Sign this process in, once; a client that the user has set up already is used as it is.
+
+    Raises
+    ------
+    ProviderAuthError
+        Without a login, or where the process is signed in with another project or server.
+    ProviderError
+    """
     global _signed_in_by
     ee = _client()
     with _lock:
+        credentials = None
         if _signed_in_by not in (None, os.getpid()):
-            ee.Reset()  # forked: parent and child must not read each other's answers from shared sockets
+            # Forked: parent and child must not read each other's answers from the sockets they share.
+            credentials = ee.data._get_state().credentials
+            ee.Reset()
         _signed_in_by = os.getpid()
         if ee.data.is_initialized():
-            return _check_same(connection, ee.data._get_state())
-        # Retried here alone: the client's own retries below ours would multiply the waiting.
-        ee.data.setMaxRetries(0)
-        credentials = _credentials_for(connection.url)
-        _patiently(
-            lambda: ee.Initialize(credentials=credentials, project=connection.project, url=connection.url),
-            connection,
-            "the login",
-        )
+            _check_same(connection, ee.data._get_state())
+        else:
+            _sign_in(ee, connection, credentials or _credentials_for(connection.url))
+
+
+def _sign_in(ee: Any, connection: Connection, credentials: Any) -> None:
+    def initialize() -> None:
+        ee.Reset()  # what a failed attempt leaves behind looks like a login
+        ee.data.setMaxRetries(0)  # the client's own retries below ours would multiply the waiting
+        ee.Initialize(credentials=credentials, project=connection.project, url=connection.url)
         ee.data.setDeadline(1000 * DEADLINE_S)
-        return None
+
+    try:
+        _patiently(initialize, connection, "the login")
+    except Exception:
+        ee.Reset()
+        raise
 
 
 def _client() -> Any:
@@ -188,7 +212,7 @@ def _check_same(connection: Connection, state: Any) -> None:
             )
 
 
-# --- patience ----------------------------------------------------------------------------------------------------------
+# --- patience ----------------------------------------------------------------------------------------------
 
 
 class _BrokenAnswer(Exception):
@@ -225,7 +249,7 @@ def _is_passing(error: BaseException) -> bool:
 
 
 def _explained(error: Exception, connection: Connection, what: str) -> Exception:
-    """Our error for what the client raised."""
+    """Our error for what the client raised; an error that is none of the service's is left as it is."""
     import ee
     from google.auth.exceptions import GoogleAuthError
 
@@ -233,25 +257,29 @@ def _explained(error: Exception, connection: Connection, what: str) -> Exception
     said = re.sub(r"([?&]key=)[^&\s'\")]+", r"\1***", str(error)).strip() or type(error).__name__
     found = f"{status}: {said}" if status else said
     if _is_passing(error):
-        tries = f"{found} (after {ATTEMPTS} attempts)"
-        if status == 429:
-            remedy = f"fewer requests at a time: set_options(terramind__fetch_workers={max(1, connection.workers // 2)})"
-        else:
-            remedy = "compute again; what is stored already is kept"
-        return ProviderError(f"Earth Engine did not give {what}.", found=tries, remedy=remedy)
+        fewer = f"set_options(terramind__fetch_workers={max(1, connection.workers // 2)})"
+        return ProviderError(
+            f"Earth Engine did not give {what}.",
+            found=f"{found} (after {ATTEMPTS} attempts)",
+            remedy=f"fewer requests at a time: {fewer}"
+            if status == 429
+            else "compute again; what is stored already is kept",
+        )
     if status == 401 or isinstance(error, GoogleAuthError) or _LOGIN in said:
         return ProviderAuthError("Earth Engine does not accept the login.", found=found, remedy=_LOGIN)
-    if status == 403 or "project" in said.lower():
+    if not isinstance(error, ee.EEException):
+        return error
+    if "not found" in said and "asset" in said:
+        return CatalogError(f"Earth Engine has no such asset, asked for {what}.", found=found)
+    if "did not match any bands" in said:
+        return CatalogError(f"Earth Engine has no such band, asked for {what}.", found=found)
+    if status == 403 or "no project found" in said:
         return ProviderAuthError(
             f"Earth Engine does not serve this project ({connection.project}).", found=found, remedy=_PROJECT
         )
-    if "not found" in said:
-        return CatalogError(f"Earth Engine has no such asset, asked for {what}.", found=found)
-    if not isinstance(error, ee.EEException):
-        return error
-    too_much = re.search("memory limit|timed out|Too many concurrent|request size", said)
+    too_much = re.search("memory limit|timed out|over 5000 elements|request size", said)
     return ProviderError(
         f"Earth Engine cannot compute {what}.",
         found=found,
-        remedy="smaller blocks: chunks=448, or a shorter time" if too_much else None,
+        remedy="smaller blocks, chunks=448, or a shorter time" if too_much else None,
     )

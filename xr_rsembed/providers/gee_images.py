@@ -1,0 +1,192 @@
+"""Which images of Earth Engine a request means: the collections, their filters, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from xr_rsembed.errors import CatalogError, NoScenesError
+from xr_rsembed.providers.base import SceneRequest, solar_day
+from xr_rsembed.providers.gee_client import Connection, compute_value
+from xr_rsembed.providers.grid import lonlat_bounds
+
+if TYPE_CHECKING:
+    import ee
+    from odc.geo.geom import Geometry
+
+__all__ = ["COLLECTIONS", "FoundImage", "covered_share", "find_images", "solar_days"]
+
+#: Modality to its usual collection; Sentinel-1 in dB is ``COPERNICUS/S1_GRD``.
+COLLECTIONS: Mapping[str, str] = {
+    "S2L2A": "COPERNICUS/S2_SR_HARMONIZED",
+    "S2L1C": "COPERNICUS/S2_HARMONIZED",
+    "S1GRD": "COPERNICUS/S1_GRD_FLOAT",
+}
+_SHIFTED = {"COPERNICUS/S2_SR": "S2L2A", "COPERNICUS/S2": "S2L1C"}  # DN jump by 1000 with baseline 04.00
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """One image of a collection that touches the grid.
+
+    Parameters
+    ----------
+    id : str
+        Full asset id.
+    when : datetime
+        Aware, UTC.
+    footprint : odc.geo.geom.Geometry
+        In the grid's CRS.
+    """
+
+    id: str
+    when: datetime
+    footprint: Geometry
+
+
+def find_images(connection: Connection, request: SceneRequest) -> tuple[list[FoundImage], dict[str, Any]]:
+    """The images that a request means, earliest first, and attrs that say how they were chosen.
+
+    Raises
+    ------
+    NoScenesError
+        Where the filters leave nothing.
+    CatalogError, ProviderAuthError, ProviderError
+    """
+    collection = _collection_name(request)
+    attrs: dict[str, Any] = {"collection": collection}
+    if request.modality == "S1GRD":
+        images, said = _find_sentinel1(connection, request, collection)
+        attrs |= said
+    else:
+        images = _search(connection, request, collection, _cloud_filter(request))
+    if not images:
+        place = request.grid.geographic_extent.boundingbox
+        raise NoScenesError(
+            f"{collection} has no scene here and then.",
+            found=_found_without_limit(connection, request, collection),
+            expected=f"{request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, within {place}",
+            remedy="a longer time, another place, or cloudy_pct=None",
+        )
+    return images, attrs
+
+
+def solar_days(images: Sequence[FoundImage], request: SceneRequest) -> list[list[FoundImage]]:
+    """Images grouped by local solar date; days and the images of a day are in order of time."""
+    days = groupby(images, key=lambda image: solar_day(image.when, request.grid))
+    return [list(day) for _, day in days]
+
+
+def covered_share(images: Sequence[FoundImage], request: SceneRequest) -> float:
+    """Share of the grid's area that lies under at least one footprint."""
+    from odc.geo.geom import unary_union
+
+    whole = request.grid.extent
+    under = unary_union(image.footprint for image in images)
+    return 0.0 if under is None else min(1.0, (under & whole).area / whole.area)
+
+
+def _collection_name(request: SceneRequest) -> str:
+    sensor, modality = request.sensor, request.modality
+    if modality not in COLLECTIONS:
+        raise CatalogError(
+            "Earth Engine has no collection of this modality.",
+            found=modality,
+            expected=tuple(COLLECTIONS),
+            remedy='modality="S1GRD", or fetch("stac", catalog="planetary-computer", ...)',
+        )
+    if sensor.collection in _SHIFTED:
+        raise CatalogError(
+            "This collection mixes two scales of DN, from before and after January 2022.",
+            found=sensor.collection,
+            expected=COLLECTIONS[_SHIFTED[sensor.collection]],
+        )
+    if sensor.collection is None and modality == "S1GRD" and not sensor.use_float_linear:
+        return "COPERNICUS/S1_GRD"
+    return sensor.collection or COLLECTIONS[modality]
+
+
+# --- the search --------------------------------------------------------------------------------------------
+
+
+def _find_sentinel1(
+    connection: Connection, request: SceneRequest, collection: str
+) -> tuple[list[FoundImage], dict[str, Any]]:
+    """Images with the bands wanted, of the wide mode if there are any; attrs record how far that went."""
+    import ee
+
+    sensor = request.sensor
+    bands = [ee.Filter.listContains("transmitterReceiverPolarisation", band) for band in request.bands]
+    wide = ee.Filter.eq("instrumentMode", "IW")
+    strict = sensor.s1_require_iw
+    images = _search(connection, request, collection, *bands, *([wide] if strict else []))
+    relaxed = strict and not images and sensor.s1_relax_iw_on_empty
+    if relaxed:
+        images = _search(connection, request, collection, *bands)
+    flags = {
+        "s1_iw_requested": strict,
+        "s1_iw_applied": strict and not relaxed,
+        "s1_iw_relaxed_on_empty": relaxed,
+        "s1_relax_iw_on_empty": sensor.s1_relax_iw_on_empty,
+    }
+    return images, {name: int(value) for name, value in flags.items()}
+
+
+def _cloud_filter(request: SceneRequest) -> Any:
+    import ee
+
+    limit = request.sensor.cloudy_pct
+    return None if limit is None else ee.Filter.lt("CLOUDY_PIXEL_PERCENTAGE", limit)
+
+
+def _candidates(request: SceneRequest, collection: str, *filters: Any) -> ee.ImageCollection:
+    """Images of the time and around the place; the service knows footprints in degrees."""
+    import ee
+
+    boxes = [
+        ee.Geometry.Rectangle([b.minlon, b.minlat, b.maxlon, b.maxlat], "EPSG:4326", False)
+        for b in lonlat_bounds(request.grid)
+    ]
+    place = [ee.Filter.bounds(box) for box in boxes]
+    found = ee.ImageCollection(collection).filter(ee.Filter.date(request.start, request.end))
+    found = found.filter(place[0] if len(place) == 1 else ee.Filter.Or(*place))
+    for each in filters:
+        found = found if each is None else found.filter(each)
+    return found
+
+
+def _search(
+    connection: Connection, request: SceneRequest, collection: str, *filters: Any
+) -> list[FoundImage]:
+    import ee
+
+    def described(image: Any) -> Any:
+        said = {"name": image.get("system:index"), "when": image.get("system:time_start")}
+        return ee.Feature(image.geometry(), said)
+
+    table = ee.FeatureCollection(_candidates(request, collection, *filters).map(described))
+    features = compute_value(connection, table, f"the list of images in {collection}")["features"]
+    images = [_found_image(feature, collection, request) for feature in features]
+    touching = [image for image in images if image.footprint.intersects(request.grid.extent)]
+    return sorted(touching, key=lambda image: (image.when, image.id))
+
+
+def _found_image(feature: Mapping[str, Any], collection: str, request: SceneRequest) -> FoundImage:
+    from odc.geo.geom import Geometry
+
+    said = feature["properties"]
+    footprint = Geometry(feature["geometry"], "EPSG:4326").to_crs(str(request.grid.crs))
+    when = datetime.fromtimestamp(said["when"] / 1000, UTC)
+    return FoundImage(f"{collection}/{said['name']}", when, footprint)
+
+
+def _found_without_limit(connection: Connection, request: SceneRequest, collection: str) -> str:
+    """How many images the cloud limit took away: the usual reason for an empty search."""
+    limit = request.sensor.cloudy_pct
+    if limit is None or request.modality == "S1GRD":
+        return "nothing"
+    count = compute_value(connection, _candidates(request, collection).size(), f"the size of {collection}")
+    return f"{count} images, none with a CLOUDY_PIXEL_PERCENTAGE below {limit:g}" if count else "nothing"
