@@ -61,11 +61,15 @@ class Modality:
 
 @dataclass(frozen=True)
 class Home:
-    """Where published weights live on the Hugging Face hub."""
+    """Where published weights live on the Hugging Face hub.
+
+    ``note`` is said where the hub turns out not to have the file.
+    """
 
     repo: str
     filename: str
     revision: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,16 +114,29 @@ class EncoderRequest:
 class Layout:
     """The shape of what an encoder gives for one patch: named leading dims, then D.
 
-    ``extra`` holds (dim, coordinate values) pairs, such as ``("layer", (2, 5, 8, 11))``.
+    ``extra`` holds (dim, coordinate values) pairs, such as ``("layer", (2, 5, 8, 11))``. ``modalities`` names those
+    whose vectors stay apart, along a ``modality`` dim (the last of ``extra``) or one after another in D; it is empty
+    where they are merged. A part is NaN where its modality has no valid pixel.
     """
 
     embed_dim: int
     extra: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    modalities: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the extra dims, then D."""
         return (*(len(values) for _, values in self.extra), self.embed_dim)
+
+    @property
+    def parts(self) -> int:
+        """How many vectors stand apart, each with a validity of its own."""
+        return len(self.modalities) or 1
+
+    @property
+    def parts_in_depth(self) -> int:
+        """How many of them share one D."""
+        return 1 if "modality" in dict(self.extra) else self.parts
 
 
 @dataclass(frozen=True)
@@ -211,6 +228,8 @@ class ModelSpec:
         ``layout(spec, modalities, layers, options) -> Layout``; layers is None unless a list was asked for.
     check : callable, optional
         ``check(spec, modalities, options) -> None``: raises OptionError for option values that cannot be used.
+    joint : bool
+        Whether several modalities go through one forward together.
     pretrained_option : str, optional
         The user's option that turns ``weights="pretrained"`` into random weights when it is off.
     """
@@ -233,6 +252,7 @@ class ModelSpec:
         plain_layout
     )
     check: Callable[[ModelSpec, tuple[str, ...], Mapping[str, Any]], None] | None = None
+    joint: bool = False
     pretrained_option: str | None = None
     summary: str = ""
     licence: str = ""

@@ -115,7 +115,8 @@ def _layout(
     extra: list[tuple[str, tuple[Any, ...]]] = [("layer", layers)] if layers is not None else []
     if merge in ("dict", None):
         extra.append(("modality", names))
-    return Layout(spec.embed_dim * (len(names) if merge == "concat" else 1), tuple(extra))
+    apart = () if merge in ("mean", "max") else names
+    return Layout(spec.embed_dim * (len(names) if merge == "concat" else 1), tuple(extra), apart)
 
 
 def _check(spec: ModelSpec, modalities: tuple[str, ...], options: Mapping[str, Any]) -> None:
@@ -199,6 +200,7 @@ def _spec(size: _Size, *, tim: bool = False) -> ModelSpec:
         input=_input,
         layout=_layout,
         check=_check,
+        joint=True,
         pretrained_option="terramind.pretrained",
         summary=f"TerraMind {size.version} {size.name}{thinks}, an any-to-any transformer over modalities",
         licence="Apache-2.0",
