@@ -158,7 +158,8 @@ def models() -> None:
     """List the models."""
     from xr_rsembed import api
 
-    table = Table("model", "D", "layers", "modalities", "weights", box=None)
+    table = Table("model", "D", "layers", "modalities", box=None)
+    table.columns[0].no_wrap = True
     for key in api.list_models():
         about = api.describe_model(key)
         table.add_row(
@@ -166,7 +167,6 @@ def models() -> None:
             str(about.embed_dim),
             str(about.depth),
             " ".join(one.name for one in about.modalities),
-            about.weights,
         )
     out.print(table)
 

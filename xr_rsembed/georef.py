@@ -144,6 +144,11 @@ def _check_dims(scene: xr.DataArray) -> None:
         raise SceneError(
             "A scene is an xarray.DataArray.", found=type(scene).__name__, expected="DataArray (band, y, x)"
         )
+    for dim, size in scene.sizes.items():
+        if size == 0:
+            raise SceneError(
+                "The scene has an empty axis.", found=f"{dim} of length 0", expected="at least one pixel"
+            )
     lacking = [dim for dim in ("y", "x") if dim not in scene.dims]
     if not lacking:
         return

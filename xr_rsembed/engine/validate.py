@@ -172,7 +172,7 @@ def choose_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> 
         by_name = [one for one in fitting if _holds(labels, one)]
         fitting = by_name or fitting
     if not fitting:
-        named = _modality_by_names(labels, spec) if labels is not None else None
+        named = _nearest_by_names(labels, spec) if labels is not None else None
         if named is not None:
             # Right names, too many or too few: the band check says which.
             return named
@@ -228,11 +228,6 @@ def _check_dtype(scene: xr.DataArray) -> None:
             if scene.dtype.kind == "c"
             else "da.astype('float32')",
         )
-    for dim, size in scene.sizes.items():
-        if size == 0:
-            raise SceneError(
-                "The scene has an empty axis.", found=f"{dim} of length 0", expected="at least one pixel"
-            )
 
 
 def _check_bands(scene: xr.DataArray, kind: Modality, spec: ModelSpec) -> None:
@@ -271,6 +266,16 @@ def _modality_by_names(labels: list[str], spec: ModelSpec) -> Modality | None:
     largest = max((len(one.bands) for one in holding), default=0)
     widest = [one for one in holding if len(one.bands) == largest]
     return widest[0] if _alike(widest) else None
+
+
+def _nearest_by_names(labels: list[str], spec: ModelSpec) -> Modality | None:
+    """The modality that shares most bands with the labels; of equals the first."""
+    shared = {
+        one: sum(band in one.bands for band in {bands.canonical_name(label, one.bands) for label in labels})
+        for one in spec.modalities
+    }
+    best = max(shared, key=lambda one: shared[one])
+    return _modality_by_names(labels, spec) or (best if shared[best] else None)
 
 
 def _alike(modalities: list[Modality]) -> bool:
