@@ -1,0 +1,71 @@
+"""What importing costs, and which way imports point."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = [
+    "torch",
+    "terratorch",
+    "huggingface_hub",
+    "stackstac",
+    "pystac_client",
+    "odc.stac",
+    "ee",
+    "xee",
+    "distributed",
+    "matplotlib.pyplot",
+    "sklearn",
+    "geopandas",
+    "typer",
+    "panel",
+]
+
+
+def loaded_after(code: str) -> set[str]:
+    listing = f"import json, sys; {code}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_import_loads_nothing_heavy():
+    assert not loaded_after("import xr_rsembed") & set(HEAVY)
+
+
+def test_building_an_embedding_loads_no_torch():
+    code = (
+        "import xr_rsembed; s = xr_rsembed.datasets.synthetic_scene((300, 300)); "
+        "s.rsembed.embed('terramind_v1_tiny', weights='random')"
+    )
+    assert not loaded_after(code) & {"torch", "terratorch", "distributed"}
+
+
+def test_computing_needs_no_distributed(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\n"
+        "sys.modules['distributed'] = None  # as if it were not installed\n"
+        "import xr_rsembed\n"
+        "from tests import fakes\n"
+        "fakes.register()\n"
+        "s = xr_rsembed.datasets.synthetic_scene((300, 300))\n"
+        "s.rsembed.embed('probe', weights='random').compute()\n"
+    )
+    subprocess.run([sys.executable, script], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+
+
+def test_layers():
+    from importlinter import cli
+
+    pytest.MonkeyPatch().chdir(ROOT)
+    assert cli.lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None) == 0
+
+
+def test_typed():
+    assert (ROOT / "xr_rsembed" / "py.typed").exists()
