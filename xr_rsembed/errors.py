@@ -25,6 +25,7 @@ __all__ = [
     "StoreError",
     "StoreExistsError",
     "StoreLockedError",
+    "StoreNotFoundError",
     "UnitsError",
     "UnknownModelError",
     "WeightsError",
@@ -98,8 +99,8 @@ class WeightsNotFoundError(WeightsError, FileNotFoundError):
     """There is no weights file at this place."""
 
 
-class HubError(WeightsError, ConnectionError):
-    """The Hugging Face hub could not be reached, or refused."""
+class HubError(WeightsNotFoundError, ConnectionError):
+    """The Hugging Face hub could not be reached, or does not give the weights out."""
 
 
 class DeviceError(RsEmbedError, RuntimeError):
@@ -124,6 +125,10 @@ class StoreExistsError(StoreError, FileExistsError):
 
 class StoreLockedError(StoreError, PermissionError):
     """Another process is writing this store."""
+
+
+class StoreNotFoundError(StoreError, FileNotFoundError):
+    """There is no stored embedding at this place."""
 
 
 class ProviderError(RsEmbedError, RuntimeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -83,6 +84,7 @@ def load_state_dict(source: WeightsRef | str | Path) -> dict[str, torch.Tensor]:
         The file is truncated, is not a checkpoint, holds code, or is not the file that was resolved.
     """
     path = open_weights(source) if isinstance(source, WeightsRef) else Path(source)
+    _check_sums(path)
     content = _read(path)
     for container in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
@@ -187,6 +189,24 @@ def _random_values(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     values = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape, dtype=np.float32)
     values *= np.float32(scale)
     return values
+
+
+def _check_sums(path: Path) -> None:
+    """Raise where a checksum inside the file is wrong: torch.load does not look, and loads a flipped bit silently."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise _unreadable(path, error) from error
+    if damaged is not None:
+        raise WeightsError(
+            f"{path} is damaged.",
+            found=f"another checksum of its part {damaged}",
+            expected="the bytes that were written",
+            remedy="download or copy the file again",
+        )
 
 
 def _read(path: Path) -> Any:

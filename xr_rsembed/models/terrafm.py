@@ -38,6 +38,9 @@ _MODALITIES = (
     Modality("S1RTC", ("VV", "VH"), "linear", _BACKSCATTER),
 )
 _PRODUCTS = ("L1C", "L2A")
+_NOT_PUBLISHED = (
+    "TerraFM-L is described by its authors, but its weights were not published when this was written"
+)
 
 
 def _input(spec: ModelSpec, name: str, options: Mapping[str, Any]) -> Modality:
@@ -70,7 +73,7 @@ def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
     return load(spec, request)
 
 
-def _spec(key: str, width: int, depth: int) -> ModelSpec:
+def _spec(key: str, width: int, depth: int, note: str = "") -> ModelSpec:
     size = key[-1].upper()
     return ModelSpec(
         key=key,
@@ -79,7 +82,7 @@ def _spec(key: str, width: int, depth: int) -> ModelSpec:
         depth=depth,
         modalities=_MODALITIES,
         load=_load,
-        home=Home("MBZUAI/TerraFM", f"TerraFM-{size}.pth"),
+        home=Home("MBZUAI/TerraFM", f"TerraFM-{size}.pth", note=note),
         grid_type="feature_map",
         pooled="cls",
         options={"product": "L1C", "s1_scale": None, "compile": False},
@@ -94,6 +97,9 @@ def _spec(key: str, width: int, depth: int) -> ModelSpec:
 
 FAMILY = ModelFamily(
     name="terrafm",
-    specs=(_spec("terrafm_b", width=768, depth=12), _spec("terrafm_l", width=1024, depth=24)),
+    specs=(
+        _spec("terrafm_b", width=768, depth=12),
+        _spec("terrafm_l", width=1024, depth=24, note=_NOT_PUBLISHED),
+    ),
     aliases={"terrafm": "terrafm_b"},
 )

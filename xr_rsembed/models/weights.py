@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import logging
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from xr_rsembed.config import get_option
@@ -20,8 +21,11 @@ __all__ = ["RANDOM_SEED", "file_sha256", "open_weights", "resolve"]
 
 RANDOM_SEED = 0
 _RANDOM = WeightsRef("random", f"random (seed {RANDOM_SEED})")
+_HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[^/@\s]+)/(?P<filename>\S+)")
 
-log = logging.getLogger("xr_rsembed.models")
+_CHOICES = (
+    '"pretrained", "random", the path of a checkpoint file, or "repo@revision/filename" of one on the hub'
+)
 
 
 def resolve(weights: str | os.PathLike[str], spec: ModelSpec) -> WeightsRef:
@@ -29,9 +33,11 @@ def resolve(weights: str | os.PathLike[str], spec: ModelSpec) -> WeightsRef:
 
     Parameters
     ----------
-    weights : {"pretrained", "random"} or path
+    weights : {"pretrained", "random"}, path, or hub file
         ``"pretrained"`` is the model's file on the Hugging Face hub (``HF_HOME``, ``HF_HUB_OFFLINE`` and
-        ``HF_ENDPOINT`` are honoured); ``"random"`` is seeded, for trying things out.
+        ``HF_ENDPOINT`` are honoured), and ``"pretrained@REVISION"`` the same at a branch, tag or commit;
+        ``"random"`` is seeded, for trying things out. Any other file on the hub is ``"repo@revision/filename"``,
+        which is also how an embedding's attrs name the weights that made it.
     spec : ModelSpec
 
     Returns
@@ -53,22 +59,22 @@ def resolve(weights: str | os.PathLike[str], spec: ModelSpec) -> WeightsRef:
     """
     if weights == "pretrained" and spec.pretrained_option and not get_option(spec.pretrained_option):
         return _RANDOM
-    if weights == "random":
+    if weights in ("random", _RANDOM.source):
         return _RANDOM
-    if weights == "pretrained":
-        return _from_hub(spec)
     if not isinstance(weights, (str, os.PathLike)):
-        raise OptionError(
-            "weights= cannot be used.",
-            found=repr(weights),
-            expected='"pretrained", "random", or the path of a file',
-        )
+        raise OptionError("weights= cannot be used.", found=repr(weights), expected=_CHOICES)
+    word, _, revision = str(weights).partition("@")
+    if word == "pretrained":
+        return _from_hub(_published(spec), revision)
     path = Path(weights).expanduser().absolute()
+    named = _HUB_FILE.fullmatch(str(weights))
+    if named and not path.exists():
+        return _from_hub(Home(named["repo"], named["filename"]), named["revision"])
     if not path.is_file():
         raise WeightsNotFoundError(
             "There is no weights file at this path.",
             found=str(path) + (" (a folder)" if path.is_dir() else ""),
-            expected='"pretrained", "random", or the path of a checkpoint file',
+            expected=_CHOICES,
         )
     return WeightsRef("file", str(path), file_sha256(path))
 
@@ -84,9 +90,9 @@ def open_weights(ref: WeightsRef) -> Path:
         It is not here, and cannot be had.
     """
     if ref.kind == "hub":
-        repo, _, rest = ref.source.partition("@")
-        revision, _, filename = rest.partition("/")
-        path = _download(Home(repo, filename, revision))
+        named = _HUB_FILE.fullmatch(ref.source)
+        assert named is not None, "resolve() writes this form"
+        path = _download(Home(**named.groupdict()))
     else:
         path = Path(ref.source)
         if not path.is_file():
@@ -120,18 +126,23 @@ def _sha256(path: str, mtime_ns: int, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _from_hub(spec: ModelSpec) -> WeightsRef:
+def _published(spec: ModelSpec) -> Home:
     if spec.home is None:
         raise WeightsNotFoundError(
             f"{spec.key} has no published weights.",
             expected='a file path or "random"',
             remedy='weights="model.pt"',
         )
-    path = _download(spec.home)
+    return spec.home
+
+
+def _from_hub(home: Home, revision: str) -> WeightsRef:
+    home = replace(home, revision=revision or home.revision)
+    path = _download(home)
     # The cache keeps each file under snapshots/<commit>/, which is the revision that the attrs should name.
     parts = path.parts
-    commit = parts[parts.index("snapshots") + 1] if "snapshots" in parts else spec.home.revision or "main"
-    return WeightsRef("hub", f"{spec.home.repo}@{commit}/{spec.home.filename}", file_sha256(path))
+    commit = parts[parts.index("snapshots") + 1] if "snapshots" in parts else home.revision or "main"
+    return WeightsRef("hub", f"{home.repo}@{commit}/{home.filename}", file_sha256(path))
 
 
 def _download(home: Home) -> Path:
@@ -139,8 +150,6 @@ def _download(home: Home) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
-        HfHubHTTPError,
-        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -148,7 +157,7 @@ def _download(home: Home) -> Path:
 
     where = f"{home.repo}/{home.filename}" + (f" at revision {home.revision}" if home.revision else "")
     try:
-        return Path(hf_hub_download(home.repo, home.filename, revision=home.revision))
+        path = Path(hf_hub_download(home.repo, home.filename, revision=home.revision))
     except LocalEntryNotFoundError as error:
         raise HubError(
             f"The weights {where} are not in the local cache, and the Hugging Face hub cannot be reached.",
@@ -160,16 +169,31 @@ def _download(home: Home) -> Path:
     except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise HubError(
             f"The Hugging Face hub does not give out {where}.",
-            found=_first_line(error),
+            found=home.note or _first_line(error),
             expected="a published file (a gated or private one needs HF_TOKEN)",
             remedy='weights="path/to/file" runs a file of your own; weights="random" tries things out',
         ) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except Exception as error:
+        # The client lets its HTTP library's errors through, and has changed that library before.
         raise HubError(
             f"The weights {where} could not be downloaded.",
             found=f"{type(error).__name__}: {_first_line(error)}",
             remedy='try again later, or use weights="path/to/file"; weights="random" tries things out',
         ) from error
+    _refuse_damaged(path)
+    return path
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raise where a file of the hub's cache is not what the hub gave out: large ones are stored by their SHA-256."""
+    blob = path.resolve().name
+    if re.fullmatch("[0-9a-f]{64}", blob) and file_sha256(path) != blob:
+        raise WeightsError(
+            f"The cached weights file {path} is damaged.",
+            found=f"sha256 {file_sha256(path)}",
+            expected=f"sha256 {blob}",
+            remedy=f"delete {path.resolve()} and run again, to download it anew",
+        )
 
 
 def _offline_or(error: Exception) -> str:
