@@ -1,0 +1,1 @@
+"""Writing and reading embeddings: Zarr that survives a crash, NetCDF, COG, and STAC items that describe them."""

@@ -1,0 +1,130 @@
+"""A folder on a local disk or behind an fsspec URL, and the few safe moves that writing needs in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+
+__all__ = ["Place"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One folder; names inside it are relative, with ``/`` between the parts.
+
+    Parameters
+    ----------
+    url : str
+        An absolute local path, or a URL that fsspec opens.
+    local : bool
+        Whether it lies on a disk of this machine (or one that is mounted there).
+
+    Examples
+    --------
+    >>> Place.at("memory://store.zarr").local
+    False
+    """
+
+    url: str
+    local: bool
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> Place:
+        """The place of a path or URL; a relative path is made absolute, because workers have folders of their own."""
+        text = os.fspath(path)
+        if text.startswith("file://"):
+            text = text.removeprefix("file://")
+        if "://" in text:
+            return cls(text.rstrip("/"), local=False)
+        return cls(str(Path(text).expanduser().absolute()), local=True)
+
+    def put(self, name: str, data: bytes, *, staging: str) -> None:
+        """Write one object so that it is either whole or not there; on a local disk it outlives a power cut.
+
+        A local object is written in the folder ``staging`` and then renamed, so a killed writer leaves its half of an
+        object only there. ``staging`` must be on the same disk and must exist: who removes it stops all its writers.
+        """
+        if not self.local:
+            self._files().pipe_file(self._full(name), data)
+            return
+        target = Path(self._full(name))
+        # The thread's own name: two writers of one object never share a half-written file.
+        part = Path(
+            self._full(staging), f"{target.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
+        )
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        made = [folder for folder in target.parents if not folder.exists()]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(target)
+        for folder in (target.parent, *(new.parent for new in made)):
+            _sync_folder(folder)
+
+    def get(self, name: str) -> bytes | None:
+        """The bytes of one object, or None where there is none."""
+        try:
+            return bytes(self._files().cat_file(self._full(name)))
+        except FileNotFoundError:
+            return None
+
+    def exists(self, name: str = "") -> bool:
+        return bool(self._files().exists(self._full(name)))
+
+    def make(self, name: str) -> None:
+        """Make a folder and those above it."""
+        self._files().makedirs(self._full(name), exist_ok=True)
+
+    def names(self, name: str = "") -> set[str]:
+        """Last parts of the names in a folder; empty where there is no such folder."""
+        try:
+            found = self._files().ls(self._full(name), detail=False, refresh=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        return {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in found}
+
+    def remove(self, name: str = "") -> None:
+        """Remove an object or a folder with all it holds; nothing happens where there is none."""
+        if self.local:
+            path = Path(self._full(name))
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        elif self.exists(name):
+            self._files().rm(self._full(name), recursive=True)
+
+    def sync(self) -> None:
+        """Make everything in a local folder outlive a power cut."""
+        if not self.local:
+            return
+        for folder, _, files in os.walk(self.url):
+            for file in files:
+                with Path(folder, file).open("rb") as opened:
+                    os.fsync(opened.fileno())
+            _sync_folder(Path(folder))
+
+    def _full(self, name: str) -> str:
+        return f"{self.url}/{name}" if name else self.url
+
+    def _files(self) -> Any:
+        return fsspec.core.url_to_fs(self.url)[0]
+
+
+def _sync_folder(folder: Path) -> None:
+    """A renamed file outlives a power cut only once its folder is on the disk too."""
+    if os.name == "nt":  # Windows cannot open a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

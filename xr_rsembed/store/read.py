@@ -1,0 +1,97 @@
+"""Reading a stored embedding back: dims, coords, CRS, attrs and the embedding's own numbers."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed.errors import RsEmbedWarning, StoreError, StoreNotFoundError
+from xr_rsembed.store.journal import state_of
+from xr_rsembed.store.place import Place
+
+__all__ = ["open_zarr"]
+
+
+def open_zarr(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
+    """Open a Zarr store of an embedding, lazily.
+
+    A store that is still being written, or whose writing was cut off, opens too: cells that are not written yet are
+    NaN, and a warning says so.
+
+    Parameters
+    ----------
+    path : path or URL
+
+    Returns
+    -------
+    DataArray or Dataset
+        A DataArray where the store holds one array. int8 is decoded to the dtype that it was made from.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no Zarr store.
+    """
+    place = Place.at(path)
+    state = state_of(place)
+    dataset = _opened(place, state == "starting")
+    if state == "writing":
+        warnings.warn(
+            f"{place.url} is not finished: cells that are not written yet read as NaN. Where no process is at work on "
+            "it any more, emb.rsembed.to_zarr(path, resume=True) goes on with it.",
+            RsEmbedWarning,
+            stacklevel=2,
+        )
+    decoded = dataset.map(lambda array: _decoded(array, dataset), keep_attrs=True)
+    scales = [f"{name}_scale" for name in decoded.data_vars if f"{name}_scale" in decoded]
+    arrays = decoded.drop_vars(scales)
+    names = list(arrays.data_vars)
+    return arrays[names[0]] if len(names) == 1 else arrays
+
+
+def _opened(place: Place, starting: bool) -> xr.Dataset:
+    try:
+        if starting:
+            raise FileNotFoundError("its metadata is not written yet")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", category=FutureWarning)
+            unread = xr.open_zarr(place.url, chunks=None)
+            # A dask chunk for each shard: by the small chunks inside, a granule would be tens of thousands of tasks.
+            return xr.open_zarr(place.url, chunks=_shards(unread), decode_coords="all")
+    except FileNotFoundError as error:
+        raise StoreNotFoundError(
+            f"There is no Zarr store at {place.url}.",
+            found=str(error),
+            expected="a store that to_zarr wrote, or any Zarr store of arrays",
+        ) from error
+    except (ValueError, KeyError, OSError) as error:
+        raise StoreError(
+            f"{place.url} cannot be read as a Zarr store.",
+            found=f"{type(error).__name__}: {error}",
+            expected="a Zarr store of labelled arrays",
+        ) from error
+
+
+def _shards(dataset: xr.Dataset) -> dict[str, int]:
+    lengths: dict[str, int] = {}
+    for array in dataset.data_vars.values():
+        shape = array.encoding.get("shards") or array.encoding.get("chunks") or array.shape
+        for dim, length in zip(array.dims, shape, strict=True):
+            lengths[str(dim)] = max(length, lengths.get(str(dim), 1))
+    return lengths
+
+
+def _decoded(array: xr.DataArray, dataset: xr.Dataset) -> xr.DataArray:
+    """The array in the dtype that it was quantized from, with the scale that xarray does not apply itself."""
+    quantization: Any = dataset.attrs.get("geoemb:quantization") or {}
+    scale = f"{array.name}_scale"
+    if scale in dataset:
+        # xarray has turned the code for NaN into NaN already.
+        return array * dataset[scale].astype(array.dtype)
+    if "scale_factor" in array.encoding and quantization:
+        return array.astype(np.dtype(quantization.get("original_dtype", "float32")), copy=False)
+    return array
