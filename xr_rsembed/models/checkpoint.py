@@ -140,8 +140,10 @@ def strict_load(
         for key, value in found.items()
         if value.shape != targets[key].shape
     ]
+    used = set(places.values())
+    loaded = Loaded(prefix, len(found) - len(misfits), tuple(key for key in state if key not in used))
     if missing or misfits:
-        raise _mismatch(source, missing, misfits, matched=len(found) - len(misfits))
+        raise _mismatch(source, missing, misfits, loaded)
     bad = sorted(
         key for key, value in found.items() if value.is_floating_point() and not value.isfinite().all()
     )
@@ -149,16 +151,16 @@ def strict_load(
         raise WeightsError(
             f"{source} holds NaN or infinite weights.", found=_listed(bad), expected="finite numbers"
         )
-    used = set(places.values())
-    rest = tuple(key for key in state if key not in used)
-    if rest and surplus == "error":
+    # What stands beside a wrapped encoder (a decoder, a loss) is another part of the task that it was trained in.
+    strangers = [key for key in loaded.surplus if key.startswith(prefix)]
+    if strangers and surplus == "error":
         raise WeightsError(
             f"{source} holds keys that this model has no place for.",
-            found=_listed(rest),
+            found=_listed(strangers),
             expected="no other keys",
         )
     module.load_state_dict(found, strict=False)
-    return Loaded(prefix, len(found), rest)
+    return loaded
 
 
 def randomize(
@@ -271,15 +273,15 @@ def _place(key: str, prefix: str, state: Mapping[str, Any], alias: Callable[[str
     return next((prefix + name for name in names if prefix + name in state), None)
 
 
-def _mismatch(source: str, missing: list[str], misfits: list[str], matched: int) -> WeightsError:
+def _mismatch(source: str, missing: list[str], misfits: list[str], loaded: Loaded) -> WeightsError:
     lines = []
     if missing:
         lines.append(f"{len(missing)} keys missing: {_listed(missing)}")
     if misfits:
         lines.append(f"{len(misfits)} keys of another shape: {_listed(misfits)}")
     return WeightsError(
-        f"{source} does not fit this model; {matched} keys fit.",
-        found="\n            ".join(lines),
+        f"{source} does not fit this model.",
+        found="\n            ".join([*lines, str(loaded)]),
         expected="every parameter of the model, in its shape",
         remedy="check that the file belongs to this model key and holds the modalities asked for",
     )
