@@ -51,6 +51,7 @@ def embed(
     weights: str | os.PathLike[str] = "pretrained",
     out_dtype: str = "float32",
     units: str | None = None,
+    density: int = 1,
     **model_options: Any,
 ) -> xr.DataArray:
     """Embed a scene with a foundation model.
@@ -96,6 +97,9 @@ def embed(
         float32, float16 or float64.
     units : {"DN", "dB", "linear"}, optional
         Of the pixels, where attrs do not say.
+    density : {1, 2, 4, 8, 16}
+        Cells for each patch along y and x: cells of 160 / density m from 10 m pixels, by running the model
+        density x density times with the tiling shifted by 16 / density pixels.
     **model_options
         The model's own options; ``describe_model(model)`` lists them.
 
@@ -138,7 +142,7 @@ def embed(
         device=device,
         precision=precision,
         out_dtype=out_dtype,
-        units=units or "",
+        density=density,
     )
     options = _complete(spec, model_options)
     checked = _validated(scene, spec, modality, settings.normalize, units or None, options)

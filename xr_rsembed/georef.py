@@ -105,8 +105,18 @@ def scene_geobox(scene: xr.DataArray) -> GeoBox:
     return GeoBox((height, width), affine, _crs(scene))
 
 
-def cell_geobox(geobox: GeoBox, patch: int = 16) -> GeoBox:
-    """The grid of cells: the scene's grid, padded to whole patches, zoomed out by the patch.
+def cell_geobox(geobox: GeoBox, patch: int = 16, density: int = 1) -> GeoBox:
+    """The grid of cells: as many as patches begin inside the scene, each around its patch's centre.
+
+    Parameters
+    ----------
+    geobox : GeoBox
+        The scene's grid.
+    patch : int
+        Pixels of a patch.
+    density : int
+        Cells for each patch. At 1 the cells are the patches; beyond, the grid's corner lies
+        ``(patch - patch / density) / 2`` pixels inside the scene's.
 
     Examples
     --------
@@ -116,12 +126,17 @@ def cell_geobox(geobox: GeoBox, patch: int = 16) -> GeoBox:
     >>> cells = cell_geobox(box)
     >>> cells.shape.yx, cells.resolution.x
     ((32, 14), 160.0)
+    >>> cell_geobox(box, density=2).affine.c
+    600040.0
     """
+    from affine import Affine
     from odc.geo.geobox import GeoBox
 
     height, width = geobox.shape.yx
-    whole = GeoBox((-(-height // patch) * patch, -(-width // patch) * patch), geobox.affine, geobox.crs)
-    return whole.zoom_out(patch)
+    pitch = patch // density
+    corner = (patch - pitch) / 2
+    affine = geobox.affine * Affine.translation(corner, corner) * Affine.scale(pitch)
+    return GeoBox((-(-height // pitch), -(-width // pitch)), affine, geobox.crs)
 
 
 def subgrid(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:

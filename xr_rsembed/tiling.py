@@ -16,7 +16,7 @@ import numpy as np
 
 from xr_rsembed.errors import OptionError, SceneError
 
-__all__ = ["AxisBlock", "AxisPlan", "blocks", "plan_axis", "tile_blocks"]
+__all__ = ["AxisBlock", "AxisPlan", "block_cuts", "block_of", "blocks", "plan_axis", "tile_blocks"]
 
 Blend = Literal["center", "mean"]
 Edge = Literal["shift", "pad"]
@@ -85,6 +85,8 @@ class AxisBlock:
         The block's cells whose nearest tile each tile is.
     window, span : (int, int)
         The pixels that the tiles see: those of the scene, and with the padding.
+    step : int
+        Cells from one patch of a tile to its next: more than 1 on a grid that is denser than patches.
     """
 
     cells: tuple[int, int]
@@ -93,6 +95,7 @@ class AxisBlock:
     owned: tuple[tuple[int, int], ...]
     window: tuple[int, int]
     span: tuple[int, int]
+    step: int = 1
 
     def __len__(self) -> int:
         return self.cells[1] - self.cells[0]
@@ -179,6 +182,12 @@ def blocks(plan: AxisPlan, blend: Blend = "center", *, tiles: int = 8) -> Iterat
     >>> [(b.cells, b.tiles) for b in blocks(plan_axis(3000), tiles=8)]
     [((0, 112), (0, 8)), ((112, 188), (8, 14))]
     """
+    for cells in block_cuts(plan, tiles):
+        yield block_of(plan, cells, blend)
+
+
+def block_cuts(plan: AxisPlan, tiles: int) -> list[tuple[int, int]]:
+    """The runs of cells of the blocks."""
     step = max(1, round(tiles * plan.size / plan.stride))
     half = (plan.size - plan.stride) // plan.patch / 2  # cells of the overlap that the earlier tile keeps
     cuts = [0]
@@ -186,15 +195,19 @@ def blocks(plan: AxisPlan, blend: Blend = "center", *, tiles: int = 8) -> Iterat
         cut = int(-(-(tile * plan.stride / plan.patch + half) // 1))
         if cuts[-1] < cut < plan.cells:
             cuts.append(cut)
-    cuts.append(plan.cells)
-    for first, last in pairwise(cuts):
-        if blend == "center":
-            low, high = int(plan.owner[first]), int(plan.owner[last - 1]) + 1
-        else:
-            # Tiles ascend, so those that cover a run of cells are a run themselves.
-            low = int(np.searchsorted(plan.first_cells + plan.cells_per_tile, first, side="right"))
-            high = int(np.searchsorted(plan.first_cells, last - 1, side="right"))
-        yield _block(plan, (first, last), (low, high))
+    return list(pairwise([*cuts, plan.cells]))
+
+
+def block_of(plan: AxisPlan, cells: tuple[int, int], blend: Blend) -> AxisBlock:
+    """The block that gives a run of cells."""
+    first, last = cells
+    if blend == "center":
+        low, high = int(plan.owner[first]), int(plan.owner[last - 1]) + 1
+    else:
+        # Tiles ascend, so those that cover a run of cells are a run themselves.
+        low = int(np.searchsorted(plan.first_cells + plan.cells_per_tile, first, side="right"))
+        high = int(np.searchsorted(plan.first_cells, last - 1, side="right"))
+    return _block(plan, cells, (low, high))
 
 
 def tile_blocks(plan: AxisPlan, *, tiles: int = 8) -> Iterator[AxisBlock]:

@@ -61,7 +61,7 @@ def run_block(job: Job, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray
     Returns
     -------
     array, shape (1, ..., *layout.shape, y, x)
-        Cells for ``output="grid"``. Otherwise one vector a tile, with the tile's weight as one more D at the end.
+        Cells for ``output="grid"``. Otherwise one vector a tile, with the tile's weights at the end of D.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def _place(y: AxisBlock, x: AxisBlock) -> str:
 
 def _embed(job: Job, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> np.ndarray:
     valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
-    sink = _sink(job, y, x, np.logical_or.reduce(valid))
+    sink = _sink(job, y, x, valid)
     if any(mask.any() for mask in valid):
         device = devices.resolve_device(job.request.device)
         ready = [
@@ -106,23 +106,38 @@ def _embed(job: Job, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> n
     return sink.finish().astype(job.settings.out_dtype, copy=False)
 
 
-def _sink(job: Job, y: AxisBlock, x: AxisBlock, valid: np.ndarray) -> Sink:
+def _sink(job: Job, y: AxisBlock, x: AxisBlock, valid: Sequence[np.ndarray]) -> Sink:
+    """Where the tokens go, with the validity of each of the layout's parts."""
     patch, settings = job.spec.patch_size, job.settings
-    if settings.input_prep == "resize":
+    usable, counts = map(
+        np.stack, zip(*(_usable(job, y, x, mask) for mask in _part_masks(job, valid)), strict=True)
+    )
+    if settings.output == "grid":
+        rows, columns = (
+            slice(*(cell - axis.span[0] * axis.step // patch for cell in axis.cells)) for axis in (y, x)
+        )
+        make = CenterSink if settings.blend == "center" else MeanSink
+        return make(y, x, job.layout, usable[:, rows, columns], patch)
+    pooling = "cls" if job.spec.pooled == "cls" else settings.pooling
+    return TileSink(y, x, job.layout, usable, counts, pooling, patch)
+
+
+def _part_masks(job: Job, valid: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Valid pixels of each part: a modality's own where vectors stay apart, else those of any modality."""
+    anywhere = np.logical_or.reduce(valid)
+    own = dict(zip((how.modality for how in job.inputs), valid, strict=True))
+    return [own.get(name, anywhere) for name in job.layout.modalities] or [anywhere]
+
+
+def _usable(job: Job, y: AxisBlock, x: AxisBlock, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which cells of the span have enough valid pixels, and how many each has."""
+    patch = job.spec.patch_size
+    if job.settings.input_prep == "resize":
         counts = share = pixels.resized_share(valid, job.spec.image_size // patch)
     else:
         counts, real = pixels.cell_pixels(valid, y, x, patch)
         share = counts / np.maximum(real, 1)
-    usable = (share > 0) & (share >= settings.min_valid)
-    if settings.output == "grid":
-        rows, columns = (
-            slice(axis.cells[0] - axis.span[0] // patch, axis.cells[1] - axis.span[0] // patch)
-            for axis in (y, x)
-        )
-        make = CenterSink if settings.blend == "center" else MeanSink
-        return make(y, x, job.layout, usable[rows, columns], patch)
-    pooling = "cls" if job.spec.pooled == "cls" else settings.pooling
-    return TileSink(y, x, job.layout, usable, counts, pooling, patch)
+    return (share > 0) & (share >= job.settings.min_valid), counts
 
 
 def _encode_tiles(

@@ -20,7 +20,7 @@ from xr_rsembed.engine.plan import axis_blocks, embed_blocks
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.engine.validate import Input, input_attrs
 from xr_rsembed.errors import OptionError, RsEmbedWarning
-from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef, freeze
+from xr_rsembed.models.spec import EncoderRequest, Layout, ModelSpec, WeightsRef, freeze
 from xr_rsembed.tiling import AxisBlock
 
 __all__ = ["embed_inputs", "recorded_settings"]
@@ -37,8 +37,10 @@ _RECORDED = (
     "precision",
     "out_dtype",
     "normalize",
-    "units",
+    "density",
 )
+# What stands in the attrs of each input: plain for one, a list in the order of the modalities for several.
+_OF_INPUTS = ("modality", "variable", "bands", "normalization", "units")
 
 
 def embed_inputs(
@@ -70,11 +72,12 @@ def embed_inputs(
     tiles = get_option("block_tiles")
     rows, columns = (axis_blocks(scene.sizes[dim], job, tiles) for dim in ("y", "x"))
     _warn_of_padding(scene, spec, settings)
+    _warn_of_cost(settings)
     values = embed_blocks([_as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
     if settings.output == "pooled":
-        values = _pooled(values, settings)
+        values = _pooled(values, job.layout, settings)
     elif settings.output == "tiles":
-        values = values[..., :-1, :, :]
+        values = values[..., : -job.layout.parts_in_depth, :, :]
     labelled = label(values, scene, job, rows, columns)
     labelled.attrs = record(inputs, job, weights, options)
     return labelled if _is_lazy(inputs) else _computed(labelled)
@@ -96,6 +99,12 @@ def plan_job(
                 found=f"layer={layer}",
                 expected=f"{-spec.depth} to {spec.depth - 1}",
             )
+    if spec.patch_size % settings.density:
+        raise OptionError(
+            f"The patches of {spec.key} cannot be shifted by a {settings.density}th of their size.",
+            found=f"density={settings.density}, patches of {spec.patch_size} pixels",
+            expected=f"a divisor of {spec.patch_size}",
+        )
     devices.check_device(settings.device)
     if spec.check is not None:
         spec.check(spec, modalities, options)
@@ -142,7 +151,7 @@ def _spatial(
     if settings.input_prep == "resize":
         cells = georef.subgrid(geobox, (spec.image_size // spec.patch_size,) * 2)
     else:
-        cells = georef.cell_geobox(geobox, spec.patch_size)
+        cells = georef.cell_geobox(geobox, spec.patch_size, settings.density)
     coords = georef.geobox_coords(cells)
     if settings.output == "grid":
         return ("y", "x"), coords
@@ -162,17 +171,10 @@ def record(
     from xr_rsembed._version import __version__
 
     spec, settings = job.spec, job.settings
-    described = [input_attrs(item) for item in inputs]
-    one = len(described) == 1
     attrs: dict[str, Any] = {
         "model": spec.family,
         "model_key": spec.key,
-        **{
-            name: described[0][name]
-            if one
-            else [str(each[name]) if name != "bands" else " ".join(each[name]) for each in described]
-            for name in ("modality", "bands", "normalization")
-        },
+        **_input_attrs(inputs),
         "weights": weights.source,
         "weights_sha256": weights.sha256,
         "tile_size": spec.image_size,
@@ -188,6 +190,16 @@ def record(
     return attrs
 
 
+def _input_attrs(inputs: tuple[Input, ...]) -> dict[str, Any]:
+    """Of one input as they are; of several a list each, with a modality's bands in one string."""
+    described = [input_attrs(item) for item in inputs]
+    if len(described) == 1:
+        return {name: described[0][name] for name in _OF_INPUTS}
+    for attrs in described:
+        attrs["bands"] = " ".join(attrs["bands"])
+    return {name: [attrs[name] for attrs in described] for name in _OF_INPUTS}
+
+
 def recorded_settings(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of ``embed`` as the attrs of an embedding record them.
 
@@ -196,7 +208,7 @@ def recorded_settings(attrs: Mapping[str, Any]) -> dict[str, Any]:
     OptionError
         If the attrs are not those of an embedding of ours.
     """
-    names = (*_RECORDED, "layer", "model_key", "modality", "weights", "model_options")
+    names = (*_RECORDED, *_OF_INPUTS, "layer", "model_key", "weights", "model_options")
     missing = [name for name in names if name not in attrs]
     if missing:
         raise OptionError(
@@ -207,11 +219,24 @@ def recorded_settings(attrs: Mapping[str, Any]) -> dict[str, Any]:
     layer = attrs["layer"]
     weights = str(attrs["weights"])
     return {
-        **{name: _plain(attrs[name]) for name in (*_RECORDED, "modality")},
+        **{name: _plain(attrs[name]) for name in _RECORDED},
+        **_recorded_inputs(attrs),
         "layer": _plain(layer) if np.ndim(layer) == 0 else tuple(int(one) for one in layer),
         "model": attrs["model_key"],
         "weights": "random" if weights.startswith("random") else weights,
         **json.loads(attrs["model_options"]),
+    }
+
+
+def _recorded_inputs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    modality, variable, units = (
+        [str(one) for one in np.atleast_1d(attrs[name])] for name in ("modality", "variable", "units")
+    )
+    if not variable[0]:  # a DataArray, not a Dataset
+        return {"modality": modality[0], "units": units[0] or None}
+    return {
+        "modalities": dict(zip(modality, variable, strict=True)),
+        "units": {name: said for name, said in zip(modality, units, strict=True) if said},
     }
 
 
@@ -220,10 +245,13 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _pooled(values: da.Array, settings: Settings) -> da.Array:
+def _pooled(values: da.Array, layout: Layout, settings: Settings) -> da.Array:
     """The mean over tiles, weighted by the valid pixels that each tile owns; NaN where no tile has any."""
-    vectors = values[..., :-1, :, :].astype("float64")
-    weights = values[..., -1:, :, :].astype("float64")
+    parts = layout.parts_in_depth
+    vectors = values[..., :-parts, :, :].astype("float64")
+    weights = values[..., -parts:, :, :].astype("float64")
+    if parts > 1:
+        weights = da.repeat(weights, layout.embed_dim // parts, axis=-3)
     total = da.nansum(vectors * weights, axis=(-2, -1))
     weight = weights.sum(axis=(-2, -1))
     return da.where(weight > 0, total / da.where(weight > 0, weight, 1.0), np.nan).astype(settings.out_dtype)
@@ -255,6 +283,15 @@ def _computed(embedding: xr.DataArray) -> xr.DataArray:
     with ProgressBar(minimum=3.0) if get_option("progress") else nullcontext():
         # The scene is in this process already: a distributed client would only copy it away and back.
         return embedding.compute(scheduler="threads")
+
+
+def _warn_of_cost(settings: Settings) -> None:
+    if settings.density > 4:
+        warnings.warn(
+            f"density={settings.density} runs the model {settings.density**2} times over the scene.",
+            RsEmbedWarning,
+            stacklevel=2,
+        )
 
 
 def _warn_of_padding(scene: xr.DataArray, spec: ModelSpec, settings: Settings) -> None:

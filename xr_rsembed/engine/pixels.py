@@ -117,11 +117,14 @@ def cell_pixels(valid: np.ndarray, y: AxisBlock, x: AxisBlock, patch: int) -> tu
     """Each cell's valid pixels, and its real ones (those of the scene), over the cells of the tiles' span."""
     ends = [axis.span[1] - axis.window[1] for axis in (y, x)]
     padded = np.pad(valid, [(0, ends[0]), (0, ends[1])])
-    rows, columns = padded.shape[0] // patch, padded.shape[1] // patch
-    counts = padded.reshape(rows, patch, columns, patch).sum(axis=(1, 3))
+    step, pitch = y.step, patch // y.step
+    rows, columns = padded.shape[0] // pitch, padded.shape[1] // pitch
+    counts = padded.reshape(rows, pitch, columns, pitch).sum(axis=(1, 3))
+    if step > 1:
+        counts = np.lib.stride_tricks.sliding_window_view(counts, (step, step)).sum(axis=(2, 3))
     real_rows, real_columns = (
-        (axis.window[1] - axis.window[0] - patch * np.arange(number)).clip(0, patch)
-        for axis, number in ((y, rows), (x, columns))
+        (axis.window[1] - axis.window[0] - pitch * np.arange(number)).clip(0, patch)
+        for axis, number in ((y, counts.shape[0]), (x, counts.shape[1]))
     )
     return counts, np.outer(real_rows, real_columns)
 

@@ -14,6 +14,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from xr_rsembed.engine.block import Job, run_block
+from xr_rsembed.engine.density import dense_blocks
 from xr_rsembed.tiling import AxisBlock, blocks, plan_axis, tile_blocks
 
 __all__ = ["axis_blocks", "embed_blocks", "whole_axis"]
@@ -24,6 +25,19 @@ def axis_blocks(pixels: int, job: Job, block_tiles: int) -> tuple[AxisBlock, ...
     settings, spec = job.settings, job.spec
     if settings.input_prep == "resize":
         return (whole_axis(pixels, spec.image_size // spec.patch_size),)
+    if settings.density > 1:
+        return tuple(
+            dense_blocks(
+                pixels,
+                settings.overlap,
+                settings.edge,
+                settings.blend,
+                settings.density,
+                tiles=block_tiles,
+                patch=spec.patch_size,
+                size=spec.image_size,
+            )
+        )
     plan = plan_axis(pixels, settings.overlap, settings.edge, patch=spec.patch_size, size=spec.image_size)
     if settings.output == "grid":
         return tuple(blocks(plan, settings.blend, tiles=block_tiles))
@@ -50,7 +64,7 @@ def embed_blocks(
     Returns
     -------
     dask array, shape (..., *layout.shape, y, x)
-        With ``output="grid"`` y and x count cells; otherwise tiles, and D has one more for the weights.
+        With ``output="grid"`` y and x count cells; otherwise tiles, and D has the weights at its end.
 
     Notes
     -----
@@ -62,7 +76,7 @@ def embed_blocks(
     leading = sources[0].shape[:-3]
     tiles = job.settings.output != "grid"
     sizes = [tuple(len(axis.starts) if tiles else len(axis) for axis in axes) for axes in (rows, columns)]
-    embed_dim = job.layout.embed_dim + (1 if tiles else 0)
+    embed_dim = job.layout.embed_dim + (job.layout.parts_in_depth if tiles else 0)
     inner = (*job.layout.shape[:-1], embed_dim)
     name = "rsembed-" + tokenize(job, tuple(rows), tuple(columns), [source.name for source in sources])
     graph: dict[Any, Any] = {}

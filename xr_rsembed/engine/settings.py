@@ -14,7 +14,7 @@ from xr_rsembed.tiling import Blend, Edge
 
 __all__ = ["Settings"]
 
-_CHOICES: dict[str, tuple[str, ...]] = {
+_CHOICES: dict[str, tuple[Any, ...]] = {
     "output": ("grid", "pooled", "tiles"),
     "pooling": ("mean", "max"),
     "input_prep": ("tile", "resize"),
@@ -23,6 +23,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "normalize": ("default", "none"),
     "precision": ("float32", "bfloat16", "float16"),
     "out_dtype": ("float32", "float16", "float64"),
+    "density": (1, 2, 4, 8, 16),
 }
 
 
@@ -59,7 +60,7 @@ class Settings:
     device: str = "auto"
     precision: str = "float32"
     out_dtype: str = "float32"
-    units: str = ""
+    density: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out_dtype", _dtype_name(self.out_dtype))
@@ -91,6 +92,13 @@ class Settings:
                 expected='output="grid" or "pooled"',
                 remedy='output="pooled" gives the one vector',
             )
+        if self.density > 1 and (self.output, self.input_prep) != ("grid", "tile"):
+            raise OptionError(
+                "Only a grid of tiles can be made denser.",
+                found=f'density={self.density}, output="{self.output}", input_prep="{self.input_prep}"',
+                expected='output="grid" and input_prep="tile"',
+                remedy="density=1",
+            )
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -98,10 +106,12 @@ class Settings:
         return self.layer if isinstance(self.layer, tuple) else (self.layer,)
 
 
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value in choices:
+def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if value in choices and not isinstance(value, bool):
         return
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(
+        str(value), [one for one in choices if isinstance(one, str)], n=1, cutoff=0.4
+    )
     raise OptionError(
         f"{name} has a value it cannot take.",
         found=repr(value),

@@ -34,8 +34,8 @@ class CenterSink:
     ----------
     y, x : AxisBlock
     layout : Layout
-    usable : bool array, shape (rows, columns)
-        Which of the block's cells have enough valid pixels; the others come out as NaN.
+    usable : bool array, shape (part, rows, columns)
+        Which of the block's cells have enough valid pixels, for each part of the layout; the others come out as NaN.
     """
 
     def __init__(self, y: AxisBlock, x: AxisBlock, layout: Layout, usable: np.ndarray, patch: int) -> None:
@@ -51,16 +51,22 @@ class CenterSink:
         import torch
 
         if self.values is None:
-            return np.full(self.layout.shape + self.usable.shape, np.nan, dtype="float32")
+            return np.full(self.layout.shape + self.usable.shape[1:], np.nan, dtype="float32")
         values = self.values
         usable = torch.from_numpy(self.usable).to(values.device)
-        _refuse_broken(values, usable)
-        values.masked_fill_(~usable, float("nan"))
+        parts = values.view(
+            -1, len(usable), values.shape[-3] // self.layout.parts_in_depth, *usable.shape[1:]
+        )
+        broken = usable & ~parts.isfinite().all(dim=2).all(dim=0)
+        if bool(broken.any()):
+            _, row, column = broken.nonzero()[0].tolist()
+            raise _broken((_owner(self.y, row), _owner(self.x, column)), self.y, self.x)
+        parts.masked_fill_(~usable[:, None], float("nan"))
         return values.cpu().numpy()
 
     def _values(self, like: torch.Tensor) -> torch.Tensor:
         if self.values is None:
-            self.values = like.new_zeros(self.layout.shape + self.usable.shape)
+            self.values = like.new_zeros(self.layout.shape + self.usable.shape[1:])
         return self.values
 
     def _place(
@@ -72,11 +78,9 @@ class CenterSink:
         columns: tuple[int, int],
     ) -> None:
         """Add a tile's tokens for these cells of the scene to the block's values."""
-        to_y, to_x = self.y.cells[0], self.x.cells[0]
-        from_y, from_x = self.y.starts[tile[0]] // self.patch, self.x.starts[tile[1]] // self.patch
-        values[..., rows[0] - to_y : rows[1] - to_y, columns[0] - to_x : columns[1] - to_x] += grid[
-            ..., rows[0] - from_y : rows[1] - from_y, columns[0] - from_x : columns[1] - from_x
-        ]
+        to_rows, from_rows = _slices(self.y, tile[0], rows, self.patch)
+        to_columns, from_columns = _slices(self.x, tile[1], columns, self.patch)
+        values[..., to_rows, to_columns] += grid[..., from_rows, from_columns]
 
 
 class MeanSink(CenterSink):
@@ -84,7 +88,7 @@ class MeanSink(CenterSink):
 
     def __init__(self, y: AxisBlock, x: AxisBlock, layout: Layout, usable: np.ndarray, patch: int) -> None:
         super().__init__(y, x, layout, usable, patch)
-        self.counts = np.zeros(usable.shape, dtype="float32")
+        self.counts = np.zeros(usable.shape[1:], dtype="float32")
 
     def add(self, tiles: Sequence[Tile], tokens: Tokens) -> None:
         values = self._values(tokens.grid)
@@ -92,10 +96,9 @@ class MeanSink(CenterSink):
         for (i, j), grid in zip(tiles, tokens.grid, strict=True):
             rows, columns = _covered(self.y, i, size, self.patch), _covered(self.x, j, size, self.patch)
             self._place(values, grid, (i, j), rows, columns)
-            self.counts[
-                rows[0] - self.y.cells[0] : rows[1] - self.y.cells[0],
-                columns[0] - self.x.cells[0] : columns[1] - self.x.cells[0],
-            ] += 1
+            to_rows, _ = _slices(self.y, i, rows, self.patch)
+            to_columns, _ = _slices(self.x, j, columns, self.patch)
+            self.counts[to_rows, to_columns] += 1
 
     def finish(self) -> np.ndarray:
         import torch
@@ -106,15 +109,17 @@ class MeanSink(CenterSink):
 
 
 class TileSink:
-    """One vector a tile, and as one more D at the end its weight: the valid pixels of the cells it owns.
+    """One vector a tile, and its weights at the end of D: the valid pixels of the cells it owns.
+
+    There is one weight for each part of the layout that shares D.
 
     Parameters
     ----------
     y, x : AxisBlock
     layout : Layout
-    usable : bool array, shape (rows, columns)
+    usable : bool array, shape (part, rows, columns)
         Which cells of the tiles' span have enough valid pixels; tokens are pooled over these.
-    pixels : array, shape (rows, columns)
+    pixels : array, shape (part, rows, columns)
         Valid pixels of each of these cells.
     pooling : {"mean", "max", "cls"}
         Over tokens, or the model's own vector.
@@ -130,81 +135,93 @@ class TileSink:
         pooling: str,
         patch: int,
     ) -> None:
-        self.y, self.x, self.usable, self.pixels, self.pooling, self.patch = (
-            y,
-            x,
-            usable,
-            pixels,
-            pooling,
-            patch,
-        )
-        shape = (*layout.shape[:-1], layout.embed_dim + 1, len(y.starts), len(x.starts))
-        self.values = np.full(shape, np.nan, dtype="float32")
-        self.values[..., -1, :, :] = 0.0
+        self.y, self.x, self.layout, self.patch = y, x, layout, patch
+        self.usable, self.pixels, self.pooling = usable, pixels, pooling
+        self.tiles = (len(y.starts), len(x.starts))
+        each = layout.embed_dim // layout.parts_in_depth
+        outer = int(np.prod(layout.shape)) // (layout.parts * each)
+        self.vectors = np.full((outer, layout.parts, each, *self.tiles), np.nan, dtype="float32")
+        self.weights = np.zeros((layout.parts, *self.tiles), dtype="float32")
 
     def add(self, tiles: Sequence[Tile], tokens: Tokens) -> None:
-        import torch
-
         side = tokens.grid.shape[-1]
         masks = np.stack([self._of_tile(self.usable, tile, side) for tile in tiles])
+        vectors = self._pooled(tokens, masks)
+        for number, tile in enumerate(tiles):
+            has = masks[number].any(axis=(-2, -1))
+            if not np.isfinite(vectors[number][:, has]).all():
+                raise _broken(tile, self.y, self.x)
+            self.vectors[:, has, :, tile[0], tile[1]] = vectors[number][:, has]
+            self.weights[has, tile[0], tile[1]] = self._own_pixels(tile)[has]
+
+    def finish(self) -> np.ndarray:
+        layout = self.layout
+        vectors = self.vectors.reshape(*layout.shape, *self.tiles)
+        outer = (len(self.vectors), layout.parts, *self.tiles)
+        weights = np.broadcast_to(self.weights, outer).reshape(
+            *layout.shape[:-1], layout.parts_in_depth, *self.tiles
+        )
+        return np.concatenate([vectors, weights], axis=-3)
+
+    def _pooled(self, tokens: Tokens, masks: np.ndarray) -> np.ndarray:
+        """Vectors (tile, outer, part, D of a part) over the True cells of masks (tile, part, h, w)."""
+        import torch
+
         if self.pooling == "cls":
             if tokens.pooled is None:
                 raise EncoderError(
                     "The model gave no vector of its own for a tile.", expected="Tokens.pooled"
                 )
-            vectors = tokens.pooled
+            return tokens.pooled.cpu().numpy().reshape(len(masks), *self.vectors.shape[:3])
+        grid = tokens.grid.reshape(len(masks), *self.vectors.shape[:3], *masks.shape[-2:])
+        mask = torch.from_numpy(masks).to(grid.device)[:, None, :, None]
+        if self.pooling == "max":
+            pooled = grid.masked_fill(~mask, float("-inf")).amax(dim=(-2, -1))
         else:
-            vectors = _pool(tokens.grid, torch.from_numpy(masks).to(tokens.grid.device), self.pooling)
-        numbers = vectors.cpu().numpy()
-        for number, (tile, mask) in enumerate(zip(tiles, masks, strict=True)):
-            if not mask.any():
-                continue
-            if not np.isfinite(numbers[number]).all():
-                raise _broken()
-            self.values[..., :-1, tile[0], tile[1]] = numbers[number]
-            self.values[..., -1, tile[0], tile[1]] = self._own_pixels(tile)
-
-    def finish(self) -> np.ndarray:
-        return self.values
+            # Not a product with the mask: the part of a missing modality is NaN.
+            pooled = grid.masked_fill(~mask, 0.0).sum(dim=(-2, -1)) / mask.sum(dim=(-2, -1)).clamp(min=1)
+        return pooled.cpu().numpy()
 
     def _of_tile(self, cells: np.ndarray, tile: Tile, side: int) -> np.ndarray:
         row, column = (
             (axis.starts[index] - axis.span[0]) // self.patch
             for axis, index in ((self.y, tile[0]), (self.x, tile[1]))
         )
-        return cells[row : row + side, column : column + side]
+        return cells[:, row : row + side, column : column + side]
 
-    def _own_pixels(self, tile: Tile) -> float:
+    def _own_pixels(self, tile: Tile) -> np.ndarray:
         rows, columns = (
             slice(*(cell - axis.span[0] // self.patch for cell in axis.owned[index]))
             for axis, index in ((self.y, tile[0]), (self.x, tile[1]))
         )
-        return float(self.pixels[rows, columns].sum())
+        return np.asarray(self.pixels[:, rows, columns].sum(axis=(-2, -1)))
 
 
-def _pool(grid: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Pool tokens (B, ..., D, h, w) over the True cells of a mask (B, h, w)."""
-    mask = mask.reshape(mask.shape[0], *(1,) * (grid.ndim - 3), *mask.shape[1:])
-    if pooling == "max":
-        return grid.masked_fill(~mask, float("-inf")).amax(dim=(-2, -1))
-    return (grid * mask).sum(dim=(-2, -1)) / mask.sum(dim=(-2, -1)).clamp(min=1)
+def _slices(axis: AxisBlock, tile: int, cells: tuple[int, int], patch: int) -> tuple[slice, slice]:
+    """A tile's run of cells as places in the block, and as places in the tile."""
+    first = axis.starts[tile] * axis.step // patch
+    number = len(range(*cells, axis.step))
+    place = (cells[0] - first) // axis.step
+    return slice(cells[0] - axis.cells[0], cells[1] - axis.cells[0], axis.step), slice(place, place + number)
 
 
 def _covered(axis: AxisBlock, tile: int, side: int, patch: int) -> tuple[int, int]:
-    first = axis.starts[tile] // patch
-    return max(first, axis.cells[0]), min(first + side, axis.cells[1])
+    """The run of the block's cells that a tile covers."""
+    first = axis.starts[tile] * axis.step // patch
+    before = max(0, -(-(axis.cells[0] - first) // axis.step))
+    return first + before * axis.step, max(first, min(first + side * axis.step, axis.cells[1]))
 
 
-def _refuse_broken(values: torch.Tensor, usable: torch.Tensor) -> None:
-    finite = values.isfinite().reshape(-1, *usable.shape).all(dim=0)
-    if not bool((finite | ~usable).all()):
-        raise _broken()
+def _owner(axis: AxisBlock, cell: int) -> int:
+    """The tile that a cell of the block comes from."""
+    place = axis.cells[0] + cell
+    return next(tile for tile, run in enumerate(axis.owned) if place in range(*run, axis.step))
 
 
-def _broken() -> EncoderError:
+def _broken(tile: Tile, y: AxisBlock, x: AxisBlock) -> EncoderError:
     return EncoderError(
         "The model gave NaN or infinite numbers for valid pixels.",
-        found="tokens that are not finite",
+        found=f"tokens that are not finite in the tile that begins at y {y.starts[tile[0]]}, x {x.starts[tile[1]]}",
         expected="finite tokens",
         remedy='check the scene\'s units and the weights; with precision="float16" try "bfloat16"',
     )

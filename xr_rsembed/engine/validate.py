@@ -70,11 +70,16 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Input:
-    """One checked modality: the scene with dims (..., band, y, x), and how its pixels are read."""
+    """One checked modality: the scene with dims (..., band, y, x), and how its pixels are read.
+
+    ``units`` are those the user stated, and ``variable`` is its name in a Dataset; both empty otherwise.
+    """
 
     scene: xr.DataArray
     bands: tuple[str, ...]
     pixels: Pixels
+    units: str = ""
+    variable: str = ""
 
 
 def validate(
@@ -115,7 +120,8 @@ def validate(
     _check_bands(scene, kind, spec)
     scene = scene.transpose(..., "band", "y", "x")
     how = Normalization("none", source="none") if normalize == "none" else kind.normalization
-    return Input(scene, kind.bands, _read_units(scene, kind, units, Pixels(kind.name, how, nodata_of(scene))))
+    pixels = _read_units(scene, kind, units, Pixels(kind.name, how, nodata_of(scene)))
+    return Input(scene, kind.bands, pixels, units or "")
 
 
 def select_bands(scene: xr.DataArray, spec: ModelSpec, modality: str | None = None) -> xr.DataArray:
@@ -151,7 +157,7 @@ def band_labels(scene: xr.DataArray) -> list[str] | None:
             return labels
     if isinstance(named, (tuple, list)) and len(named) == number:
         return [str(name) for name in named]
-    return [named] if isinstance(named, str) and number == 1 else None
+    return None  # a plain string is a title, such as "Elevation"
 
 
 def choose_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> Modality:
@@ -335,10 +341,12 @@ def _refuse_doubt(scene: xr.DataArray, kind: Modality) -> None:
         )
 
 
-def input_attrs(item: Input) -> Mapping[str, Any]:
+def input_attrs(item: Input) -> dict[str, Any]:
     """What the embedding's attrs say of one input."""
     return {
         "modality": item.pixels.modality,
+        "variable": item.variable,
+        "units": item.units,
         "bands": list(item.bands),
         "normalization": item.pixels.normalization.source or item.pixels.normalization.kind,
     }
