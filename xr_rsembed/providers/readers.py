@@ -1,0 +1,247 @@
+"""Reading one asset of one item on a grid, through stackstac's reader or odc-stac's, patiently.
+
+Both take an address and a grid and give an array. Around them stand the same settings of GDAL, the same patience
+and the same errors. A read that failed is an error that names its item: never zeros, never nodata.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xr_rsembed.errors import MissingDependencyError, OptionError, ProviderAuthError, ProviderError
+from xr_rsembed.providers.catalogs import Catalog, public_url
+from xr_rsembed.providers.patience import ATTEMPTS, patiently
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+__all__ = ["GDAL_SETTINGS", "READERS", "Asset", "Source", "read"]
+
+#: GDAL's HTTP for COGs: no directory listings, few and large requests, own retries below ours, no endless waits.
+GDAL_SETTINGS: Mapping[str, str] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_VERSION": "2TLS",
+    "GDAL_HTTP_MAX_RETRY": "2",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
+    "GDAL_HTTP_RETRY_CODES": "408,425,429,500,502,503,504",
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+    # A failed open or a broken block stays in GDAL's cache; where the address cannot be varied, nothing is kept.
+    "CPL_VSIL_CURL_NON_CACHED": "/vsis3/:/vsigs/",
+}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One raster of one item: its address, unsigned, and what to add to its values."""
+
+    item: str
+    key: str
+    href: str
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a process reads the assets of a catalogue, without any secret: safe in a dask graph."""
+
+    catalog: Catalog
+    reader: str = "stackstac"
+    resampling: str = "nearest"
+    gdal: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(asset: Asset, grid: GeoBox, source: Source, dtype: np.dtype, fill: float) -> np.ndarray:
+    """The asset's pixels on a grid.
+
+    Parameters
+    ----------
+    asset : Asset
+    grid : odc.geo.geobox.GeoBox
+    source : Source
+    dtype : numpy.dtype
+        Of the result.
+    fill : float
+        Where the asset has nodata or does not reach.
+
+    Returns
+    -------
+    ndarray, shape (grid height, grid width)
+        As stored: the offset is not applied.
+
+    Raises
+    ------
+    ProviderAuthError
+        If access is refused, with a renewed signature too.
+    ProviderError
+        If the asset cannot be read after several attempts.
+    """
+    import rasterio
+
+    how, settings = READERS[source.reader], {**GDAL_SETTINGS, **source.catalog.gdal, **source.gdal}
+    remote = "://" in asset.href
+
+    def once(attempt: int) -> np.ndarray:
+        href = source.catalog.sign(asset.href, attempt > 1) if source.catalog.sign else asset.href
+        with rasterio.Env(**settings):
+            return how(_gdal_path(href, attempt), grid, source.resampling, dtype, fill)
+
+    def passing(error: BaseException) -> bool:
+        renewable = source.catalog.sign is not None and _status(error) in (401, 403)
+        return remote and (renewable or _is_passing(error))
+
+    try:
+        return patiently(once, passing)
+    except (MissingDependencyError, OptionError):
+        raise
+    except Exception as error:
+        # "from None": GDAL's own errors carry the address with its signature.
+        raise _explained(error, asset, source, ATTEMPTS if passing(error) else 1) from None
+
+
+def _gdal_path(href: str, attempt: int) -> str:
+    """The address as GDAL reads it.
+
+    GDAL keeps failed opens and broken blocks by address, so every attempt after the first gets another one: the
+    fragment never leaves this machine.
+    """
+    if href.startswith(("http://", "https://")):
+        return f"/vsicurl/{href}" + (f"#{attempt}" if attempt > 1 else "")
+    for scheme, path in (("s3://", "/vsis3/"), ("gs://", "/vsigs/")):
+        if href.startswith(scheme):
+            return path + href.removeprefix(scheme)
+    return href
+
+
+def _read_stackstac(path: str, grid: GeoBox, resampling: str, dtype: np.dtype, fill: float) -> np.ndarray:
+    try:
+        from stackstac.raster_spec import RasterSpec
+        from stackstac.rio_env import LayeredEnv
+        from stackstac.rio_reader import AutoParallelRioReader
+    except ImportError:
+        raise MissingDependencyError("stackstac is not installed.", remedy="pip install stackstac") from None
+    from rasterio.enums import Resampling
+    from rasterio.windows import Window
+
+    epsg = grid.crs.to_epsg() if grid.crs is not None else None
+    if epsg is None:
+        raise OptionError("stackstac needs a grid with an EPSG code.", found=grid.crs, remedy='reader="odc"')
+    height, width = grid.shape.yx
+    reader = AutoParallelRioReader(
+        url=path,
+        spec=RasterSpec(epsg, tuple(grid.boundingbox.bbox), (grid.resolution.x, -grid.resolution.y)),
+        resampling=Resampling[resampling],
+        dtype=dtype,
+        fill_value=dtype.type(fill),
+        scale_offset=(1, 0),
+        gdal_env=LayeredEnv(always={}),  # the settings around this call hold
+        errors_as_nodata=(),
+    )
+    try:
+        return reader.read(Window(0, 0, width, height))
+    finally:
+        reader.close()
+
+
+def _read_odc(path: str, grid: GeoBox, resampling: str, dtype: np.dtype, fill: float) -> np.ndarray:
+    try:
+        from odc.loader import RasterLoadParams, RasterSource, RioDriver
+    except ImportError:
+        raise MissingDependencyError(
+            "odc-stac is not installed.", remedy="pip install 'xr-rsembed[stac]'"
+        ) from None
+    how = RasterLoadParams(dtype=dtype.name, fill_value=fill, resampling=resampling, fail_on_error=True)
+    whole = np.full(grid.shape.yx, fill, dtype=dtype)
+    driver = RioDriver()
+    with driver.restore_env({}, driver.new_load(grid)) as context:
+        part, pixels = driver.open(RasterSource(path), context).read(how, grid)
+    whole[part] = pixels
+    return whole
+
+
+#: Reader by name; each is called as ``read(path, grid, resampling, dtype, fill)``.
+READERS: Mapping[str, Callable[[str, Any, str, np.dtype, float], np.ndarray]] = {
+    "stackstac": _read_stackstac,
+    "odc": _read_odc,
+}
+
+
+# --- trouble ------------------------------------------------------------------------------------------------
+
+
+def _chain(error: BaseException | None) -> str:
+    """All that an exception and its causes say: rasterio keeps GDAL's words in the causes."""
+    words = []
+    while error is not None:
+        words.append(str(error))
+        error = error.__cause__ or error.__context__
+    return " | ".join(words)
+
+
+def _status(error: BaseException) -> int | None:
+    codes = re.findall(r"HTTP (?:response|error) code ?: ?(\d{3})", _chain(error))
+    return int(codes[-1]) if codes else None
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Whether another attempt may go better: all but a clear refusal, since a cut answer looks like a bad file."""
+    status = _status(error)
+    wrong_use = isinstance(error, (MissingDependencyError, OptionError))
+    return not wrong_use and (status is None or status >= 500 or status in (408, 425, 429))
+
+
+def _explained(error: Exception, asset: Asset, source: Source, attempts: int) -> ProviderError:
+    status, said = _status(error), _chain(error)
+    what = f"asset {asset.key!r} of item {asset.item} in catalogue {source.catalog.name!r}"
+    where = public_url(asset.href)
+    if status in (401, 403) or "InvalidCredentials" in said or "AWS_SECRET_ACCESS_KEY" in said:
+        return ProviderAuthError(
+            f"Access is refused to {what}.",
+            found=f"HTTP {status}" if status else "no credentials",
+            expected=where,
+            remedy=source.catalog.login or "Catalog(sign=...) or gdal={...} with what this server asks for",
+        )
+    if status is not None:
+        found = f"HTTP {status}"
+    elif "not recognized as" in said:
+        found = "what came is no raster"
+    else:
+        found = f"GDAL: {_without_queries(str(error.__cause__ or error))}"
+    return ProviderError(
+        f"Could not read {what}.",
+        found=f"{found} (after {attempts} attempts)" if attempts > 1 else found,
+        expected=f"a raster at {where}",
+        remedy=f"compute again later; skip_items=[{asset.item!r}] leaves the item out",
+    )
+
+
+def _without_queries(text: str) -> str:
+    return re.sub(r"\?[^\s'\"|]*", "?***", text)
+
+
+def _clean_log(record: logging.LogRecord) -> bool:
+    """Take signatures out of what the readers' libraries log."""
+    record.msg, record.args = _without_queries(record.getMessage()), ()
+    return True
+
+
+for _name in (
+    "odc.loader._rio",
+    "rasterio._env",
+    "rasterio._err",
+    "rasterio._base",
+    "rasterio._io",
+    "stackstac.rio_reader",
+):
+    logging.getLogger(_name).addFilter(_clean_log)

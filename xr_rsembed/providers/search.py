@@ -1,0 +1,326 @@
+"""From a request to the items that serve it: search a STAC catalogue, check, filter, take out duplicates.
+
+Items are plain STAC dictionaries. Whatever a server says it can filter, every rule is applied here too, so a
+catalogue that ignores the cloud query gives the same scenes as one that knows it.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xr_rsembed.errors import CatalogError, NoScenesError, ProviderAuthError, ProviderError
+from xr_rsembed.providers.base import SceneRequest
+from xr_rsembed.providers.catalogs import Catalog, Collection, public_url
+from xr_rsembed.providers.grid import lonlat_bounds
+from xr_rsembed.providers.patience import ATTEMPTS, patiently
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from pystac_client.stac_api_io import StacApiIO
+
+__all__ = ["Found", "acquired", "find_items", "footprint"]
+
+TIMEOUT_S = (10.0, 60.0)  # to connect, to answer
+PAGE = 200  # items an answer
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The items of a request, by time, and what the Sentinel-1 rule did."""
+
+    items: tuple[Item, ...]
+    attrs: Mapping[str, int] = field(default_factory=dict)
+
+
+def find_items(
+    request: SceneRequest, catalog: Catalog, collection: Collection, skip: Iterable[str] = ()
+) -> Found:
+    """The items that serve a request, ascending in time.
+
+    Parameters
+    ----------
+    request : SceneRequest
+    catalog : Catalog
+    collection : Collection
+    skip : iterable of str
+        Ids of items to leave out.
+
+    Raises
+    ------
+    NoScenesError
+        If none is left; the message says which rule took how many.
+    CatalogError, ProviderError, ProviderAuthError
+        If the catalogue does not answer, or gives items that cannot be read.
+    """
+    radar = request.modality.startswith("S1")
+    iw = radar and request.sensor.s1_require_iw
+    items, left_out = _filtered(request, catalog, collection, skip, iw)
+    relaxed = not items and iw and request.sensor.s1_relax_iw_on_empty
+    if relaxed:
+        items, left_out = _filtered(request, catalog, collection, skip, iw=False)
+    if not items:
+        raise _nothing(request, catalog, collection, left_out)
+    attrs = {
+        "s1_iw_requested": int(iw),
+        "s1_iw_applied": int(iw and not relaxed),
+        "s1_iw_relaxed_on_empty": int(relaxed),
+        "s1_relax_iw_on_empty": int(request.sensor.s1_relax_iw_on_empty),
+    }
+    return Found(tuple(items), attrs if radar else {})
+
+
+def acquired(item: Item) -> datetime:
+    """When an item was acquired, in UTC."""
+    properties = item["properties"]
+    when = datetime.fromisoformat(properties.get("datetime") or properties["start_datetime"])
+    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def footprint(item: Item, grid: GeoBox) -> Any:
+    """The shapely footprint of an item in the grid's CRS, or None where the item does not say."""
+    import shapely
+    from pyproj import Transformer
+    from shapely.geometry import box, shape
+
+    if item.get("geometry"):
+        outline = shape(item["geometry"])
+    elif item.get("bbox"):
+        outline = box(*np.reshape(item["bbox"], (2, -1))[:, :2].ravel())
+    else:
+        return None
+    to_grid = Transformer.from_crs("EPSG:4326", str(grid.crs), always_xy=True)
+    # Vertex by vertex: a footprint across the antimeridian then stays in one piece on a grid that lies there.
+    projected = shapely.transform(outline, lambda xy: np.column_stack(to_grid.transform(*xy.T)))
+    if not np.isfinite(shapely.get_coordinates(projected)).all():
+        return None
+    return shapely.make_valid(projected)
+
+
+# --- rules --------------------------------------------------------------------------------------------------
+
+
+def _filtered(
+    request: SceneRequest, catalog: Catalog, collection: Collection, skip: Iterable[str], iw: bool
+) -> tuple[list[Item], dict[str, int]]:
+    """The items that pass every rule, and how many each rule took."""
+    from shapely.geometry import box
+
+    limit = request.sensor.cloudy_pct if request.modality.startswith("S2") else None
+    extent, skipped = box(*request.grid.boundingbox.bbox), set(skip)
+
+    def elsewhere(item: Item) -> bool:
+        outline = footprint(item, request.grid)
+        return outline is not None and not outline.intersects(extent)
+
+    rules: dict[str, Callable[[Item], bool]] = {
+        "outside the time": lambda item: not request.start <= acquired(item) < request.end,
+        "elsewhere": elsewhere,
+    }
+    if limit is not None:
+        rules[f"not below {limit:g} % clouds"] = lambda item: not _cloud(item) < limit
+    if iw:
+        rules["not in IW mode"] = lambda item: item["properties"].get("sar:instrument_mode") != "IW"
+    kept: dict[str, Item] = {}
+    left_out: Counter[str] = Counter()
+    for item in _search(request, catalog, collection, limit, iw):
+        if isinstance(item, dict) and item.get("id") in skipped:
+            left_out["skipped by id"] += 1
+            continue
+        _check(item, catalog)
+        reason = next((name for name, rule in rules.items() if rule(item)), None)
+        if reason is None:
+            kept[item["id"]] = item
+        else:
+            left_out[reason] += 1
+    return _latest(kept.values()), left_out
+
+
+def _cloud(item: Item) -> float:
+    """Cloud cover in percent; NaN, which is below nothing, where an item does not say."""
+    cover = item["properties"].get("eo:cloud_cover")
+    return float("nan") if cover is None else float(cover)
+
+
+def _latest(items: Iterable[Item]) -> list[Item]:
+    """One item for each acquisition of a tile: of several processings the newest."""
+
+    def identity(item: Item) -> tuple[str, str]:
+        properties = item["properties"]
+        tile = properties.get("grid:code") or properties.get("s2:mgrs_tile") or item["id"]
+        return str(tile), str(properties.get("platform") or item["id"][:3])
+
+    def processing(item: Item) -> tuple[str, ...]:
+        names = ("s2:processing_baseline", "s2:generation_time", "created", "updated")
+        return *(str(item["properties"].get(name, "")) for name in names), item["id"]
+
+    kept: list[Item] = []
+    for item in sorted(items, key=lambda item: (identity(item), acquired(item))):
+        twin = kept[-1] if kept and identity(kept[-1]) == identity(item) else None
+        if twin is None or acquired(item) - acquired(twin) > timedelta(minutes=1):
+            kept.append(item)
+        elif processing(item) > processing(twin):
+            kept[-1] = item
+    return sorted(kept, key=lambda item: (acquired(item), item["id"]))
+
+
+def _check(item: Any, catalog: Catalog) -> None:
+    """Raise where an item is not one: what is read from it later must be there."""
+    from shapely.geometry import shape
+
+    name = item.get("id") if isinstance(item, dict) else None
+    try:
+        whole = isinstance(name, str) and isinstance(item["assets"], dict)
+        trouble = "no id, or assets that are no object"
+        acquired(item), _cloud(item), shape(item["geometry"]) if item.get("geometry") else None
+    except Exception as error:  # whatever broken STAC makes of dictionaries, dates and shapes
+        whole, trouble = False, f"{type(error).__name__}: {error}"
+    if not whole:
+        raise CatalogError(
+            f"Catalogue {catalog.name!r} gave an item that is not valid STAC: {name}.",
+            found=trouble,
+            expected="id, assets, geometry and properties.datetime",
+            remedy=f"skip_items=[{name!r}] leaves it out, or another catalog=",
+        )
+
+
+def _nothing(
+    request: SceneRequest, catalog: Catalog, collection: Collection, left_out: Mapping[str, int]
+) -> NoScenesError:
+    taken = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+    box = lonlat_bounds(request.grid)[0]
+    where = f"lon {box.minlon:.3f} to {box.maxlon:.3f}, lat {box.minlat:.3f} to {box.maxlat:.3f}"
+    clouds = any(count and "clouds" in reason for reason, count in left_out.items())
+    return NoScenesError(
+        f"Catalogue {catalog.name!r} has no scene of {collection.id or request.modality} for this request.",
+        found=f"none of {sum(left_out.values())} items ({taken})" if taken else "no items",
+        expected=f"{request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, {where}",
+        remedy="cloudy_pct=None takes all clouds, or widen time="
+        if clouds
+        else "widen time=, or move the place",
+    )
+
+
+# --- sources of items ---------------------------------------------------------------------------------------
+
+
+def _search(
+    request: SceneRequest, catalog: Catalog, collection: Collection, limit: float | None, iw: bool
+) -> Iterator[Any]:
+    """Every item that the catalogue offers; more than asked for, where it cannot search."""
+    try:
+        if catalog.local_folder is not None:
+            offered = _from_file(Path(catalog.href))
+        else:
+            offered = _from_server(request, catalog, collection, limit, iw)
+        for item in offered:
+            known = isinstance(item, dict) and item.get("collection")
+            if not collection.id or not known or known == collection.id:
+                yield item
+    except ProviderError:
+        raise
+    except Exception as error:
+        # "from None": the client's own errors can carry addresses with a key in them.
+        raise _explained(error, catalog, collection) from None
+
+
+def _from_server(
+    request: SceneRequest, catalog: Catalog, collection: Collection, limit: float | None, iw: bool
+) -> Iterator[Any]:
+    from pystac_client import Client, ConformanceClasses
+
+    query: dict[str, Any] = {"eo:cloud_cover": {"lt": limit}} if limit is not None else {}
+    query |= {"sar:instrument_mode": {"eq": "IW"}} if iw else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pystac-client's, on conformance: we look ourselves
+        client = Client.open(catalog.href, stac_io=_patient_io())
+        if client.get_search_link() is None:
+            yield from (item.to_dict(transform_hrefs=False) for item in _absolute(client))
+            return
+        client.add_conforms_to("ITEM_SEARCH")
+        for box in lonlat_bounds(request.grid):
+            search = client.search(
+                collections=[collection.id] if collection.id else None,
+                bbox=(box.minlon, box.minlat, box.maxlon, box.maxlat),
+                datetime=[request.start, request.end],
+                query=query if query and client.conforms_to(ConformanceClasses.QUERY) else None,
+                limit=PAGE,
+            )
+            yield from search.items_as_dicts()
+
+
+def _from_file(path: Path) -> Iterator[Any]:
+    """Items of a static catalogue, of a file of items, or of a stac-geoparquet table."""
+    if path.suffix in (".parquet", ".geoparquet"):
+        import pyarrow.parquet
+        import stac_geoparquet.arrow
+
+        yield from stac_geoparquet.arrow.stac_table_to_items(pyarrow.parquet.read_table(path))
+        return
+    content = json.loads(path.read_text())
+    if content.get("type") in ("FeatureCollection", "Feature"):
+        yield from content.get("features", [content])
+        return
+    import pystac
+
+    for item in _absolute(pystac.read_file(str(path.resolve()))):
+        yield item.to_dict(transform_hrefs=False)
+
+
+def _absolute(catalog: Any) -> Iterator[Any]:
+    """Items of a static catalogue, their assets' addresses made absolute."""
+    for item in catalog.get_items(recursive=True):
+        yield item.make_asset_hrefs_absolute()
+
+
+def _patient_io() -> StacApiIO:
+    """pystac-client's connection, which tries again after passing trouble."""
+    from pystac_client.stac_api_io import StacApiIO
+
+    class PatientIO(StacApiIO):
+        def request(self, *args: Any, **kwargs: Any) -> str:
+            return patiently(lambda attempt: super(PatientIO, self).request(*args, **kwargs), _is_passing)
+
+    return PatientIO(timeout=TIMEOUT_S, max_retries=None)
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(error, "status_code", None)
+
+
+def _is_passing(error: BaseException) -> bool:
+    from pystac_client.exceptions import APIError
+
+    return isinstance(error, APIError) and _status(error) in (None, 408, 425, 429, 500, 502, 503, 504)
+
+
+def _explained(error: Exception, catalog: Catalog, collection: Collection) -> ProviderError:
+    """Our error for what pystac-client, pystac or the parser of an answer raised."""
+    status = _status(error)
+    what = f"Catalogue {catalog.name!r} ({public_url(catalog.href)})"
+    if status in (401, 403):
+        return ProviderAuthError(f"{what} refuses the search.", found=f"HTTP {status}", remedy=catalog.login)
+    if status == 404:
+        return CatalogError(f"{what} has no such collection or is no STAC API.", found=collection.id)
+    if _is_passing(error):
+        found = f"HTTP {status}" if status else "no answer, or a connection cut"
+        return ProviderError(
+            f"{what} did not answer the search.",
+            found=f"{found} (after {ATTEMPTS} attempts)",
+            remedy="try later, or another catalog=",
+        )
+    return CatalogError(
+        f"{what} does not give STAC that can be read.",
+        found=f"HTTP {status}" if status else type(error).__name__,
+        expected="a STAC API, a catalog.json, a file of items, or stac-geoparquet",
+    )

@@ -1,0 +1,377 @@
+"""Scenes from STAC catalogues: search now, read and put together when a chunk is computed.
+
+Opening searches and makes a plan of plain values: which assets, on which solar day, with which offset. A chunk is
+one task: it reads the assets that reach it, a few at a time, and makes one image of them. So the graph stays as
+small as the result, the memory of a median is that of one chunk and one band over its dates, and addresses are
+signed where they are read, not where the graph is built.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from datetime import date, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed.config import get_option
+from xr_rsembed.errors import CatalogError, OptionError, RsEmbedWarning
+from xr_rsembed.providers.base import SCL_CLOUDY, SceneRequest, label_scene, solar_day
+from xr_rsembed.providers.catalogs import (
+    Catalog,
+    Collection,
+    asset_keys,
+    boa_offset,
+    find_catalog,
+    mask_key,
+    public_url,
+)
+from xr_rsembed.providers.composite import compose, gap, harmonize, lay_over
+from xr_rsembed.providers.lazy import lazy_scene
+from xr_rsembed.providers.readers import READERS, Asset, Source, read
+from xr_rsembed.providers.search import acquired, find_items, footprint
+from xr_rsembed.specs import Composite
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+__all__ = ["Stac", "StacOptions"]
+
+_FOOTPRINT_MARGIN_M = 500.0  # footprints are simplified; a chunk this near to one is read
+
+
+@dataclass(frozen=True)
+class StacOptions:
+    """What only this provider understands, as keyword arguments of ``fetch("stac", ...)``.
+
+    Parameters
+    ----------
+    catalog : str, path or Catalog
+        ``"earth-search"``, ``"planetary-computer"``, ``"cdse"``, the address of a STAC API or of a static
+        catalogue, the path of a catalog.json, a file of items or a stac-geoparquet table.
+    reader : {"stackstac", "odc"}
+        Both give the same pixels.
+    resampling : str
+        rasterio's name of it, such as ``"nearest"`` or ``"bilinear"``. Masks are always read with ``nearest``.
+    offset : int, optional
+        What to add to stored DN, where items do not say (see :func:`.catalogs.boa_offset`).
+    skip_items : sequence of str
+        Ids of items to leave out.
+    data_root : path, optional
+        For a catalogue on disk: the folder that its assets lie in, if not its own.
+    workers : int, optional
+        Assets read at a time, per process; by default option ``terramind.fetch_workers``.
+    gdal : mapping of str to str
+        GDAL's settings over ours, such as ``{"GDAL_HTTP_TIMEOUT": "5"}``. They travel in the dask graph: no secrets.
+
+    Raises
+    ------
+    OptionError
+        For a value that cannot be used.
+    """
+
+    catalog: Any = "earth-search"
+    reader: str = "stackstac"
+    resampling: str = "nearest"
+    offset: int | None = None
+    skip_items: Sequence[str] = ()
+    data_root: str | os.PathLike[str] | None = None
+    workers: int | None = None
+    gdal: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from rasterio.enums import Resampling
+
+        for name, choices in (("reader", tuple(READERS)), ("resampling", tuple(Resampling.__members__))):
+            if getattr(self, name) not in choices:
+                raise OptionError(
+                    f"There is no such {name}.", found=repr(getattr(self, name)), expected=choices
+                )
+        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
+            raise OptionError(
+                "workers is a number of reads at a time.", found=repr(self.workers), expected="1 or more"
+            )
+        object.__setattr__(self, "gdal", {name: str(value) for name, value in self.gdal.items()})
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any]) -> StacOptions:
+        """From a request's options; a name that is none of them is refused."""
+        known = [option.name for option in fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise OptionError(
+                    f'Provider "stac" has no option {name!r}.',
+                    expected=", ".join(known),
+                    remedy=f"did you mean {near[0]}=?" if near else None,
+                )
+        return cls(**options)
+
+
+class Stac:
+    """The provider ``"stac"``; its options are those of :class:`StacOptions`."""
+
+    def open(self, request: SceneRequest) -> xr.DataArray:
+        """Describe the scene lazily: searches, reads no pixel.
+
+        Parameters
+        ----------
+        request : SceneRequest
+
+        Returns
+        -------
+        DataArray, dims (band, y, x) or (time, band, y, x)
+            Dask-backed. Sentinel-2 in harmonized DN; Sentinel-1 RTC in linear power. Attrs name the catalogue, the
+            collection, the items and their dates, and the share of the grid that they cover.
+
+        Raises
+        ------
+        NoScenesError, CatalogError, OptionError
+            Also ProviderAuthError and ProviderError where the catalogue refuses or does not answer; computing the
+            pixels raises these two as well.
+        """
+        options = StacOptions.read(request.options)
+        catalog = find_catalog(options.catalog)
+        collection = catalog.collection(request.modality, request.sensor.collection)
+        found = find_items(request, catalog, collection, options.skip_items)
+        shots, incomplete = _shots(found.items, request, catalog, collection, options)
+        days = _solar_days(shots, request.grid)
+        plan = _Plan(
+            tuple(days),
+            Source(catalog, options.reader, options.resampling, options.gdal),
+            request.composite,
+            request.dtype,
+            float(request.nodata),
+            options.workers or get_option("terramind.fetch_workers"),
+        )
+        times = [day[0].when for day in days] if request.composite is None else None
+        attrs = {
+            "provider": "stac",
+            "catalog": public_url(catalog.name) if "://" in catalog.name else catalog.name,
+            "collection": collection.id or str(found.items[0].get("collection") or ""),
+            "item_ids": [shot.item for shot in shots],
+            "dates": sorted({shot.when.date().isoformat() for shot in shots}),
+            "covered": _covered(shots, request.grid),
+            "reader": options.reader,
+            "resampling": options.resampling,
+            **({"items_incomplete": incomplete} if incomplete else {}),
+            **found.attrs,
+        }
+        pixels = lazy_scene(
+            plan.read,
+            request.grid,
+            len(request.bands),
+            len(days) if times else None,
+            request.dtype,
+            request.chunks,
+        )
+        return label_scene(request, pixels, times=times, attrs=attrs)
+
+
+# --- the plan -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One item, as much of it as reading takes."""
+
+    item: str
+    when: datetime
+    bands: tuple[Asset, ...]
+    mask: Asset | None
+    outline: Any  # shapely footprint in the grid's CRS, None where unknown
+
+    def reaches(self, grid: GeoBox) -> bool:
+        """Whether the item may have pixels on a grid."""
+        from shapely.geometry import box
+
+        if self.outline is None:
+            return True
+        margin = _FOOTPRINT_MARGIN_M / (111_000 if grid.crs is not None and grid.crs.geographic else 1)
+        return bool(self.outline.distance(box(*grid.boundingbox.bbox)) <= margin)
+
+
+def _shots(
+    items: Iterable[Mapping[str, Any]],
+    request: SceneRequest,
+    catalog: Catalog,
+    collection: Collection,
+    options: StacOptions,
+) -> tuple[list[Shot], list[str]]:
+    """What to read of each item, and the ids of items that lack an asset and are left out."""
+    shots, incomplete, missing = [], [], ""
+    for item in items:
+        assets = item["assets"]
+        keys = asset_keys(collection, request.bands, assets)
+        mask = mask_key(collection, assets) if request.mask_clouds else None
+        if len(keys) < len(request.bands) or (request.mask_clouds and mask is None):
+            incomplete.append(item["id"])
+            missing = ", ".join(
+                [b for b in request.bands if b not in keys] or ["the scene classification (SCL)"]
+            )
+            continue
+
+        def asset(key: str, harmonized: bool, item: Mapping[str, Any] = item) -> Asset:
+            offset = 0
+            if harmonized:
+                offset = boa_offset(item, item["assets"][key]) if options.offset is None else options.offset
+            return Asset(item["id"], key, _checked_href(item, key, catalog, options.data_root), offset)
+
+        optical = request.modality.startswith("S2")
+        shots.append(
+            Shot(
+                item["id"],
+                acquired(item),
+                tuple(asset(keys[band], harmonized=optical) for band in request.bands),
+                asset(mask, harmonized=False) if mask else None,
+                footprint(item, request.grid),
+            )
+        )
+    if not shots:
+        raise CatalogError(
+            f"No item of catalogue {catalog.name!r} has an asset for {missing}.",
+            found=f"assets of {incomplete[-1]}: {', '.join(assets)}",
+            expected=", ".join(collection.assets.values()) or ", ".join(request.bands),
+            remedy="bands= those that are there, or add_catalog(Catalog(...)) with these assets' names",
+        )
+    if incomplete:
+        warnings.warn(
+            f"{len(incomplete)} items lack an asset ({missing}) and are left out: {', '.join(incomplete[:5])}.",
+            RsEmbedWarning,
+            stacklevel=4,
+        )
+    return shots, incomplete
+
+
+def _checked_href(item: Mapping[str, Any], key: str, catalog: Catalog, data_root: Any) -> str:
+    """The asset's address; a path must lie in the catalogue's folder, and only a catalogue on disk has paths."""
+    href = item["assets"][key].get("href") if isinstance(item["assets"][key], dict) else None
+    if isinstance(href, str) and href.startswith(("https://", "http://", "s3://", "gs://")):
+        return href
+    if (
+        isinstance(href, str)
+        and "://" not in href.removeprefix("file://")
+        and catalog.local_folder is not None
+    ):
+        root = Path(data_root).resolve() if data_root is not None else catalog.local_folder
+        path = (catalog.local_folder / href.removeprefix("file://")).resolve()
+        if path.is_relative_to(root):
+            return str(path)
+        problem, remedy = (
+            f"points out of {root}",
+            "data_root= the folder that holds the data, if you trust it",
+        )
+    else:
+        problem, remedy = "cannot be opened", f"skip_items=[{item['id']!r}]"
+    raise CatalogError(
+        f"The address of asset {key!r} of item {item['id']} {problem}.",
+        found=public_url(str(href)),
+        expected="http(s), s3 or gs; in a catalogue on disk a path below its folder",
+        remedy=remedy,
+    )
+
+
+def _solar_days(shots: Sequence[Shot], grid: GeoBox) -> list[tuple[Shot, ...]]:
+    days: dict[date, list[Shot]] = {}
+    for shot in shots:
+        days.setdefault(solar_day(shot.when, grid), []).append(shot)
+    return [tuple(day) for _, day in sorted(days.items())]
+
+
+def _covered(shots: Sequence[Shot], grid: GeoBox) -> float:
+    """The share of the grid under the items' footprints; 1 where an item has none."""
+    import shapely
+
+    if any(shot.outline is None for shot in shots):
+        return 1.0
+    extent = shapely.box(*grid.boundingbox.bbox)
+    return round(
+        shapely.union_all([shot.outline for shot in shots]).intersection(extent).area / extent.area, 4
+    )
+
+
+# --- the pixels ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How to make any part of the scene."""
+
+    days: tuple[tuple[Shot, ...], ...]
+    source: Source
+    composite: Composite | None
+    dtype: np.dtype
+    nodata: float
+    workers: int
+
+    def read(self, dates: tuple[int, ...], bands: tuple[int, ...], grid: GeoBox) -> np.ndarray:
+        """Shape (date, band, y, x); the date of a composite is its only one."""
+        if self.composite is None:
+            return np.stack([self._read_days(self.days[date : date + 1], bands, grid) for date in dates])
+        return self._read_days(self.days, bands, grid)[None]
+
+    def _read_days(self, days: Sequence[Sequence[Shot]], bands: tuple[int, ...], grid: GeoBox) -> np.ndarray:
+        """One image (band, y, x) of the days that reach a grid: band by band, so that one band's dates are held."""
+        reaching = [[shot for shot in day if shot.reaches(grid)] for day in days]
+        reaching = [day for day in reaching if day]
+        image = np.full((len(bands), *grid.shape.yx), self.nodata, dtype=self.dtype)
+        if not reaching:
+            return image
+        pool = _readers(self.workers, os.getpid())
+        cloudy = self._clouds(pool, reaching, grid)
+        stacks = _one_ahead(
+            [pool.submit(self._band, shot, band, grid) for day in reaching for shot in day] for band in bands
+        )
+        for position, reads in enumerate(stacks):
+            stack = np.full((len(reaching), *grid.shape.yx), gap(self.dtype), dtype=self.dtype)
+            arriving = iter(reads)
+            for date_, day in enumerate(reaching):
+                for shot in day:
+                    pixels = next(arriving).result()
+                    if shot.item in cloudy:
+                        pixels[cloudy[shot.item]] = gap(self.dtype)
+                    lay_over(stack[date_], pixels)
+            image[position] = compose(stack, self.composite, self.nodata)
+        return image
+
+    def _band(self, shot: Shot, band: int, grid: GeoBox) -> np.ndarray:
+        asset = shot.bands[band]
+        nodata = float("nan") if self.dtype.kind == "f" else 0
+        return harmonize(read(asset, grid, self.source, self.dtype, nodata), nodata, asset.offset)
+
+    def _clouds(self, pool: Executor, days: Sequence[Sequence[Shot]], grid: GeoBox) -> dict[str, np.ndarray]:
+        """Where each item is cloudy, by its classification."""
+        source = Source(self.source.catalog, self.source.reader, "nearest", self.source.gdal)
+        reads = {
+            shot.item: pool.submit(read, shot.mask, grid, source, np.dtype("uint8"), 0)
+            for day in days
+            for shot in day
+            if shot.mask is not None
+        }
+        return {item: np.isin(reading.result(), SCL_CLOUDY) for item, reading in reads.items()}
+
+
+@cache
+def _readers(workers: int, process: int) -> ThreadPoolExecutor:
+    """The threads of this process that read: more would not mean more connections. A fork gets its own."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-read")
+
+
+def _one_ahead(batches: Iterator[list[Future[np.ndarray]]]) -> Iterator[list[Future[np.ndarray]]]:
+    """The same batches, each started before the one before it is used: reading goes on while a median is made."""
+    ahead = next(batches, None)
+    try:
+        while ahead is not None:
+            now, ahead = ahead, next(batches, None)
+            yield now
+    finally:  # after a failed read: what has not begun need not
+        for reading in ahead or ():
+            reading.cancel()
