@@ -1,0 +1,129 @@
+"""Options: defaults, environment, set_options, and what a bad value is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import xr_rsembed
+from tests.test_engine import random_pixels, scene_of
+from xr_rsembed import config
+from xr_rsembed.errors import OptionError
+from xr_rsembed.models.registry import find_spec
+
+
+def in_new_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RS_EMBED_")}
+    return subprocess.run(
+        [sys.executable, "-c", f"import xr_rsembed; {code}"],
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("terramind.model_key", "terramind_v1_small"),
+        ("terramind.modality", "S2L2A"),
+        ("terramind.normalize", "zscore"),
+        ("terramind.layer_index", -1),
+        ("terramind.pretrained", True),
+        ("terramind.fetch_workers", 8),
+        ("terrafm.fetch_workers", 8),
+        ("terrafm.batch_size", None),
+    ],
+)
+def test_defaults(key, value):
+    assert xr_rsembed.get_option(key) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "key", "value"),
+    [
+        ("RS_EMBED_TERRAMIND_MODEL_KEY", "terramind_v1_base", "terramind.model_key", "terramind_v1_base"),
+        ("RS_EMBED_TERRAMIND_MODALITY", "S1RTC", "terramind.modality", "S1RTC"),
+        ("RS_EMBED_TERRAMIND_NORMALIZE", "none", "terramind.normalize", "none"),
+        ("RS_EMBED_TERRAMIND_LAYER_INDEX", "5", "terramind.layer_index", 5),
+        ("RS_EMBED_TERRAMIND_PRETRAINED", "0", "terramind.pretrained", False),
+        ("RS_EMBED_TERRAMIND_FETCH_WORKERS", "3", "terramind.fetch_workers", 3),
+        ("RS_EMBED_TERRAFM_FETCH_WORKERS", "2", "terrafm.fetch_workers", 2),
+        ("RS_EMBED_TERRAFM_BATCH_SIZE", "4", "terrafm.batch_size", 4),
+    ],
+)
+def test_environment(name, text, key, value):
+    done = in_new_process(f"print(repr(xr_rsembed.get_option({key!r})))", **{name: text})
+    assert done.stdout.strip() == repr(value), done.stderr
+
+
+def test_a_bad_variable_fails_where_it_is_used_not_at_import():
+    assert in_new_process("pass", RS_EMBED_TERRAMIND_LAYER_INDEX="last").returncode == 0
+    done = in_new_process(
+        "xr_rsembed.get_option('terramind.layer_index')", RS_EMBED_TERRAMIND_LAYER_INDEX="last"
+    )
+    assert "OptionError" in done.stderr
+    assert "RS_EMBED_TERRAMIND_LAYER_INDEX" in done.stderr
+    assert "'last'" in done.stderr
+
+
+def test_set_options_as_context_manager_and_for_good():
+    with xr_rsembed.set_options({"terramind.layer_index": 3}):
+        assert xr_rsembed.get_option("terramind.layer_index") == 3
+    assert xr_rsembed.get_option("terramind.layer_index") == -1
+    xr_rsembed.set_options(block_tiles=4)
+    assert xr_rsembed.get_option("block_tiles") == 4
+    xr_rsembed.set_options(block_tiles=8)
+
+
+def test_set_options_in_threads_leaves_the_defaults_behind():
+    def work(number):
+        for _ in range(50):
+            with xr_rsembed.set_options(block_tiles=number):
+                config.get_option("block_tiles")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    xr_rsembed.set_options(block_tiles=8)
+    assert xr_rsembed.get_option("block_tiles") == 8
+
+
+def test_options_reach_embed():
+    scene = scene_of(random_pixels(224, 224, seed=1), {})
+    with xr_rsembed.set_options(
+        {
+            "terramind.model_key": "terramind_v1_tiny",
+            "terramind.layer_index": 2,
+            "terramind.normalize": "none",
+            "terramind.pretrained": False,
+        }
+    ):
+        attrs = scene.rsembed.embed("terramind").attrs
+    assert attrs["model_key"] == "terramind_v1_tiny"
+    assert attrs["layer"] == 2
+    assert attrs["normalize"] == "none"
+    assert attrs["weights"].startswith("random")
+
+
+def test_alias_follows_the_option():
+    with xr_rsembed.set_options({"terramind.model_key": "terramind_v1_base"}):
+        assert find_spec("terramind").key == "terramind_v1_base"
+    with (
+        xr_rsembed.set_options({"terramind.model_key": "terramind_v9"}),
+        pytest.raises(xr_rsembed.RsEmbedError, match="terramind_v9"),
+    ):
+        find_spec("terramind")
+
+
+def test_unknown_option_names_the_nearest():
+    with pytest.raises(OptionError, match="did you mean 'terramind.layer_index'"):
+        xr_rsembed.set_options({"terramind.layer_indx": 1})
