@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -24,14 +24,13 @@ from xr_rsembed.providers.gee_client import (
     connect,
 )
 from xr_rsembed.providers.gee_images import FoundImage, covered_share, find_images, solar_days
+from xr_rsembed.providers.lazy import lazy_scene
 
 if TYPE_CHECKING:
     import ee
     from odc.geo.geobox import GeoBox
 
 __all__ = ["EarthEngine", "request_side"]
-
-T = TypeVar("T")
 
 _OPTIONS = ("project", "url", "workers")
 _MASKED = (
@@ -76,15 +75,13 @@ class EarthEngine:
         times = [day[0].when for day in days] if request.composite is None else None
         if times is None:
             pictures = [_composite(pictures, request)]
-        source = _Pixels(
+        plan = _Plan(
             connection,
             tuple(_on_the_wire(picture, request).serialize() for picture in pictures),
-            request.grid,
             request.bands,
             request.dtype,
             float(request.nodata),
             attrs["collection"],
-            series=times is not None,
         )
         attrs |= {
             "provider": "gee",
@@ -92,8 +89,17 @@ class EarthEngine:
             "item_ids": [image.id for image in images],
             "dates": sorted({image.when.date().isoformat() for image in images}),
             "covered": covered_share(images, request),
+            "resampling": "nearest",
         }
-        pixels = _lazy(source, request.chunks)
+        side = request_side(len(request.bands), request.dtype.itemsize, request.chunks)
+        pixels = lazy_scene(
+            plan.read,
+            request.grid,
+            len(request.bands),
+            len(days) if times else None,
+            request.dtype,
+            side,
+        )
         return label_scene(
             request, pixels, times=times, units=_units(request, attrs["collection"]), attrs=attrs
         )
@@ -171,74 +177,37 @@ def _on_the_wire(image: ee.Image, request: SceneRequest) -> ee.Image:
 
 
 @dataclass(frozen=True)
-class _Pixels:
-    """A scene as an array that asks the server for what is indexed: the part of it that dask keeps in a graph.
-
-    Dask hands an index of the scene down to here, so a window or a single band costs only itself.
-    """
+class _Plan:
+    """How to ask for any part of the scene: what dask keeps in a graph, without any secret."""
 
     connection: Connection
     expressions: tuple[str, ...]  # one a day, or that of the composite
-    grid: GeoBox
     bands: tuple[str, ...]
     dtype: np.dtype
     nodata: float
     collection: str
-    series: bool
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        lead = (len(self.expressions),) if self.series else ()
-        return (*lead, len(self.bands), *self.grid.shape.yx)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __getitem__(self, key: tuple[int | slice, ...]) -> np.ndarray:
-        day, band, *window = key if self.series else (0, *key)
-        rows, columns = (_hull(size, part) for size, part in zip(self.shape[-2:], window, strict=True))
-        bands = _listed(self.bands, band)
-        images = np.stack([self._read(e, bands, rows, columns) for e in _listed(self.expressions, day)])
-        # Days and bands are those wanted; rows and columns are without gaps, so a step is taken here.
-        steps = [slice(None, None, part.step if at >= 2 else None) if isinstance(part, slice) else 0
-                 for at, part in enumerate((day, band, *window))]  # fmt: skip
-        return images[tuple(steps)]
-
-    def _read(self, expression: str, bands: tuple[str, ...], rows: slice, columns: slice) -> np.ndarray:
-        grid = self.grid[rows, columns]
-        what = f"{self.collection}, rows {rows.start}:{rows.stop}, columns {columns.start}:{columns.stop}"
-        pixels = compute_pixels(self.connection, expression, _wire_grid(grid), bands, what).astype(self.dtype)
+    def read(self, dates: tuple[int, ...], bands: tuple[int, ...], grid: GeoBox) -> np.ndarray:
+        """Shape (date, band, y, x), one request a date; the date of a composite is its only one."""
+        box = ", ".join(f"{edge:g}" for edge in grid.boundingbox.bbox)
+        names = tuple(self.bands[band] for band in bands)
+        pixels = np.empty((len(dates), len(bands), *grid.shape.yx), self.dtype)
+        for position, date in enumerate(dates):
+            what = f"{self.collection} ({', '.join(names)}) within {box} of {grid.crs}"
+            pixels[position] = compute_pixels(
+                self.connection, self.expressions[date], _wire_grid(grid), names, what
+            )
         if np.isnan(self.nodata):
             pixels[pixels == _MASKED] = self.nodata
         return pixels
 
 
-def _listed(values: tuple[T, ...], part: int | slice) -> tuple[T, ...]:
-    return values[part] if isinstance(part, slice) else (values[part],)
-
-
-def _hull(size: int, part: int | slice) -> slice:
-    """The indices of a part of an axis, from the least to the greatest."""
-    indices = range(size)[part] if isinstance(part, slice) else range(part, part + 1)
-    return slice(min(indices), max(indices) + 1)
-
-
 def _wire_grid(grid: GeoBox) -> dict[str, Any]:
     """A grid as the service names it."""
     height, width = grid.shape.yx
-    a = grid.affine
-    crs = str(grid.crs)
+    a, crs = grid.affine, str(grid.crs)
     return {
         "dimensions": {"width": width, "height": height},
         "affineTransform": {"scaleX": a.a, "translateX": a.c, "scaleY": a.e, "translateY": a.f},
         "crsCode" if crs.startswith("EPSG:") else "crsWkt": crs,
     }
-
-
-def _lazy(source: _Pixels, wanted: int) -> Any:
-    import dask.array as da
-
-    side = request_side(len(source.bands), source.dtype.itemsize, wanted)
-    chunks = (*([1] if source.series else []), len(source.bands), side, side)
-    return da.from_array(source, chunks=chunks, meta=np.empty((0,) * source.ndim, source.dtype))

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
-import tenacity
 
 from xr_rsembed.errors import CatalogError, MissingDependencyError, ProviderAuthError, ProviderError
+from xr_rsembed.providers.patience import ATTEMPTS, patiently
 
 __all__ = ["LONGEST_SIDE", "REQUEST_BYTES", "Connection", "compute_pixels", "compute_value"]
 
@@ -25,8 +25,6 @@ __all__ = ["LONGEST_SIDE", "REQUEST_BYTES", "Connection", "compute_pixels", "com
 REQUEST_BYTES = 48 * 2**20
 LONGEST_SIDE = 32768
 
-ATTEMPTS = 6
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 DEADLINE_S = 300  # the service gives up on a request after five minutes itself
 
 _PASSING = {408, 429, 500, 502, 503, 504}
@@ -62,13 +60,13 @@ class Connection:
     def choose(cls, options: Mapping[str, Any], workers: int) -> Connection:
         """From a request's options, else the client that this process has already, else the environment."""
         ee = _client()
-        project = options.get("project") or os.environ.get("EARTHENGINE_PROJECT")
-        url = options.get("url") or os.environ.get("EARTHENGINE_URL")
-        if ee.data.is_initialized():
-            state = ee.data._get_state()
-            project, url = project or state.cloud_api_user_project, url or state.cloud_api_base_url
+        state = ee.data._get_state() if ee.data.is_initialized() else None
         return cls(
-            project or os.environ.get("GOOGLE_CLOUD_PROJECT"), url, int(options.get("workers", workers))
+            options.get("project")
+            or (state.cloud_api_user_project if state else os.environ.get("EARTHENGINE_PROJECT"))
+            or os.environ.get("GOOGLE_CLOUD_PROJECT"),
+            options.get("url") or (state.cloud_api_base_url if state else os.environ.get("EARTHENGINE_URL")),
+            int(options.get("workers", workers)),
         )
 
 
@@ -87,7 +85,7 @@ def compute_value(connection: Connection, value: Any, what: str) -> Any:
     ProviderAuthError, CatalogError, ProviderError
     """
     connect(connection)
-    return _patiently(value.getInfo, connection, what)
+    return _asked(value.getInfo, connection, what)
 
 
 def compute_pixels(
@@ -138,7 +136,7 @@ def compute_pixels(
 
     seats = threading.BoundedSemaphore(connection.workers)
     with _seats.setdefault((os.getpid(), connection.workers), seats):
-        return _patiently(request, connection, what)
+        return _asked(request, connection, what)
 
 
 def connect(connection: Connection) -> None:
@@ -173,7 +171,7 @@ def _sign_in(ee: Any, connection: Connection, credentials: Any) -> None:
         ee.data.setDeadline(1000 * DEADLINE_S)
 
     try:
-        _patiently(initialize, connection, "the login")
+        _asked(initialize, connection, "the login")
     except Exception:
         ee.Reset()
         raise
@@ -219,16 +217,10 @@ class _BrokenAnswer(Exception):
     """The service answered, but not with what was asked for."""
 
 
-def _patiently(work: Callable[[], T], connection: Connection, what: str) -> T:
-    """Do it, again after passing trouble with growing random waits; what remains is raised as our own error."""
-    retry = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_passing),
-        stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
-        reraise=True,
-    )
+def _asked(work: Callable[[], T], connection: Connection, what: str) -> T:
+    """Do it, again after passing trouble; what remains is raised as our own error."""
     try:
-        return retry(work)
+        return patiently(lambda attempt: work(), _is_passing)
     except Exception as error:
         # "from None": the client's own errors can carry addresses with an API key in them.
         raise _explained(error, connection, what) from None

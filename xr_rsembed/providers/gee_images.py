@@ -12,10 +12,10 @@ from xr_rsembed.errors import CatalogError, NoScenesError
 from xr_rsembed.providers.base import SceneRequest, solar_day
 from xr_rsembed.providers.gee_client import Connection, compute_value
 from xr_rsembed.providers.grid import lonlat_bounds
+from xr_rsembed.providers.search import footprint
 
 if TYPE_CHECKING:
     import ee
-    from odc.geo.geom import Geometry
 
 __all__ = ["COLLECTIONS", "FoundImage", "covered_share", "find_images", "solar_days"]
 
@@ -38,13 +38,13 @@ class FoundImage:
         Full asset id.
     when : datetime
         Aware, UTC.
-    footprint : odc.geo.geom.Geometry
-        In the grid's CRS.
+    outline : shapely geometry or None
+        Footprint in the grid's CRS; None where the image does not say.
     """
 
     id: str
     when: datetime
-    footprint: Geometry
+    outline: Any
 
 
 def find_images(connection: Connection, request: SceneRequest) -> tuple[list[FoundImage], dict[str, Any]]:
@@ -81,12 +81,14 @@ def solar_days(images: Sequence[FoundImage], request: SceneRequest) -> list[list
 
 
 def covered_share(images: Sequence[FoundImage], request: SceneRequest) -> float:
-    """Share of the grid's area that lies under at least one footprint."""
-    from odc.geo.geom import unary_union
+    """Share of the grid's area that lies under at least one footprint; 1 where an image has none."""
+    import shapely
 
-    whole = request.grid.extent
-    under = unary_union(image.footprint for image in images)
-    return 0.0 if under is None else min(1.0, (under & whole).area / whole.area)
+    outlines = [image.outline for image in images]
+    if any(outline is None for outline in outlines):
+        return 1.0
+    extent = shapely.box(*request.grid.boundingbox.bbox)
+    return round(shapely.union_all(outlines).intersection(extent).area / extent.area, 4)
 
 
 def _collection_name(request: SceneRequest) -> str:
@@ -162,6 +164,7 @@ def _search(
     connection: Connection, request: SceneRequest, collection: str, *filters: Any
 ) -> list[FoundImage]:
     import ee
+    from shapely import box
 
     def described(image: Any) -> Any:
         said = {"name": image.get("system:index"), "when": image.get("system:time_start")}
@@ -170,17 +173,15 @@ def _search(
     table = ee.FeatureCollection(_candidates(request, collection, *filters).map(described))
     features = compute_value(connection, table, f"the list of images in {collection}")["features"]
     images = [_found_image(feature, collection, request) for feature in features]
-    touching = [image for image in images if image.footprint.intersects(request.grid.extent)]
+    extent = box(*request.grid.boundingbox.bbox)
+    touching = [image for image in images if image.outline is None or image.outline.intersects(extent)]
     return sorted(touching, key=lambda image: (image.when, image.id))
 
 
 def _found_image(feature: Mapping[str, Any], collection: str, request: SceneRequest) -> FoundImage:
-    from odc.geo.geom import Geometry
-
     said = feature["properties"]
-    footprint = Geometry(feature["geometry"], "EPSG:4326").to_crs(str(request.grid.crs))
     when = datetime.fromtimestamp(said["when"] / 1000, UTC)
-    return FoundImage(f"{collection}/{said['name']}", when, footprint)
+    return FoundImage(f"{collection}/{said['name']}", when, footprint(feature, request.grid))
 
 
 def _found_without_limit(connection: Connection, request: SceneRequest, collection: str) -> str:

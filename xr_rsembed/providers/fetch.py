@@ -1,0 +1,205 @@
+"""``fetch``: from a place and a time to a labelled, lazy scene, whichever provider serves it."""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from importlib.metadata import entry_points
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed.bands import canonical_name, reorder
+from xr_rsembed.config import get_option
+from xr_rsembed.errors import OptionError
+from xr_rsembed.providers.base import MODALITIES, Provider, SceneRequest
+from xr_rsembed.providers.grid import target_grid
+from xr_rsembed.specs import SensorSpec, TemporalSpec, Time
+
+__all__ = ["fetch", "find_provider", "scene_modality"]
+
+_PROVIDERS: Mapping[str, str] = {
+    "stac": "xr_rsembed.providers.stac:Stac",
+    "gee": "xr_rsembed.providers.gee:EarthEngine",
+}
+#: Others add theirs through this entry-point group: a name, and a class without arguments.
+_ENTRY_POINTS = "xr_rsembed.providers"
+_TILE = 224
+
+
+def fetch(
+    provider: str | Provider,
+    spatial: Any = None,
+    *,
+    time: Time,
+    bbox: Any = None,
+    like: Any = None,
+    modality: str = "S2L2A",
+    mask_clouds: bool = False,
+    units: str | None = None,
+    chunks: int | None = None,
+    sensor: SensorSpec | None = None,
+    **options: Any,
+) -> xr.DataArray:
+    """Open a scene, lazily.
+
+    Parameters
+    ----------
+    provider : {"stac", "gee"} or Provider
+    spatial : PointBuffer, BBox, bbox, shapely geometry, GeoDataFrame, DataArray or GeoBox
+        The place; see :func:`.grid.target_grid`. A place without a grid gets the local UTM zone at 10 m, snapped to
+        multiples of 160 m, so that neighbouring requests share one lattice of cells.
+    time : str, TemporalSpec, date, or a pair of dates
+        Such as ``"2022-06-01/2022-09-01"`` (the end is not included) or ``"2022-06"``.
+    bbox, like : optional
+        The place under a name that says what it is: (min lon, min lat, max lon, max lat) in degrees, or a scene or
+        GeoBox whose grid to take. Give one of the three.
+    modality : str
+        ``S2L2A``, ``S2L1C``, ``S1GRD`` or ``S1RTC``; ``"s2"`` and ``"s1"`` leave the product to the provider.
+    mask_clouds : bool
+        Take out cloud and shadow by the scene classification, pixel by pixel, before the composite.
+    units : {"linear", "dB"}, optional
+        Of Sentinel-1; by default linear power from STAC and from Earth Engine's float collection.
+    chunks : int, optional
+        Side of a dask chunk in pixels; by default one block of embedding (option ``block_tiles``).
+    sensor : SensorSpec, optional
+        How scenes are chosen and put together. Any of its fields may also be given by name: ``cloudy_pct=10``,
+        ``composite=None``, ``bands=("B4", "B3", "B2")``.
+    **options
+        Fields of ``sensor``, and what only the provider understands: ``catalog``, ``reader`` and more for
+        ``stac`` (see :class:`.stac.StacOptions`), ``project``, ``url``, ``workers`` for ``gee``.
+
+    Returns
+    -------
+    DataArray, dims (band, y, x), or (time, band, y, x) where ``composite`` is None
+        Dask-backed, in raw units: Sentinel-2 uint16, harmonized DN, nodata 0; Sentinel-1 float32, nodata NaN.
+
+    Raises
+    ------
+    OptionError, GridError, BandOrderError
+        If the request cannot be understood.
+    NoScenesError
+        If no acquisition fits it.
+    CatalogError, ProviderError, ProviderAuthError
+        If the provider fails; computing the pixels may raise these too.
+
+    Examples
+    --------
+    >>> fetch("stac", bbox=(9.0, 45.0, 9.2, 45.2), time="2022-06/2022-13")
+    Traceback (most recent call last):
+        ...
+    xr_rsembed.errors.OptionError: The date cannot be read.
+      found:    '2022-13'
+      expected: ISO 8601: '2022', '2022-06', '2022-06-01' or with a time
+    """
+    found = find_provider(provider)
+    sensor, options = _settled(sensor or SensorSpec(), options)
+    kind = scene_modality(modality, provider)
+    if units not in (None, "linear", "dB") or (units and not kind.startswith("S1")):
+        raise OptionError(
+            "units= says how Sentinel-1 is wished for.",
+            found=f"{units!r} for {kind}",
+            expected="'linear' or 'dB'",
+        )
+    if mask_clouds and kind != "S2L2A":
+        raise OptionError(
+            "Only S2L2A has a classification to mask clouds by.", found=kind, remedy="mask_clouds=False"
+        )
+    span = TemporalSpec.parse(time)
+    request = SceneRequest(
+        grid=target_grid(spatial, bbox=bbox, like=like, scale_m=sensor.scale_m),
+        start=span.start,
+        end=span.end,
+        modality=kind,
+        bands=_bands(sensor, kind),
+        sensor=sensor,
+        composite=sensor.composite,
+        mask_clouds=mask_clouds,
+        units=units,
+        chunks=_checked_chunks(chunks),
+        options=options,
+    )
+    return _in_units(found.open(request), units)
+
+
+def find_provider(provider: str | Provider) -> Provider:
+    """The provider of this name, or the object itself where it is one.
+
+    Raises
+    ------
+    OptionError
+        For a name that nobody has.
+    """
+    if not isinstance(provider, str):
+        if callable(getattr(provider, "open", None)):
+            return provider
+        raise OptionError("A provider has a method open(request).", found=type(provider).__name__)
+    if provider in _PROVIDERS:
+        return pkgutil.resolve_name(_PROVIDERS[provider])()
+    others = {entry.name: entry for entry in entry_points(group=_ENTRY_POINTS)}
+    if provider in others:
+        return others[provider].load()()
+    raise OptionError(
+        "There is no such provider.", found=repr(provider), expected=", ".join([*_PROVIDERS, *others])
+    )
+
+
+def scene_modality(name: str, provider: str | Provider = "stac") -> str:
+    """The modality of a scene by its name, or by ``"s1"`` and ``"s2"``.
+
+    Examples
+    --------
+    >>> scene_modality("s1", "stac"), scene_modality("s1", "gee"), scene_modality("s2l2a")
+    ('S1RTC', 'S1GRD', 'S2L2A')
+    """
+    short = {"S2": "S2L2A", "S1": "S1GRD" if provider == "gee" else "S1RTC"}
+    kind = short.get(str(name).upper(), str(name).upper())
+    if kind not in MODALITIES:
+        near = difflib.get_close_matches(kind, MODALITIES, n=1)
+        raise OptionError(
+            "No provider serves this modality.",
+            found=repr(name),
+            expected=", ".join(MODALITIES),
+            remedy=f"modality={near[0]!r}" if near else None,
+        )
+    return kind
+
+
+def _settled(sensor: SensorSpec, options: Mapping[str, Any]) -> tuple[SensorSpec, dict[str, Any]]:
+    """The sensor with the fields that were given by name, and the other options."""
+    names = {one.name for one in fields(SensorSpec)}
+    ours = {name: value for name, value in options.items() if name in names}
+    return replace(sensor, **ours), {name: value for name, value in options.items() if name not in names}
+
+
+def _bands(sensor: SensorSpec, kind: str) -> tuple[str, ...]:
+    """The bands asked for, by canonical names and in the order asked for."""
+    offered = MODALITIES[kind].bands
+    if sensor.bands is None:
+        return offered
+    names = tuple(canonical_name(band) or str(band) for band in sensor.bands)
+    reorder(offered, names, remedy=f"bands= some of {', '.join(offered)}")
+    return names
+
+
+def _checked_chunks(chunks: int | None) -> int:
+    if chunks is None:
+        return int(get_option("block_tiles")) * _TILE
+    if not isinstance(chunks, int | np.integer) or isinstance(chunks, bool) or chunks < 1:
+        raise OptionError(
+            "chunks is the side of a chunk in pixels.", found=repr(chunks), expected="such as 1792"
+        )
+    return int(chunks)
+
+
+def _in_units(scene: xr.DataArray, units: str | None) -> xr.DataArray:
+    """Backscatter in the units wished for; power that is not positive has no decibels and becomes NaN."""
+    if units is None or scene.attrs["units"] == units:
+        return scene
+    nodata = scene.attrs["nodata"]
+    changed = 10 * xr.ufuncs.log10(scene.where(scene > 0)) if units == "dB" else 10 ** (scene / 10)
+    there = xr.ufuncs.isfinite(changed) & (scene != nodata)
+    return changed.where(there, nodata).astype(scene.dtype).assign_attrs(scene.attrs, units=units)
