@@ -13,6 +13,7 @@ from typing import Any
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import OptionError, RsEmbedWarning, UnknownModelError
+from xr_rsembed.models.own import from_encoder
 from xr_rsembed.models.spec import Encoder, EncoderRequest, Modality, ModelFamily, ModelSpec
 
 __all__ = [
@@ -64,25 +65,29 @@ def register(family: ModelFamily) -> None:
     _registered[family.name] = family
 
 
-def find_spec(name: str) -> ModelSpec:
-    """The spec of a model key or alias.
+def find_spec(name: str | ModelSpec | Encoder) -> ModelSpec:
+    """The spec of a model key or alias, or of an encoder object.
 
     Parameters
     ----------
-    name : str
+    name : str, ModelSpec or encoder
         Such as ``"terramind_v1_small"``, ``"terrafm"``, or ``"terramind"``, which means the user's
-        ``terramind.model_key`` option.
+        ``terramind.model_key`` option. For objects see :func:`~xr_rsembed.models.own.from_encoder`.
 
     Raises
     ------
     UnknownModelError
         With the nearest name.
+    EncoderError
+        For an object that is no encoder.
 
     Examples
     --------
     >>> find_spec("terrafm").key
     'terrafm_b'
     """
+    if not isinstance(name, str):
+        return from_encoder(name)
     aliases, specs = _tables()
     key = _target(*aliases[name]) if name in aliases else name
     if key not in specs:
@@ -194,13 +199,12 @@ class ModelDescription:
         return f"<b>{html.escape(self.key)}</b>: {html.escape(self.summary)}<table>{rows}</table>"
 
 
-def describe_model(name: str) -> ModelDescription:
+def describe_model(name: str | ModelSpec | Encoder) -> ModelDescription:
     """What a model takes, gives and can be told.
 
     Parameters
     ----------
-    name : str
-        A model key or alias.
+    name : str, ModelSpec or encoder
 
     Raises
     ------

@@ -78,14 +78,15 @@ class WeightsRef:
 
     Parameters
     ----------
-    kind : {"hub", "file", "random"}
+    kind : {"hub", "file", "random", "object"}
+        ``object``: of an encoder that was given ready-made.
     source : str
         ``repo@revision/filename``, a path, or ``random (seed 0)``: what the attrs record.
     sha256 : str
         Of the weights file; empty for random weights. Workers check it before they load.
     """
 
-    kind: Literal["hub", "file", "random"]
+    kind: Literal["hub", "file", "random", "object"]
     source: str
     sha256: str = ""
 
@@ -230,6 +231,8 @@ class ModelSpec:
         ``check(spec, modalities, options) -> None``: raises OptionError for option values that cannot be used.
     joint : bool
         Whether several modalities go through one forward together.
+    brings : WeightsRef, optional
+        The weights that come with the model itself, in place of a home.
     pretrained_option : str, optional
         The user's option that turns ``weights="pretrained"`` into random weights when it is off.
     """
@@ -253,6 +256,7 @@ class ModelSpec:
     )
     check: Callable[[ModelSpec, tuple[str, ...], Mapping[str, Any]], None] | None = None
     joint: bool = False
+    brings: WeightsRef | None = None
     pretrained_option: str | None = None
     summary: str = ""
     licence: str = ""

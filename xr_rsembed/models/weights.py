@@ -59,6 +59,12 @@ def resolve(weights: str | os.PathLike[str], spec: ModelSpec) -> WeightsRef:
     """
     if weights == "pretrained" and spec.pretrained_option and not get_option(spec.pretrained_option):
         return _RANDOM
+    if spec.brings is not None:
+        if weights not in ("pretrained", spec.brings.source):
+            raise OptionError(
+                f"{spec.key} brings its own weights.", found=repr(weights), expected='"pretrained"'
+            )
+        return spec.brings
     if weights in ("random", _RANDOM.source):
         return _RANDOM
     if not isinstance(weights, (str, os.PathLike)):

@@ -1,0 +1,154 @@
+"""A user's encoder object as a model: ``embed(my_encoder)`` without a family or an entry point."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from xr_rsembed.errors import EncoderError, OptionError
+from xr_rsembed.models.spec import Encoder, EncoderRequest, Modality, ModelSpec, Tokens, WeightsRef
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["from_encoder"]
+
+# A task of the dask graph carries the spec, so whatever it holds is sent once for every block.
+_MOST_BYTES = 10_000
+_FACTS: dict[str, Any] = {
+    "key": None,
+    "depth": 1,
+    "image_size": 224,
+    "patch_size": 16,
+    "grid_type": "vit_patch_tokens",
+    "pooled": "tokens",
+    "options": {},
+}
+
+_numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+_count = itertools.count(1)
+
+
+def from_encoder(encoder: Any) -> ModelSpec:
+    """The spec of an encoder object.
+
+    Parameters
+    ----------
+    encoder : object
+        Callable as :class:`~xr_rsembed.models.spec.Encoder` says; in place of ``Tokens`` it may give the grid alone,
+        a tensor (B, D, h, w). Its attributes say the rest: ``modalities`` (a :class:`Modality` or several) and
+        ``embed_dim`` are needed; ``key``, ``depth``, ``image_size``, ``patch_size``, ``grid_type``, ``pooled`` and
+        ``options`` have the defaults of a vision transformer with 16-pixel patches and a single layer. Where it has a
+        method ``to``, it is moved to the device that the embedding runs on.
+
+    Returns
+    -------
+    ModelSpec
+
+    Raises
+    ------
+    EncoderError
+        For an object that cannot be called or lacks what is needed.
+
+    Examples
+    --------
+    >>> from xr_rsembed.normalize import Normalization
+    >>> class MeanColour:
+    ...     modalities = Modality("RGB", ("R", "G", "B"), "", Normalization("scale", divisor=255.0))
+    ...     embed_dim = 3
+    ...     def __call__(self, inputs, layers, options):
+    ...         return inputs["RGB"].unfold(2, 16, 16).unfold(3, 16, 16).mean((-2, -1))
+    >>> from_encoder(MeanColour()).key
+    'MeanColour'
+    """
+    if isinstance(encoder, ModelSpec):
+        return encoder
+    lacking = [name for name in ("modalities", "embed_dim") if not hasattr(encoder, name)]
+    if isinstance(encoder, type) or not callable(encoder) or lacking:
+        raise EncoderError(
+            "This is no model: neither a name nor an encoder.",
+            found=repr(encoder)[:200] + (f", without {' and '.join(lacking)}" if lacking else ""),
+            expected="a key of list_models(), or an object with modalities, embed_dim and __call__",
+        )
+    modalities = encoder.modalities
+    facts: dict[str, Any] = {name: getattr(encoder, name, default) for name, default in _FACTS.items()}
+    key = facts.pop("key") or type(encoder).__name__
+    given = _Given(encoder, _number(encoder))
+    return ModelSpec(
+        key=key,
+        family=key,
+        embed_dim=int(encoder.embed_dim),
+        modalities=(modalities,) if isinstance(modalities, Modality) else tuple(modalities),
+        load=given,
+        brings=WeightsRef("object", f"object {type(encoder).__qualname__} ({given.number})"),
+        summary=next(iter((type(encoder).__doc__ or "").strip().splitlines()), ""),
+        **facts,
+    )
+
+
+class _Given:
+    """The ``load`` of an encoder that exists already."""
+
+    def __init__(self, encoder: Any, number: int) -> None:
+        self.encoder = encoder
+        self.number = number
+
+    def __call__(self, spec: ModelSpec, request: EncoderRequest) -> Encoder:
+        if request.precision != "float32":
+            raise OptionError(
+                f"The precision of {spec.key} is its own.",
+                found=f"precision={request.precision!r}",
+                expected='precision="float32", which takes the encoder as it is',
+            )
+        if hasattr(self.encoder, "to"):
+            self.encoder.to(request.device)
+        return _Calling(spec.key, self.encoder)
+
+    def __dask_tokenize__(self) -> tuple[str, str, int]:
+        return ("xr_rsembed-encoder", type(self.encoder).__qualname__, self.number)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import cloudpickle  # type: ignore[import-untyped]  # dask brings it
+
+        size = len(cloudpickle.dumps(self.encoder))
+        if size > _MOST_BYTES:
+            raise EncoderError(
+                "This encoder is too large to be sent to the workers with every block.",
+                found=f"{type(self.encoder).__name__}, {size} bytes pickled",
+                expected=f"at most {_MOST_BYTES}; its weights loaded on the worker",
+                remedy="give embed() a ModelSpec whose load function builds the encoder, or compute with threads",
+            )
+        return _Given, (self.encoder, self.number)
+
+
+class _Calling:
+    """An encoder that may give its grid alone."""
+
+    def __init__(self, key: str, encoder: Any) -> None:
+        self.key = key
+        self.encoder = encoder
+
+    def __call__(
+        self, inputs: Mapping[str, torch.Tensor], layers: Sequence[int], options: Mapping[str, Any]
+    ) -> Tokens:
+        import torch
+
+        tokens = self.encoder(inputs, tuple(layers), options)
+        if isinstance(tokens, Tokens):
+            return tokens
+        if torch.is_tensor(tokens):
+            return Tokens(tokens)
+        raise EncoderError(
+            f"The encoder {self.key} broke its contract.",
+            found=f"a {type(tokens).__name__}",
+            expected="Tokens(grid), or a tensor (B, D, h, w)",
+        )
+
+
+def _number(encoder: Any) -> int:
+    """Which of this process's encoder objects it is: tells them apart in the encoder cache."""
+    if encoder not in _numbers:
+        _numbers[encoder] = next(_count)
+    return _numbers[encoder]
