@@ -13,7 +13,7 @@ from xr_rsembed.errors import GridError, RsEmbedWarning, SceneError
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["cell_geobox", "check_grid", "geobox_coords", "scene_geobox", "subgrid"]
+__all__ = ["cell_geobox", "check_grid", "geobox_coords", "scene_geobox", "stored_transform", "subgrid"]
 
 NATIVE_RESOLUTION = 10.0  # metres a pixel that the models were trained on
 
@@ -90,7 +90,7 @@ def scene_geobox(scene: xr.DataArray) -> GeoBox:
     height, width = scene.sizes["y"], scene.sizes["x"]
     if "y" not in scene.coords or "x" not in scene.coords:
         return GeoBox((height, width), Affine.identity(), None)
-    stored = _stored_transform(scene)
+    stored = stored_transform(scene)
     y0, dy = _origin_and_step(scene["y"].values, stored.e if stored else None)
     x0, dx = _origin_and_step(scene["x"].values, stored.a if stored else None)
     dy, dx = dy or (-abs(dx) if dx else None), dx or (abs(dy) if dy else None)
@@ -205,7 +205,7 @@ def _check_regular(values: np.ndarray, dim: str) -> None:
 
 
 def _check_unrotated(scene: xr.DataArray) -> None:
-    stored = _stored_transform(scene)
+    stored = stored_transform(scene)
     if stored is not None and (abs(stored.b) > 1e-9 or abs(stored.d) > 1e-9):
         raise GridError(
             "The scene's grid is rotated or sheared.",
@@ -215,7 +215,7 @@ def _check_unrotated(scene: xr.DataArray) -> None:
         )
 
 
-def _stored_transform(scene: xr.DataArray) -> Any:
+def stored_transform(scene: xr.DataArray) -> Any:
     """The affine that rioxarray or GDAL left in ``spatial_ref``, or None."""
     from affine import Affine
 

@@ -17,9 +17,19 @@ from xr_rsembed.georef import check_grid
 from xr_rsembed.models.spec import Modality, ModelSpec
 from xr_rsembed.normalize import Normalization
 
-__all__ = ["Input", "Pixels", "select_bands", "validate"]
+__all__ = [
+    "OTHER_BAND_DIMS",
+    "Input",
+    "Pixels",
+    "band_labels",
+    "choose_modality",
+    "named_modalities",
+    "select_bands",
+    "settle",
+    "validate",
+]
 
-_OTHER_BAND_DIMS = ("bands", "channel", "channels", "variable", "wavelength", "C", "c", "component")
+OTHER_BAND_DIMS = ("bands", "channel", "channels", "variable", "wavelength", "C", "c", "component")
 _UNITS = {
     "DN": ("dn", "digital number", "digital numbers", "digital_number", "digital_numbers", "counts"),
     "dB": ("db", "decibel", "decibels"),
@@ -116,7 +126,10 @@ def validate(
     check_grid(scene)
     scene = _with_band_dim(scene, modality)
     _check_dtype(scene)
-    kind = spec.input(spec, choose_modality(scene, spec, modality).name, options or spec.options)
+    declared = choose_modality(scene, spec, modality)
+    kind = spec.input(spec, declared.name, options or spec.options)
+    if kind.bands != declared.bands:
+        scene = _subset(scene, kind, declared)
     _check_bands(scene, kind, spec)
     scene = scene.transpose(..., "band", "y", "x")
     how = Normalization("none", source="none") if normalize == "none" else kind.normalization
@@ -160,20 +173,34 @@ def band_labels(scene: xr.DataArray) -> list[str] | None:
     return None  # a plain string is a title, such as "Elevation"
 
 
+def named_modalities(spec: ModelSpec, word: str) -> list[Modality]:
+    """The modalities that a word means: ``s1`` and ``s2`` may mean two.
+
+    Raises
+    ------
+    UnknownModelError
+    """
+    offered = {one.name: one for one in spec.modalities}
+    if word in offered:
+        return [offered[word]]
+    meant = [offered[name] for name in _MODALITY_ALIASES.get(word.lower(), ()) if name in offered]
+    if not meant:
+        raise UnknownModelError(
+            f"{spec.key} takes no modality {word!r}.", found=repr(word), expected=", ".join(offered)
+        )
+    return meant
+
+
 def choose_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> Modality:
     """The modality that was asked for, or that the attrs name, or that the bands leave no doubt of."""
-    offered = {one.name: one for one in spec.modalities}
-    if asked is not None:
-        for name in (asked, *_MODALITY_ALIASES.get(asked.lower(), ())):
-            if name in offered:
-                return offered[name]
-        raise UnknownModelError(
-            f"{spec.key} takes no modality {asked!r}.", found=repr(asked), expected=", ".join(offered)
-        )
-    if scene.attrs.get("modality") in offered:
-        return offered[scene.attrs["modality"]]
+    offered = list(spec.modalities) if asked is None else named_modalities(spec, asked)
+    if asked is not None and len(offered) == 1:
+        return offered[0]
+    for one in offered:
+        if one.name == scene.attrs.get("modality"):
+            return one
     labels = band_labels(scene)
-    fitting = [one for one in spec.modalities if len(one.bands) == scene.sizes["band"]]
+    fitting = [one for one in offered if len(one.bands) == scene.sizes["band"]]
     if labels is not None:
         by_name = [one for one in fitting if _holds(labels, one)]
         fitting = by_name or fitting
@@ -183,6 +210,17 @@ def choose_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> 
             # Right names, too many or too few: the band check says which.
             return named
         raise _unnamed(scene, spec.modalities[0])
+    return settle(fitting, spec, f"{scene.sizes['band']} bands {labels or 'without names'}")
+
+
+def settle(fitting: list[Modality], spec: ModelSpec, found: str) -> Modality:
+    """One of the modalities that fit: where it makes no difference the first, else the one the user's option prefers.
+
+    Raises
+    ------
+    SceneError
+        Where that leaves a choice.
+    """
     if _alike(fitting):
         return fitting[0]
     preferred = [
@@ -191,8 +229,8 @@ def choose_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> 
     if preferred:
         return preferred[0]
     raise SceneError(
-        f"{spec.key} takes several modalities with {scene.sizes['band']} bands, and the scene does not say its own.",
-        found=f"attrs without 'modality', bands {labels or 'without names'}",
+        f"{spec.key} takes several modalities that fit, and the scene does not say its own.",
+        found=f"{found}, attrs without 'modality'",
         expected=" or ".join(one.name for one in fitting),
         remedy=f'embed(..., modality="{fitting[0].name}") or da.attrs["modality"] = "{fitting[0].name}"',
     )
@@ -213,7 +251,7 @@ def _with_band_dim(scene: xr.DataArray, modality: str | None) -> xr.DataArray:
         return scene
     if (modality is not None and modality.upper() == "DEM") or scene.attrs.get("modality") == "DEM":
         return scene.expand_dims(band=["DEM"])
-    others = [str(dim) for dim in scene.dims if dim in _OTHER_BAND_DIMS]
+    others = [str(dim) for dim in scene.dims if dim in OTHER_BAND_DIMS]
     raise SceneError(
         "The scene has no dim band.",
         found=f"dims {tuple(scene.dims)}",
@@ -250,6 +288,16 @@ def _check_bands(scene: xr.DataArray, kind: Modality, spec: ModelSpec) -> None:
             RsEmbedWarning,
             stacklevel=2,
         )
+
+
+def _subset(scene: xr.DataArray, kind: Modality, declared: Modality) -> xr.DataArray:
+    """Some of a modality's bands, from a scene that may hold all of them or just these."""
+    labels = band_labels(scene)
+    if labels is not None:
+        return scene.isel(band=bands.reorder(labels, kind.bands))
+    if scene.sizes["band"] == len(declared.bands):
+        return scene.isel(band=[declared.bands.index(band) for band in kind.bands])
+    return scene
 
 
 def _unnamed(scene: xr.DataArray, kind: Modality) -> BandOrderError:
