@@ -15,7 +15,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,13 +25,12 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from pyproj import CRS, Transformer
-from shapely.geometry import box
-from shapely.ops import transform as reproject
+from shapely import box, transform
 
-from .earthengine_functions import ExpressionError, Grid, Image, Pixels, as_json, evaluate
+from .earthengine_functions import Collection, ExpressionError, Grid, Image, Pixels, as_json, evaluate
 from .truth import RESOLUTION, S1_ACQUISITIONS, S2_ACQUISITIONS, S2_BANDS, Acquisition, backscatter, dn
 
-MEGABYTES_48 = 48 * 2**20
+REQUEST_BYTES = 48 * 2**20
 LONGEST_SIDE = 32768
 
 Values = Callable[[str, datetime, np.ndarray, np.ndarray, int], np.ndarray]
@@ -39,8 +38,10 @@ Values = Callable[[str, datetime, np.ndarray, np.ndarray, int], np.ndarray]
 
 # --- the world as assets -----------------------------------------------------------------------------------
 
+Tile = tuple[str, int, tuple[float, float, float, float]]
+
 #: Name, UTM zone and bounds of two tiles on either side of 12 E, which overlap there.
-TILES = (
+TILES: tuple[Tile, ...] = (
     ("T32TQQ", 32632, (730_020.0, 4_980_000.0, 737_220.0, 4_995_000.0)),
     ("T33TTK", 32633, (262_980.0, 4_980_000.0, 270_180.0, 4_995_000.0)),
 )
@@ -77,7 +78,7 @@ def scene(
         tuple(resolution),
         read,
         {"system:index": index, "system:time_start": milliseconds, **properties},
-        reproject(to_lonlat, box(*bounds)),
+        transform(box(*bounds), to_lonlat, interleaved=False),
         info,
     )
 
@@ -95,7 +96,7 @@ def _native_pixels(
     return lon, lat, (x < left) | (x >= right) | (y <= bottom) | (y > top)
 
 
-def sentinel2(acquisition: Acquisition, tile: tuple[str, int, Any], **changes: Any) -> Image:
+def sentinel2(acquisition: Acquisition, tile: Tile, **changes: Any) -> Image:
     name, epsg, bounds = tile
     stamp = f"{acquisition.when:%Y%m%dT%H%M%S}"
     given = {"resolution": RESOLUTION, "values": dn, "CLOUDY_PIXEL_PERCENTAGE": acquisition.cloud_cover}
@@ -106,9 +107,7 @@ def decibel(band: str, when: datetime, x: np.ndarray, y: np.ndarray, epsg: int) 
     return (10 * np.log10(backscatter(band, when, x, y, epsg))).astype("float32")
 
 
-def sentinel1(
-    acquisition: Acquisition, tile: tuple[str, int, Any], values: Values, mode: str = "IW"
-) -> Image:
+def sentinel1(acquisition: Acquisition, tile: Tile, values: Values, mode: str = "IW") -> Image:
     name, epsg, bounds = tile
     index = f"S1A_{mode}_GRDH_1SDV_{acquisition.when:%Y%m%dT%H%M%S}_{name}"
     return scene(
@@ -123,15 +122,15 @@ def sentinel1(
     )
 
 
-def world(s1_mode: str = "IW") -> dict[str, list[Image]]:
-    """The collections that the provider knows, over both tiles and all acquisitions."""
+def world(s1_mode: str = "IW", tiles: Sequence[Tile] = TILES) -> dict[str, list[Image]]:
+    """The collections that the provider knows, over all acquisitions."""
     level1 = {"resolution": {**{b: RESOLUTION[b] for b in S2_BANDS}, "B10": 60}, "values": _with_cirrus}
     return {
-        "COPERNICUS/S2_SR_HARMONIZED": [sentinel2(a, t) for a in S2_ACQUISITIONS for t in TILES],
-        "COPERNICUS/S2_HARMONIZED": [sentinel2(a, t, **level1) for a in S2_ACQUISITIONS for t in TILES],
-        "COPERNICUS/S1_GRD": [sentinel1(a, t, decibel, s1_mode) for a in S1_ACQUISITIONS for t in TILES],
+        "COPERNICUS/S2_SR_HARMONIZED": [sentinel2(a, t) for a in S2_ACQUISITIONS for t in tiles],
+        "COPERNICUS/S2_HARMONIZED": [sentinel2(a, t, **level1) for a in S2_ACQUISITIONS for t in tiles],
+        "COPERNICUS/S1_GRD": [sentinel1(a, t, decibel, s1_mode) for a in S1_ACQUISITIONS for t in tiles],
         "COPERNICUS/S1_GRD_FLOAT": [
-            sentinel1(a, t, backscatter, s1_mode) for a in S1_ACQUISITIONS for t in TILES
+            sentinel1(a, t, backscatter, s1_mode) for a in S1_ACQUISITIONS for t in tiles
         ],
     }
 
@@ -149,7 +148,7 @@ class EarthEngineServer:
     def __init__(self, collections: dict[str, Iterable[Image]]) -> None:
         self.assets: dict[str, Any] = {}
         for name, images in collections.items():
-            self.assets[name] = list(images)
+            self.assets[name] = Collection(images)
             self.assets |= {
                 f"{name}/{image.properties['system:index']}": image for image in self.assets[name]
             }
@@ -175,6 +174,13 @@ class EarthEngineServer:
         """Let the next requests of a method go wrong: a word of ``FAULTS``, a status, or ``"status: message"``."""
         self._faults += [(method, fault)] * times
 
+    def reset(self) -> None:
+        """No faults, nothing counted."""
+        self._faults.clear()
+        self.requests.clear()
+        self.bodies.clear()
+        self.most_at_once = 0
+
     def answer(self, method: str, body: dict[str, Any]) -> tuple[int, str, bytes, str | None]:
         """Status, content type, body and the fault to act out, if any."""
         with self._lock:
@@ -199,10 +205,18 @@ class EarthEngineServer:
         try:
             if method == "computePixels":
                 return 200, "application/octet-stream", self._pixels(body)
+            if method == "discovery":
+                document = json.loads(_shipped("cloud_api_discovery_document.json"))
+                document["rootUrl"] = document["baseUrl"] = self.url + "/"
+                return 200, "application/json", json.dumps(document).encode()
+            if method == "algorithms":
+                return 200, "application/json", _shipped("algorithms.json")
             value = as_json(evaluate(body["expression"], self.assets))
             return 200, "application/json", json.dumps({"result": value}).encode()
         except ExpressionError as error:
             return _refusal(400, str(error))
+        except Exception as error:  # a gap in the interpreter must not look like trouble that passes
+            return _refusal(400, f"The loopback server failed: {error!r}")
 
     def _pixels(self, body: dict[str, Any]) -> bytes:
         wanted = body["grid"]
@@ -229,9 +243,9 @@ class EarthEngineServer:
             bands = image.read(grid)
         bands = {name: bands[name] for name in body.get("bandIds", bands)}
         size = grid.width * grid.height * sum(pixels.dtype.itemsize + 1 for pixels in bands.values())
-        if size > MEGABYTES_48:
+        if size > REQUEST_BYTES:
             raise ExpressionError(
-                f"Total request size ({size} bytes) must be less than or equal to {MEGABYTES_48} bytes."
+                f"Total request size ({size} bytes) must be less than or equal to {REQUEST_BYTES} bytes."
             )
         # Masked pixels travel as zeros: a client that wants to tell them apart must unmask them itself.
         table = np.zeros((grid.height, grid.width), [(name, pixels.dtype) for name, pixels in bands.items()])
@@ -254,7 +268,7 @@ ERRORS = {
     503: "The service is currently unavailable.",
 }
 #: Faults besides plain statuses: the pixels are right, but their way to the client is not.
-FAULTS = ("slow", "cut", "truncated", "html", "empty", "shape")
+FAULTS = ("slow", "cut", "truncated", "html", "empty", "shape", "pickle")
 SLOW_S = 1.0
 
 
@@ -274,18 +288,13 @@ def _handler_of(server: EarthEngineServer) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            if "$discovery" in self.path:
-                server.requests["discovery"] += 1
-                document = json.loads(_shipped("cloud_api_discovery_document.json"))
-                document["rootUrl"] = document["baseUrl"] = server.url + "/"
-                self._send(200, "application/json", json.dumps(document).encode())
-            else:
-                server.requests["algorithms"] += 1
-                self._send(200, "application/json", _shipped("algorithms.json"))
+            self._serve("discovery" if "$discovery" in self.path else "algorithms", {})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            method = self.path.partition("?")[0].rpartition(":")[2]
+            self._serve(self.path.partition("?")[0].rpartition(":")[2], body)
+
+        def _serve(self, method: str, body: dict[str, Any]) -> None:
             status, kind, content, fault = server.answer(method, body)
             if fault == "slow":
                 time.sleep(SLOW_S)
@@ -301,6 +310,8 @@ def _handler_of(server: EarthEngineServer) -> type[BaseHTTPRequestHandler]:
                 content = b""
             elif fault == "shape":  # a sound array, of other pixels than were asked for
                 content = _npy(np.load(io.BytesIO(content))[1:])
+            elif fault == "pickle":
+                content = _npy(np.array([print], dtype=object))
             self._send(status, kind, content)
 
         def _send(self, status: int, kind: str, content: bytes, promised: int | None = None) -> None:

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from pyproj import CRS, Transformer
-from shapely import contains_xy, unary_union
+from shapely import contains_xy, transform, unary_union
 from shapely.geometry import box, mapping
-from shapely.ops import transform as reproject
 
 Pixels = dict[str, np.ma.MaskedArray]
 
@@ -64,7 +63,8 @@ class Feature:
     properties: dict[str, Any]
 
 
-Collection = list  # of Image or Feature, in the collection's order
+class Collection(list):
+    """Images or features, in the collection's order."""
 
 
 # --- the interpreter ---------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def as_json(value: Any) -> Any:
     if isinstance(value, Feature):
         geometry = None if value.geometry is None else mapping(value.geometry)
         return {"type": "Feature", "geometry": geometry, "properties": value.properties}
-    if isinstance(value, list) and value and all(isinstance(each, Feature) for each in value):
+    if isinstance(value, Collection):
         return {"type": "FeatureCollection", "features": [as_json(each) for each in value]}
     if isinstance(value, list | tuple):
         return [as_json(each) for each in value]
@@ -140,7 +140,7 @@ def _rectangle(coordinates: list[float], crs: str = "EPSG:4326", **_: Any) -> An
     if crs == "EPSG:4326":
         return corners
     to_lonlat = Transformer.from_crs(crs, 4326, always_xy=True).transform
-    return reproject(to_lonlat, corners.segmentize(max(corners.length / 80, 1e-9)))
+    return transform(corners.segmentize(max(corners.length / 80, 1e-9)), to_lonlat, interleaved=False)
 
 
 def _intersects(leftField: str, rightValue: Any) -> Callable[[Any], bool]:
@@ -304,6 +304,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "GeometryConstructors.Rectangle": _rectangle,
     "Feature": lambda geometry, metadata=None: Feature(geometry, metadata or {}),
     "Filter.and": lambda filters: lambda e: all(keep(e) for keep in filters),
+    "Filter.or": lambda filters: lambda e: any(keep(e) for keep in filters),
     "Filter.dateRangeContains": lambda leftValue, rightField: (
         lambda e: leftValue[0] <= _property(e, rightField) < leftValue[1]
     ),
@@ -311,11 +312,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Filter.lessThan": lambda leftField, rightValue: lambda e: _property(e, leftField) < rightValue,
     "Filter.listContains": lambda leftField, rightValue: lambda e: rightValue in _property(e, leftField),
     "Filter.intersects": _intersects,
-    "Collection.filter": lambda collection, filter: [e for e in collection if filter(e)],
-    "Collection.map": lambda collection, baseAlgorithm, **_: [baseAlgorithm(e) for e in collection],
-    "Collection.size": len,
+    "Collection.filter": lambda collection, filter: Collection(e for e in collection if filter(e)),
+    "Collection.map": lambda collection, baseAlgorithm, **_: Collection(map(baseAlgorithm, collection)),
+    "Collection.size": lambda collection: len(collection),
     "Collection.first": lambda collection: collection[0],
-    "Collection.toList": lambda collection, count, offset=0: collection[offset : offset + count],
+    "Collection.toList": lambda collection, count, offset=0: list(collection)[offset : offset + count],
     "Collection.iterate": _iterate,
     "Collection.limit": lambda collection, limit, key=None, ascending=True: (
         _sorted(collection, key, ascending) if key else collection
@@ -342,7 +343,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Image.remap": _remap,
     "Image.updateMask": lambda image, mask: _paired(image, mask, _masked_by),
     "Image.unmask": _unmask,
-    "ImageCollection.fromImages": lambda images: [_as_image(image) for image in images],
+    "ImageCollection.fromImages": lambda images: Collection(map(_as_image, images)),
     "ImageCollection.mosaic": _reduced(_last_valid),
     "reduce.median": _reduced(_median),
     "reduce.mean": _reduced(lambda stack: stack.astype("float64").mean(axis=0)),

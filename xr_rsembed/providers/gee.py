@@ -67,7 +67,8 @@ class EarthEngine:
             computing the pixels raises these two as well.
         """
         _check(request)
-        connection = Connection.choose(request.options, workers=get_option("terramind.fetch_workers"))
+        options = {"workers": get_option("terramind.fetch_workers")} | dict(request.options)
+        connection = Connection.choose(options)
         connect(connection)
         images, attrs = find_images(connection, request)
         days = solar_days(images, request)
@@ -122,6 +123,11 @@ def request_side(bands: int, itemsize: int, wanted: int) -> int:
 def _check(request: SceneRequest) -> None:
     if unknown := sorted(set(request.options) - set(_OPTIONS)):
         raise OptionError('Provider "gee" has no such option.', found=", ".join(unknown), expected=_OPTIONS)
+    workers = request.options.get("workers")
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise OptionError(
+            "workers is a number of requests at a time.", found=repr(workers), expected="1 or more"
+        )
     if request.mask_clouds and request.modality != "S2L2A":
         raise CatalogError(
             "mask_clouds needs the scene classification of Sentinel-2 L2A.",

@@ -57,7 +57,7 @@ class Connection:
     workers: int = 8
 
     @classmethod
-    def choose(cls, options: Mapping[str, Any], workers: int) -> Connection:
+    def choose(cls, options: Mapping[str, Any]) -> Connection:
         """From a request's options, else the client that this process has already, else the environment."""
         ee = _client()
         state = ee.data._get_state() if ee.data.is_initialized() else None
@@ -66,7 +66,7 @@ class Connection:
             or (state.cloud_api_user_project if state else os.environ.get("EARTHENGINE_PROJECT"))
             or os.environ.get("GOOGLE_CLOUD_PROJECT"),
             options.get("url") or (state.cloud_api_base_url if state else os.environ.get("EARTHENGINE_URL")),
-            int(options.get("workers", workers)),
+            options["workers"],
         )
 
 
