@@ -13,7 +13,15 @@ from xr_rsembed.errors import GridError, RsEmbedWarning, SceneError
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["cell_geobox", "check_grid", "geobox_coords", "scene_geobox", "stored_transform", "subgrid"]
+__all__ = [
+    "cell_geobox",
+    "check_grid",
+    "describe_grid",
+    "geobox_coords",
+    "scene_geobox",
+    "stored_transform",
+    "subgrid",
+]
 
 NATIVE_RESOLUTION = 10.0  # metres a pixel that the models were trained on
 
@@ -137,6 +145,22 @@ def cell_geobox(geobox: GeoBox, patch: int = 16, density: int = 1) -> GeoBox:
     corner = (patch - pitch) / 2
     affine = geobox.affine * Affine.translation(corner, corner) * Affine.scale(pitch)
     return GeoBox((-(-height // pitch), -(-width // pitch)), affine, geobox.crs)
+
+
+def describe_grid(geobox: GeoBox) -> str:
+    """A grid in one line.
+
+    Examples
+    --------
+    >>> from affine import Affine
+    >>> from odc.geo.geobox import GeoBox
+    >>> describe_grid(GeoBox((500, 224), Affine(10, 0, 600000, 0, -10, 5000000), "EPSG:32632"))
+    '500 x 224 pixels of 10 from (600000, 5000000) in EPSG:32632'
+    """
+    height, width = geobox.shape.yx
+    affine, crs = geobox.affine, geobox.crs
+    named = "no CRS" if crs is None else f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else str(crs)
+    return f"{height} x {width} pixels of {abs(affine.a):.10g} from ({affine.c:.10g}, {affine.f:.10g}) in {named}"
 
 
 def subgrid(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:

@@ -1,0 +1,87 @@
+"""The ``bands`` option of models that take some of a modality's bands: from a user's names to the canonical ones."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import xarray as xr
+
+from xr_rsembed.bands import canonical_name
+from xr_rsembed.engine.validate import named_modalities, settle
+from xr_rsembed.errors import OptionError
+from xr_rsembed.models.spec import Modality, ModelSpec
+
+__all__ = ["canonical_subset"]
+
+
+def canonical_subset(
+    chosen: Any, spec: ModelSpec, scene: xr.DataArray | None, modality: str | None
+) -> dict[str, tuple[str, ...]]:
+    """The bands of each modality by their canonical names, in the order given.
+
+    Parameters
+    ----------
+    chosen : list of str, or mapping of str to list of str
+        Band names in any spelling; by modality where there are several.
+    spec : ModelSpec
+    scene : DataArray, optional
+        Its attrs may name the modality that a list means.
+    modality : str, optional
+        The modality that a list means.
+
+    Raises
+    ------
+    OptionError
+        For a name that is no band of the modality.
+    SceneError
+        Where a list fits several modalities.
+
+    Examples
+    --------
+    >>> from xr_rsembed.models.registry import find_spec
+    >>> canonical_subset(["BLUE", "nir08"], find_spec("terramind_v1_tiny"), None, "S2L2A")
+    {'S2L2A': ('B2', 'B8A')}
+    """
+    if isinstance(chosen, str) or not isinstance(chosen, Iterable):
+        raise OptionError(
+            "bands= is a list of band names, or one for each modality.",
+            found=repr(chosen),
+            expected='["BLUE", "GREEN"] or {"S2L2A": ["BLUE", "GREEN"]}',
+        )
+    if isinstance(chosen, Mapping):
+        return {
+            kind.name: tuple(_canonical(str(name), kind) for name in names)
+            for kind, names in ((named_modalities(spec, str(key))[0], names) for key, names in chosen.items())
+        }
+    names = [str(name) for name in chosen]
+    kind = _meant(names, spec, scene, modality)
+    return {kind.name: tuple(_canonical(name, kind) for name in names)}
+
+
+def _meant(names: list[str], spec: ModelSpec, scene: xr.DataArray | None, modality: str | None) -> Modality:
+    """The modality that a list of bands belongs to."""
+    offered = list(spec.modalities) if modality is None else named_modalities(spec, modality)
+    own = [one for one in offered if scene is not None and one.name == scene.attrs.get("modality")]
+    holding = [one for one in offered if all(canonical_name(name, one.bands) in one.bands for name in names)]
+    fitting = own or holding
+    if not fitting:
+        # The one that knows most of the names, whose error then says which it does not know.
+        fitting = [
+            max(offered, key=lambda one: sum(canonical_name(name, one.bands) in one.bands for name in names))
+        ]
+    return settle(fitting, spec, f"bands={names}")
+
+
+def _canonical(name: str, kind: Modality) -> str:
+    known = canonical_name(name, kind.bands)
+    if known in kind.bands:
+        return str(known)
+    near = difflib.get_close_matches(name.upper(), kind.bands, n=1, cutoff=0.5)
+    raise OptionError(
+        f"bands= names a band that {kind.name} does not have.",
+        found=name,
+        expected=f"some of {' '.join(kind.bands)}, or their common names",
+        remedy=f"did you mean {near[0]!r}?" if near else None,
+    )
