@@ -73,11 +73,15 @@ class Place:
         """The bytes of one object, or None where there is none."""
         try:
             return bytes(self._files().cat_file(self._full(name)))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def exists(self, name: str = "") -> bool:
         return bool(self._files().exists(self._full(name)))
+
+    def changed(self) -> float:
+        """When entries of a local folder last came or went, in seconds; 0 elsewhere."""
+        return os.stat(self.url).st_mtime if self.local else 0.0
 
     def make(self, name: str) -> None:
         """Make a folder and those above it."""

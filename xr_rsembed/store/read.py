@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 
 from xr_rsembed.errors import RsEmbedWarning, StoreError, StoreNotFoundError
 from xr_rsembed.store.journal import state_of
@@ -54,14 +55,16 @@ def open_zarr(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
 
 
 def _opened(place: Place, starting: bool) -> xr.Dataset:
+    """The store as xarray decodes it, with a dask chunk for each shard.
+
+    By the small chunks inside the shards a granule would be tens of thousands of tasks.
+    """
     try:
         if starting:
             raise FileNotFoundError("its metadata is not written yet")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)
-            unread = xr.open_zarr(place.url, chunks=None)
-            # A dask chunk for each shard: by the small chunks inside, a granule would be tens of thousands of tasks.
-            return xr.open_zarr(place.url, chunks=_shards(unread), decode_coords="all")
+            dataset = xr.open_zarr(place.url, chunks=None, decode_coords="all")
     except FileNotFoundError as error:
         raise StoreNotFoundError(
             f"There is no Zarr store at {place.url}.",
@@ -74,15 +77,16 @@ def _opened(place: Place, starting: bool) -> xr.Dataset:
             found=f"{type(error).__name__}: {error}",
             expected="a Zarr store of labelled arrays",
         ) from error
+    token = tokenize(place.url, place.changed())
+    return dataset.map(lambda array: _chunked(array, token), keep_attrs=True)
 
 
-def _shards(dataset: xr.Dataset) -> dict[str, int]:
-    lengths: dict[str, int] = {}
-    for array in dataset.data_vars.values():
-        shape = array.encoding.get("shards") or array.encoding.get("chunks") or array.shape
-        for dim, length in zip(array.dims, shape, strict=True):
-            lengths[str(dim)] = max(length, lengths.get(str(dim), 1))
-    return lengths
+def _chunked(array: xr.DataArray, token: str) -> xr.DataArray:
+    lengths = array.encoding.get("shards") or array.encoding.get("chunks") or array.shape
+    chunked: xr.DataArray = array.chunk(
+        dict(zip(array.dims, lengths, strict=True)), token=f"{token}-{array.name}"
+    )
+    return chunked
 
 
 def _decoded(array: xr.DataArray, dataset: xr.Dataset) -> xr.DataArray:
