@@ -373,5 +373,6 @@ def _one_ahead(batches: Iterator[list[Future[np.ndarray]]]) -> Iterator[list[Fut
             now, ahead = ahead, next(batches, None)
             yield now
     finally:  # after a failed read: what has not begun need not
-        for reading in ahead or []:
-            reading.cancel()
+        if ahead is not None:
+            for reading in ahead:
+                reading.cancel()

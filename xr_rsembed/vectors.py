@@ -1,0 +1,150 @@
+"""A file of vectors by place that survives being cut: one small part for each place until the whole is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed.errors import StoreError
+
+__all__ = ["VectorFile"]
+
+
+@dataclass(frozen=True)
+class VectorFile:
+    """One ``.parquet`` or ``.zarr`` of a vector cube, and the parts that wait beside it.
+
+    Parameters
+    ----------
+    path : Path
+    found : mapping of str to DataArray
+        Vectors by key that the file held when it was opened.
+    """
+
+    path: Path
+    found: dict[str, xr.DataArray] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> VectorFile:
+        """The file of this path, with what it holds already.
+
+        Raises
+        ------
+        StoreError
+            For another suffix, or a file that is no vector cube.
+        """
+        path = Path(path)
+        if path.suffix not in (".parquet", ".zarr"):
+            raise StoreError(
+                "Vectors go to .parquet or .zarr.", found=path.name, remedy=f"out='{path.stem}.parquet'"
+            )
+        if not path.exists():
+            return cls(path)
+        try:
+            cube = _read_parquet(path) if path.suffix == ".parquet" else _read_zarr(path)
+            keys = cube["key"].values
+        except Exception as error:
+            raise StoreError(
+                f"{path} is there and is no vector cube of xr-rsembed.",
+                found=f"{type(error).__name__}: {error}",
+                remedy="another out=, or move the file away",
+            ) from None
+        return cls(path, {str(key): cube[i] for i, key in enumerate(keys) if not cube["error"].values[i]})
+
+    @property
+    def parts(self) -> Path:
+        """The folder of what is done and not yet in the file."""
+        return self.path.with_name(self.path.name + ".parts")
+
+    def known(self, key: str) -> xr.DataArray | None:
+        """The vector of a place that was embedded before."""
+        if key in self.found:
+            vector = self.found[key]
+            return vector.drop_vars([name for name in vector.coords if name != "D"])
+        part = self.parts / f"{key}.npz"
+        if not part.exists():
+            return None
+        with np.load(part, allow_pickle=False) as content:
+            vector = xr.DataArray(
+                content["vector"], dims="D", coords={"D": np.arange(len(content["vector"]))}
+            )
+            return vector.assign_attrs(json.loads(str(content["attrs"])))
+
+    def keep(self, key: str, vector: xr.DataArray) -> None:
+        """Keep one vector; a part is there whole or not at all."""
+        self.parts.mkdir(parents=True, exist_ok=True)
+        draft = self.parts / f".{key}.npz"
+        np.savez(draft, vector=vector.values, attrs=json.dumps(vector.attrs))
+        draft.replace(self.parts / f"{key}.npz")
+
+    def write(self, cube: xr.DataArray, *, complete: bool) -> None:
+        """Write the whole cube; the parts go once no place is left to try again."""
+        draft = self.path.with_name(f".{self.path.name}")
+        if self.path.suffix == ".parquet":
+            _write_parquet(cube, draft)
+            draft.replace(self.path)
+        else:
+            shutil.rmtree(draft, ignore_errors=True)
+            _write_zarr(cube, draft)
+            shutil.rmtree(self.path, ignore_errors=True)
+            draft.replace(self.path)
+        if complete:
+            shutil.rmtree(self.parts, ignore_errors=True)
+
+
+def _write_parquet(cube: xr.DataArray, path: Path) -> None:
+    import geopandas
+    import pyarrow.parquet as pq
+
+    columns = {"key": cube["key"].values, "error": cube["error"].values, "embedding": list(cube.values)}
+    table = geopandas.GeoDataFrame(columns, geometry=cube["geometry"].values, crs=4326)
+    table.to_parquet(path)
+    # geopandas writes no attrs of its own: they go beside its "geo" key.
+    arrow = pq.read_table(path)
+    metadata = {**(arrow.schema.metadata or {}), b"xr_rsembed": json.dumps(cube.attrs).encode()}
+    pq.write_table(arrow.replace_schema_metadata(metadata), path)
+
+
+def _read_parquet(path: Path) -> xr.DataArray:
+    import geopandas
+    import pyarrow.parquet as pq
+
+    table = geopandas.read_parquet(path)
+    values = np.stack(list(table["embedding"])).astype("float32")
+    attrs = json.loads(pq.read_schema(path).metadata[b"xr_rsembed"])
+    return _labelled(values, table["key"].to_numpy(str), table["error"].to_numpy(str), attrs)
+
+
+def _write_zarr(cube: xr.DataArray, path: Path) -> None:
+    import shapely
+
+    # Text holds every kind of geometry, side by side too; CF's own encoding does not.
+    text = np.array(shapely.to_wkt(cube["geometry"].values, rounding_precision=-1), dtype=str)
+    plain = cube.drop_vars("geometry").assign_coords(geometry=("geometry", text, {"crs": "EPSG:4326"}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr's, on strings
+        plain.to_dataset(name="embedding").to_zarr(path, mode="w", consolidated=False)
+
+
+def _read_zarr(path: Path) -> xr.DataArray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cube = xr.open_zarr(path, consolidated=False)["embedding"].load()
+    return _labelled(
+        cube.values, cube["key"].values.astype(str), cube["error"].values.astype(str), cube.attrs
+    )
+
+
+def _labelled(
+    values: np.ndarray, keys: np.ndarray, errors: np.ndarray, attrs: dict[str, Any]
+) -> xr.DataArray:
+    coords = {"key": ("geometry", keys), "error": ("geometry", errors), "D": np.arange(values.shape[1])}
+    return xr.DataArray(values, dims=("geometry", "D"), coords=coords, attrs=attrs)
