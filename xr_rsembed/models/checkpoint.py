@@ -56,13 +56,20 @@ def fill(
     *,
     surplus: Literal["allow", "error"] = "allow",
     alias: Callable[[str], str] | None = None,
+    fit: Callable[[Mapping[str, torch.Tensor]], None] | None = None,
 ) -> None:
-    """Give a freshly built module its weights, whichever way they were chosen; arguments as in ``strict_load``."""
+    """Give a freshly built module its weights, whichever way they were chosen.
+
+    ``fit`` sees the file's tensors first and may change the module to suit them; the rest as in ``strict_load``.
+    """
     if ref.kind == "random":
         randomize(module, alias=alias)
-    else:
-        loaded = strict_load(module, load_state_dict(ref), surplus=surplus, alias=alias, source=ref.source)
-        log.info("%s: %s", ref.source, loaded)
+        return
+    state = load_state_dict(ref)
+    if fit is not None:
+        fit(state)
+    loaded = strict_load(module, state, surplus=surplus, alias=alias, source=ref.source)
+    log.info("%s: %s", ref.source, loaded)
 
 
 def load_state_dict(source: WeightsRef | str | Path) -> dict[str, torch.Tensor]:

@@ -33,10 +33,14 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindEncoder:
     tim = tuple(request.option("tim_modalities", spec.options.get("tim_modalities")) or ())
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model = _build(spec.key, request.modalities, tim)
-        checkpoint.fill(model, request.weights, alias=_file_key if tim else None)
-        for name, bands in bands_of(request.modalities, request.option("bands")).items():
-            every = spec.input(spec, name, {}).bands
-            _keep_bands(_embedding(model, name), len(every), [every.index(band) for band in bands])
+        chosen = {
+            name: [spec.input(spec, name, {}).bands.index(band) for band in bands]
+            for name, bands in bands_of(request.modalities, request.option("bands")).items()
+        }
+        fit = functools.partial(_fit_bands, model, chosen, spec.patch_size**2)
+        checkpoint.fill(model, request.weights, alias=_file_key if tim else None, fit=fit)
+        for name, index in chosen.items():
+            _keep_bands(_embedding(model, name), index, spec.patch_size**2)
     model.eval().requires_grad_(False)
     if tim:
         _fix_seed(model.sampler)
@@ -132,10 +136,22 @@ def _embedding(model: Any, name: str) -> Any:
     return model.encoder_embeddings[model.mod_name_mapping[name]]
 
 
-def _keep_bands(embedding: Any, count: int, index: list[int]) -> None:
+def _fit_bands(model: Any, chosen: dict[str, list[int]], pixels: int, state: Mapping[str, Tensor]) -> None:
+    """Keep the chosen bands before loading where the file, fine-tuned on just these, has no others.
+
+    Such modalities are done, and leave ``chosen``.
+    """
+    for name, index in list(chosen.items()):
+        ending = f"{model.mod_name_mapping[name]}.proj.weight"
+        stored = next((value for key, value in state.items() if key.endswith(ending)), None)
+        width = pixels * len(index)
+        if stored is not None and stored.shape[-1] == width < _embedding(model, name).proj.in_features:
+            _keep_bands(_embedding(model, name), chosen.pop(name), pixels)
+
+
+def _keep_bands(embedding: Any, index: list[int], pixels: int) -> None:
     """Keep the columns of some bands in a patch embedding, whose inputs run over pixels first and bands last."""
-    weight = embedding.proj.weight
-    kept = weight.unflatten(1, (-1, count))[..., index].flatten(1)
+    kept = embedding.proj.weight.unflatten(1, (pixels, -1))[..., index].flatten(1)
     embedding.proj = nn.Linear(kept.shape[1], len(kept), bias=False)
     embedding.proj.weight.copy_(kept)
 
