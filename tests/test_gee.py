@@ -261,7 +261,6 @@ def test_the_time_is_half_open(both_zones):
         ({"modality": "S1RTC"}, CatalogError, 'modality="S1GRD"'),
         ({"sensor": SensorSpec(collection="COPERNICUS/S2_SR")}, CatalogError, "S2_SR_HARMONIZED"),
         ({"sensor": SensorSpec(collection="USERS/NOBODY")}, CatalogError, "USERS/NOBODY"),
-        ({"modality": "S2L1C", "mask_clouds": True}, CatalogError, "mask_clouds=False"),
         ({"options": {"reader": "odc"}}, OptionError, "reader"),
     ],
 )

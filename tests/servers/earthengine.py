@@ -160,6 +160,7 @@ class EarthEngineServer:
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self._http.daemon_threads = True
+        self._http.handle_error = lambda *_: None  # clients hang up on slow answers; that is no news
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
     def __enter__(self) -> EarthEngineServer:

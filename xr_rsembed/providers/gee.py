@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import CatalogError, OptionError
+from xr_rsembed.errors import OptionError
 from xr_rsembed.providers.base import MODALITIES, SCL_CLOUDY, SceneRequest, label_scene
 from xr_rsembed.providers.gee_client import (
     LONGEST_SIDE,
@@ -127,12 +127,6 @@ def _check(request: SceneRequest) -> None:
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise OptionError(
             "workers is a number of requests at a time.", found=repr(workers), expected="1 or more"
-        )
-    if request.mask_clouds and request.modality != "S2L2A":
-        raise CatalogError(
-            "mask_clouds needs the scene classification of Sentinel-2 L2A.",
-            found=request.modality,
-            remedy="mask_clouds=False",
         )
 
 

@@ -85,7 +85,14 @@ def compute_value(connection: Connection, value: Any, what: str) -> Any:
     ProviderAuthError, CatalogError, ProviderError
     """
     connect(connection)
-    return _asked(value.getInfo, connection, what)
+
+    def request() -> Any:
+        try:
+            return value.getInfo()
+        except (TypeError, KeyError) as error:  # the client looks for the result in a text that is no JSON
+            raise _BrokenAnswerError(f"an answer without a result ({error})") from None
+
+    return _asked(request, connection, what)
 
 
 def compute_pixels(
@@ -125,13 +132,11 @@ def compute_pixels(
     shape = grid["dimensions"]["height"], grid["dimensions"]["width"]
 
     def request() -> np.ndarray:
-        try:
-            table = ee.data.computePixels(params)
-        except (ValueError, EOFError) as error:  # numpy could not read the answer
-            raise _BrokenAnswer(f"not an array of pixels ({error})") from None
-        if table.shape != shape or not set(bands) <= set(table.dtype.names or ()):
-            found = f"{table.shape} with bands {table.dtype.names}"
-            raise _BrokenAnswer(f"an array of {found} instead of {shape} with bands {bands}")
+        table = ee.data.computePixels(params)
+        names = getattr(getattr(table, "dtype", None), "names", None) or ()
+        if getattr(table, "shape", None) != shape or not set(bands) <= set(names):
+            found = f"{getattr(table, 'shape', type(table).__name__)} with bands {names}"
+            raise _BrokenAnswerError(f"{found} instead of {shape} with bands {bands}")
         return np.stack([table[band] for band in bands])
 
     seats = threading.BoundedSemaphore(connection.workers)
@@ -213,30 +218,40 @@ def _check_same(connection: Connection, state: Any) -> None:
 # --- patience ----------------------------------------------------------------------------------------------
 
 
-class _BrokenAnswer(Exception):
+class _BrokenAnswerError(Exception):
     """The service answered, but not with what was asked for."""
 
 
 def _asked(work: Callable[[], T], connection: Connection, what: str) -> T:
     """Do it, again after passing trouble; what remains is raised as our own error."""
+    from google.auth.exceptions import GoogleAuthError
+
+    def attempt(_: int) -> T:
+        try:
+            return work()
+        except GoogleAuthError:  # some are ValueErrors too
+            raise
+        except (ValueError, EOFError) as error:  # neither JSON nor an array, whatever its status said
+            raise _BrokenAnswerError(f"an answer that cannot be read ({error})") from None
+
     try:
-        return patiently(lambda attempt: work(), _is_passing)
+        return patiently(attempt, _is_passing)
     except Exception as error:
         # "from None": the client's own errors can carry addresses with an API key in them.
         raise _explained(error, connection, what) from None
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status behind the client's exception, which itself keeps only the server's sentence."""
-    cause = error.__context__
-    return getattr(cause, "status_code", None) if cause is not None else None
+    """The HTTP status behind the client's exception, which often keeps only the server's sentence."""
+    statuses = (getattr(each, "status_code", None) for each in (error, error.__context__))
+    return next((status for status in statuses if status is not None), None)
 
 
 def _is_passing(error: BaseException) -> bool:
     from google.auth.exceptions import TransportError
     from requests import RequestException
 
-    network = (ConnectionError, TimeoutError, RequestException, TransportError, _BrokenAnswer)
+    network = (ConnectionError, TimeoutError, RequestException, TransportError, _BrokenAnswerError)
     return isinstance(error, network) or _status(error) in _PASSING
 
 
@@ -259,7 +274,7 @@ def _explained(error: Exception, connection: Connection, what: str) -> Exception
         )
     if status == 401 or isinstance(error, GoogleAuthError) or _LOGIN in said:
         return ProviderAuthError("Earth Engine does not accept the login.", found=found, remedy=_LOGIN)
-    if not isinstance(error, ee.EEException):
+    if not isinstance(error, ee.EEException) and status is None:
         return error
     if "not found" in said and "asset" in said:
         return CatalogError(f"Earth Engine has no such asset, asked for {what}.", found=found)
