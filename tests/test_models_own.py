@@ -8,6 +8,7 @@ import dask
 import numpy as np
 import pytest
 import torch
+from dask.base import tokenize
 
 import xr_rsembed
 from xr_rsembed.datasets import synthetic_scene
@@ -65,11 +66,11 @@ def test_two_objects_are_two_models(scene):
     plain, doubled = (xr_rsembed.embed(scene, MeanColour(gain)).compute() for gain in (1.0, 2.0))
     np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-6)
     encoder = MeanColour()
-    assert from_encoder(encoder).brings == from_encoder(encoder).brings
-    assert from_encoder(encoder).brings != from_encoder(MeanColour()).brings
+    assert tokenize(from_encoder(encoder).load) == tokenize(from_encoder(encoder).load)
+    assert tokenize(from_encoder(encoder).load) != tokenize(from_encoder(MeanColour()).load)
 
 
-def test_small_objects_travel_to_other_processes(scene):
+def test_objects_travel_to_other_processes(scene):
     spec = from_encoder(MeanColour(3.0))
     again = pickle.loads(pickle.dumps(spec))
     assert again.brings == spec.brings
@@ -77,13 +78,6 @@ def test_small_objects_travel_to_other_processes(scene):
     with dask.config.set(scheduler="processes", num_workers=1):
         there = xr_rsembed.embed(scene, spec).compute()
     np.testing.assert_allclose(there, xr_rsembed.embed(scene, spec).compute())
-
-
-def test_large_objects_do_not():
-    encoder = MeanColour()
-    encoder.table = torch.zeros(10_000)
-    with pytest.raises(EncoderError, match=r"too large to be sent(.|\n)*ModelSpec"):
-        pickle.dumps(from_encoder(encoder))
 
 
 @pytest.mark.parametrize(

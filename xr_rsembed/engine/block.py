@@ -124,8 +124,8 @@ def _sink(job: Job, y: AxisBlock, x: AxisBlock, valid: Sequence[np.ndarray]) -> 
 
 def _part_masks(job: Job, valid: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Valid pixels of each part: a modality's own where vectors stay apart, else those of any modality."""
-    anywhere = np.logical_or.reduce(valid)
-    own = dict(zip((how.modality for how in job.inputs), valid, strict=True))
+    anywhere = np.asarray(np.logical_or.reduce(valid))
+    own = {how.modality: mask for how, mask in zip(job.inputs, valid, strict=True)}
     return [own.get(name, anywhere) for name in job.layout.modalities] or [anywhere]
 
 

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from dask.base import tokenize
+
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import DeviceError, RsEmbedWarning
 from xr_rsembed.models.registry import load_encoder
@@ -25,7 +27,7 @@ __all__ = [
     "turn",
 ]
 
-_encoders: dict[EncoderRequest, Encoder] = {}
+_encoders: dict[tuple[EncoderRequest, str], Encoder] = {}
 _locks: defaultdict[Any, threading.RLock] = defaultdict(threading.RLock)
 _registry_lock = threading.Lock()
 _batch_limits: dict[tuple[str, str], int] = {}
@@ -73,12 +75,16 @@ def check_device(device: str) -> None:
 
 def get_encoder(spec: ModelSpec, request: EncoderRequest) -> Encoder:
     """The encoder of this process for a request; loaded once, also when several threads ask at the same time."""
+    # The spec's load belongs to the key: a spec or family may come anew under an old name, as in a notebook.
+    key = (request, tokenize(spec.load))
     with _registry_lock:
-        lock = _locks[request]
+        lock = _locks[key]
     with lock:
-        if request not in _encoders:
-            _encoders[request] = load_encoder(request, spec)
-        return _encoders[request]
+        if request.weights.kind == "object":
+            return load_encoder(request, spec)  # it is there already, and not ours to keep
+        if key not in _encoders:
+            _encoders[key] = load_encoder(request, spec)
+        return _encoders[key]
 
 
 def clear_encoders() -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import dask.array as da
 import numpy as np
-from dask._task_spec import List, Task, TaskRef
+from dask._task_spec import DataNode, List, Task, TaskRef
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
@@ -79,7 +79,9 @@ def embed_blocks(
     embed_dim = job.layout.embed_dim + (job.layout.parts_in_depth if tiles else 0)
     inner = (*job.layout.shape[:-1], embed_dim)
     name = "rsembed-" + tokenize(job, tuple(rows), tuple(columns), [source.name for source in sources])
-    graph: dict[Any, Any] = {}
+    # A node of its own: what an encoder object of the user's holds is then sent to a worker once, not with each task.
+    shared = "job-" + name
+    graph: dict[Any, Any] = {shared: DataNode(shared, job)}
     for index in product(*map(range, leading)):
         for (i, y), (j, x) in product(enumerate(rows), enumerate(columns)):
             key = (name, *index, *(0 for _ in inner), i, j)
@@ -87,7 +89,7 @@ def embed_blocks(
                 _window(graph, f"cut{number}-{name}", source, index, y, x)
                 for number, source in enumerate(sources)
             ]
-            graph[key] = Task(key, _run, job, y, x, List(*windows))
+            graph[key] = Task(key, _run, TaskRef(shared), y, x, List(*windows))
     chunks = (*((1,) * size for size in leading), *((size,) for size in inner), *sizes)
     dtype = np.dtype(job.settings.out_dtype)
     return da.Array(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import uuid
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["from_encoder"]
 
-# A task of the dask graph carries the spec, so whatever it holds is sent once for every block.
-_MOST_BYTES = 10_000
 _FACTS: dict[str, Any] = {
     "key": None,
     "depth": 1,
@@ -27,8 +25,7 @@ _FACTS: dict[str, Any] = {
     "options": {},
 }
 
-_numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-_count = itertools.count(1)
+_tokens: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
 def from_encoder(encoder: Any) -> ModelSpec:
@@ -75,25 +72,24 @@ def from_encoder(encoder: Any) -> ModelSpec:
     modalities = encoder.modalities
     facts: dict[str, Any] = {name: getattr(encoder, name, default) for name, default in _FACTS.items()}
     key = facts.pop("key") or type(encoder).__name__
-    given = _Given(encoder, _number(encoder))
     return ModelSpec(
         key=key,
         family=key,
         embed_dim=int(encoder.embed_dim),
         modalities=(modalities,) if isinstance(modalities, Modality) else tuple(modalities),
-        load=given,
-        brings=WeightsRef("object", f"object {type(encoder).__qualname__} ({given.number})"),
+        load=_Given(encoder, _token(encoder)),
+        brings=WeightsRef("object", f"object {type(encoder).__qualname__}"),
         summary=next(iter((type(encoder).__doc__ or "").strip().splitlines()), ""),
         **facts,
     )
 
 
 class _Given:
-    """The ``load`` of an encoder that exists already."""
+    """The ``load`` of an encoder that exists already; it is sent to other processes as its own pickle has it."""
 
-    def __init__(self, encoder: Any, number: int) -> None:
+    def __init__(self, encoder: Any, token: str) -> None:
         self.encoder = encoder
-        self.number = number
+        self.token = token
 
     def __call__(self, spec: ModelSpec, request: EncoderRequest) -> Encoder:
         if request.precision != "float32":
@@ -106,21 +102,8 @@ class _Given:
             self.encoder.to(request.device)
         return _Calling(spec.key, self.encoder)
 
-    def __dask_tokenize__(self) -> tuple[str, str, int]:
-        return ("xr_rsembed-encoder", type(self.encoder).__qualname__, self.number)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        import cloudpickle  # type: ignore[import-untyped]  # dask brings it
-
-        size = len(cloudpickle.dumps(self.encoder))
-        if size > _MOST_BYTES:
-            raise EncoderError(
-                "This encoder is too large to be sent to the workers with every block.",
-                found=f"{type(self.encoder).__name__}, {size} bytes pickled",
-                expected=f"at most {_MOST_BYTES}; its weights loaded on the worker",
-                remedy="give embed() a ModelSpec whose load function builds the encoder, or compute with threads",
-            )
-        return _Given, (self.encoder, self.number)
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return ("xr_rsembed-encoder", self.token)
 
 
 class _Calling:
@@ -147,8 +130,8 @@ class _Calling:
         )
 
 
-def _number(encoder: Any) -> int:
-    """Which of this process's encoder objects it is: tells them apart in the encoder cache."""
-    if encoder not in _numbers:
-        _numbers[encoder] = next(_count)
-    return _numbers[encoder]
+def _token(encoder: Any) -> str:
+    """What tells this object's graphs from those of any other, without reading through its weights."""
+    if encoder not in _tokens:
+        _tokens[encoder] = uuid.uuid4().hex
+    return _tokens[encoder]
