@@ -276,25 +276,26 @@ def test_process_killed(tmp_path, with_signal):
     assert 5 <= before < 12
 
 
-@pytest.mark.parametrize("chunks", [OVERLAPPED], ids=["overlapped"])
-def test_worker_killed(tmp_path, chunks):
+def test_worker_killed(tmp_path):
     distributed = pytest.importorskip("distributed")
     log, store = tmp_path / "log", tmp_path / "emb.zarr"
-    to_zarr(embedding(chunks=chunks), tmp_path / "ref.zarr")
+    to_zarr(embedding(chunks=OVERLAPPED), tmp_path / "ref.zarr")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         victim = next(iter(client.run(os.getpid).values()))
 
         def kill():
-            while len(runs(log)) < 3:
+            while len(runs(log)) < 9:
                 time.sleep(0.01)
             os.kill(victim, signal.SIGKILL)
 
         thread = threading.Thread(target=kill)
         thread.start()
-        to_zarr(embedding(log, chunks=chunks, seconds=0.1), store, progress=False)
+        to_zarr(embedding(log, chunks=OVERLAPPED, seconds=0.2), store, progress=False)
         thread.join()
-    assert len(runs(log)) - 12 <= 1, "more than the one block under way was run twice"
+    # Of the four or five blocks that the worker had run, only the one under way, and the one whose end the scheduler
+    # had not heard of, may be run again.
+    assert len(runs(log)) - 12 <= 2
     assert files(store) == files(tmp_path / "ref.zarr")
 
 
