@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -22,13 +23,16 @@ class Fault:
     """One misbehaviour: on paths that match, as many times as said.
 
     ``status``: answer with this status. ``slow``: wait so many seconds first. ``cut``: send half of
-    the answer and hang up.
+    the answer and hang up. ``short``: send half of what was asked for, and call it all. ``body``: send this text
+    as a web page, with status 200.
     """
 
     path: str
     status: int | None = None
     slow: float = 0.0
     cut: bool = False
+    short: bool = False
+    body: str | None = None
     times: int | None = 1
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -105,6 +109,7 @@ class _Handler(RangeRequestHandler):
     server: Loopback
     protocol_version = "HTTP/1.1"
     range = None
+    _cut = _short = False
 
     def translate_path(self, path: str) -> str:
         self.directory = str(self.server.folder)
@@ -127,25 +132,34 @@ class _Handler(RangeRequestHandler):
         self.server.note(Request(self.command, where, self.headers.get("Range"), code))
         super().send_response(code, message)
 
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword == "Content-Length" and self._short:
+            value = str(int(value) // 2)
+        super().send_header(keyword, value)
+
     def copyfile(self, source, outputfile) -> None:
+        if not (self._cut or self._short):
+            super().copyfile(source, outputfile)
+            return
+        size = os.fstat(source.fileno()).st_size
+        start, stop = self.range or (0, size - 1)
+        source.seek(start)
+        outputfile.write(source.read((min(size - 1 if stop is None else stop, size - 1) - start + 1) // 2))
         if self._cut:
-            start, stop = self.range or (0, 2000)
-            source.seek(start)
-            outputfile.write(source.read(((stop or start + 2000) - start) // 2))
             self.close_connection = True
             self.connection.close()
-        else:
-            super().copyfile(source, outputfile)
 
     def _serve(self, method: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         where = urlparse(self.path)
         fault = self.server.next_fault(where.path)
-        self._cut = bool(fault and fault.cut)
+        self._cut, self._short = bool(fault and fault.cut), bool(fault and fault.short)
         if fault and fault.slow:
             time.sleep(fault.slow)
         if fault and fault.status:
             self._answer(fault.status, b"told to fail", fault.headers)
+        elif fault and fault.body is not None:
+            self._answer(200, fault.body.encode(), {"Content-Type": "text/html"})
         elif self.server.backend and _API.fullmatch(where.path):
             self._forward(method, body)
         elif where.path.startswith("/private") and not self.server.tokens & set(

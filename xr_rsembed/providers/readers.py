@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 __all__ = ["GDAL_SETTINGS", "READERS", "Asset", "Source", "read"]
+
+_reading: ContextVar[bool] = ContextVar("xr_rsembed_reading", default=False)
 
 #: GDAL's HTTP for COGs: no directory listings, few and large requests, own retries below ours, no endless waits.
 GDAL_SETTINGS: Mapping[str, str] = {
@@ -94,8 +97,12 @@ def read(asset: Asset, grid: GeoBox, source: Source, dtype: np.dtype, fill: floa
 
     def once(attempt: int) -> np.ndarray:
         href = source.catalog.sign(asset.href, attempt > 1) if source.catalog.sign else asset.href
-        with rasterio.Env(**settings):
-            return how(_gdal_path(href, attempt), grid, source.resampling, dtype, fill)
+        ours = _reading.set(True)
+        try:
+            with rasterio.Env(**settings):
+                return how(_gdal_path(href, attempt), grid, source.resampling, dtype, fill)
+        finally:
+            _reading.reset(ours)
 
     def passing(error: BaseException) -> bool:
         renewable = source.catalog.sign is not None and _status(error) in (401, 403)
@@ -217,7 +224,7 @@ def _explained(error: Exception, asset: Asset, source: Source, attempts: int) ->
     elif "not recognized as" in said:
         found = "what came is no raster"
     else:
-        found = f"GDAL: {_without_queries(str(error.__cause__ or error))}"
+        found = f"GDAL: {_without_queries(said.rpartition(' | ')[2])}"  # the first cause says most
     return ProviderError(
         f"Could not read {what}.",
         found=f"{found} (after {attempts} attempts)" if attempts > 1 else found,
@@ -227,21 +234,19 @@ def _explained(error: Exception, asset: Asset, source: Source, attempts: int) ->
 
 
 def _without_queries(text: str) -> str:
-    return re.sub(r"\?[^\s'\"|]*", "?***", text)
+    return re.sub(r"\?[^\s'\"|]*|#\d+", "", text)
 
 
-def _clean_log(record: logging.LogRecord) -> bool:
-    """Take signatures out of what the readers' libraries log."""
-    record.msg, record.args = _without_queries(record.getMessage()), ()
-    return True
+def _quiet(record: logging.LogRecord) -> bool:
+    """What libraries log below our reads: no signatures, and no failure that is tried again or raised as our own."""
+    if _reading.get():
+        record.msg, record.args = _without_queries(record.getMessage()), ()
+    return not _reading.get() or record.levelno < logging.ERROR
 
 
 for _name in (
     "odc.loader._rio",
-    "rasterio._env",
-    "rasterio._err",
-    "rasterio._base",
-    "rasterio._io",
     "stackstac.rio_reader",
+    *(f"rasterio._{part}" for part in ("base", "env", "err", "io")),
 ):
-    logging.getLogger(_name).addFilter(_clean_log)
+    logging.getLogger(_name).addFilter(_quiet)
