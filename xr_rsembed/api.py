@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xr_rsembed.config import get_option
+from xr_rsembed.engine.align import align
+from xr_rsembed.engine.joint import Scenes
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.engine.validate import Input
 from xr_rsembed.errors import OptionError, SceneError
 from xr_rsembed.models.registry import describe_model, find_spec, list_models
-from xr_rsembed.models.spec import ModelSpec
+from xr_rsembed.models.spec import Encoder, ModelSpec
 from xr_rsembed.scenes import open_scene
 from xr_rsembed.tiling import Blend, Edge
 
 __all__ = [
+    "align",
     "describe_model",
     "embed",
     "list_models",
@@ -32,10 +35,11 @@ __all__ = [
 
 
 def embed(
-    scene: xr.DataArray,
-    model: str = "terramind",
+    scene: xr.DataArray | Scenes,
+    model: str | ModelSpec | Encoder = "terramind",
     *,
     modality: str | None = None,
+    modalities: Mapping[str, str] | Sequence[str] | None = None,
     output: str = "grid",
     pooling: str = "mean",
     input_prep: str = "tile",
@@ -50,21 +54,26 @@ def embed(
     precision: str = "float32",
     weights: str | os.PathLike[str] = "pretrained",
     out_dtype: str = "float32",
-    units: str | None = None,
+    units: str | Mapping[str, str] | None = None,
     density: int = 1,
     **model_options: Any,
-) -> xr.DataArray:
+) -> Any:  # a Dataset with merge="dict", else a DataArray
     """Embed a scene with a foundation model.
 
     Parameters
     ----------
-    scene : DataArray, dims (..., band, y, x)
+    scene : DataArray, dims (..., band, y, x), or Dataset, or mapping of str to DataArray
         Raw pixels: Sentinel-2 DN in 12 (L2A) or 13 (L1C) bands, Sentinel-1 VV and VH, or another modality of the
-        model. Leading dims such as time pass through.
-    model : str
-        A key or alias of :func:`list_models`.
+        model. Leading dims such as time pass through. A Dataset has a variable for each modality, all on one grid
+        (:func:`align` brings them there), and goes through one forward together; a modality without a valid pixel
+        in a tile is left out there.
+    model : str, ModelSpec or encoder
+        A key or alias of :func:`list_models`, or a model of your own.
     modality : str, optional
         S2L2A, S2L1C, S1GRD, S1RTC, DEM or RGB, where bands and attrs leave a choice.
+    modalities : mapping of str to str, or list of str, optional
+        The variables of a Dataset by their modality, ``{"S2L2A": "optical"}``, or those to take. By default all,
+        and their names are modalities.
     output : {"grid", "pooled", "tiles"}
         A vector for every cell, one for the scene, or one for every tile.
     pooling : {"mean", "max"}
@@ -96,17 +105,20 @@ def embed(
     out_dtype : str
         float32, float16 or float64.
     units : {"DN", "dB", "linear"}, optional
-        Of the pixels, where attrs do not say.
+        Of the pixels, where attrs do not say; for a Dataset a mapping by modality.
     density : {1, 2, 4, 8, 16}
         Cells for each patch along y and x: cells of 160 / density m from 10 m pixels, by running the model
         density x density times with the tiling shifted by 16 / density pixels.
     **model_options
-        The model's own options; ``describe_model(model)`` lists them.
+        The model's own options; ``describe_model(model)`` lists them. Of TerraMind: ``bands``, some of a modality's
+        bands by name; and ``merge``, what becomes of the vectors of several modalities: their ``"mean"`` or
+        ``"max"``, one after another in D (``"concat"``), a variable each (``"dict"``), or a ``modality`` dim (None).
 
     Returns
     -------
-    DataArray, dims (..., D, y, x), (..., D) or (..., D, tile_y, tile_x)
-        Lazy where the scene is; georeferenced; NaN where a cell has no valid pixel.
+    DataArray, dims (..., D, y, x), (..., D) or (..., D, tile_y, tile_x); with ``merge="dict"`` a Dataset
+        Lazy where the scene is; georeferenced; NaN where a cell has no valid pixel. The variables of a Dataset share
+        one forward a tile: compute them together.
 
     Raises
     ------
@@ -144,17 +156,19 @@ def embed(
         out_dtype=out_dtype,
         density=density,
     )
-    options = _complete(spec, model_options)
-    checked = _validated(scene, spec, modality, settings.normalize, units or None, options)
-    return embed_inputs((checked,), spec, settings, resolve(weights, spec), options)
+    options = _complete(spec, model_options, scene, modality)
+    inputs = _inputs(scene, spec, modality, modalities, settings.normalize, units, options)
+    embedding = embed_inputs(inputs, spec, settings, resolve(weights, spec), options)
+    return _by_modality(embedding) if options.get("merge") == "dict" else embedding
 
 
 def validate(
-    scene: xr.DataArray,
-    model: str = "terramind",
+    scene: xr.DataArray | Scenes,
+    model: str | ModelSpec | Encoder = "terramind",
     *,
     modality: str | None = None,
-    units: str | None = None,
+    modalities: Mapping[str, str] | Sequence[str] | None = None,
+    units: str | Mapping[str, str] | None = None,
     **model_options: Any,
 ) -> None:
     """Check that a scene is an input of a model, without reading a pixel of a lazy one.
@@ -170,7 +184,8 @@ def validate(
     >>> validate(synthetic_scene(size=(448, 448)), "terramind")
     """
     spec = find_spec(model)
-    _validated(scene, spec, modality, "default", units, _complete(spec, model_options))
+    options = _complete(spec, model_options, scene, modality)
+    _inputs(scene, spec, modality, modalities, "default", units, options)
 
 
 def to_bands(scene: xr.DataArray, model: str = "terramind", *, modality: str | None = None) -> xr.DataArray:
@@ -214,7 +229,8 @@ def normalize(
     from xr_rsembed.engine.pixels import normalized_pixels
 
     spec = find_spec(model)
-    checked = _validated(scene, spec, modality, "default", units, _complete(spec, model_options))
+    options = _complete(spec, model_options, scene, modality)
+    (checked,) = _inputs(scene, spec, modality, None, "default", units, options)
     how = checked.pixels.normalization
     tile = spec.image_size
     if (
@@ -270,14 +286,14 @@ def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
     return float(np.nanpercentile(values, percentile))
 
 
-def reproduce(embedding: xr.DataArray, scene: xr.DataArray, **changes: Any) -> xr.DataArray:
+def reproduce(embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | Scenes, **changes: Any) -> Any:
     """Make an embedding again from its scene, by the settings that its attrs record.
 
     Parameters
     ----------
-    embedding : DataArray
+    embedding : DataArray or Dataset
         As :func:`embed` gave it, or read back from a store.
-    scene : DataArray
+    scene : DataArray, Dataset or mapping
         The scene it came from.
     **changes
         Arguments of :func:`embed` to set otherwise, such as ``device`` or a ``weights`` file at another path.
@@ -304,17 +320,44 @@ def reproduce(embedding: xr.DataArray, scene: xr.DataArray, **changes: Any) -> x
     return again
 
 
-def _validated(
-    scene: xr.DataArray,
+def _inputs(
+    scene: xr.DataArray | Scenes,
     spec: ModelSpec,
     modality: str | None,
+    modalities: Mapping[str, str] | Sequence[str] | None,
     normalize: str,
-    units: str | None,
+    units: Any,
     options: Mapping[str, Any],
-) -> Input:
+) -> tuple[Input, ...]:
+    """The checked input of one scene, or those of several."""
+    from xr_rsembed.engine.joint import validate_joint
     from xr_rsembed.engine.validate import validate as check
 
-    return check(scene, spec, modality=modality, normalize=normalize, units=units, options=options)
+    if isinstance(scene, (xr.Dataset, Mapping)):
+        if modality is not None:
+            raise OptionError(
+                "modality= is for a single DataArray.",
+                found=f"modality={modality!r} with {type(scene).__name__}",
+                expected='modalities={"S2L2A": "name of the variable"}',
+            )
+        return validate_joint(
+            scene, spec, modalities=modalities, normalize=normalize, units=units, options=options
+        )
+    if modalities is not None:
+        raise OptionError(
+            "modalities= is for a Dataset.",
+            found=f"modalities={modalities!r} with {type(scene).__name__}",
+            expected='modality="S2L2A"',
+        )
+    if modality is None and options.get("bands"):
+        modality = next(iter(options["bands"]))
+    return (check(scene, spec, modality=modality, normalize=normalize, units=units or None, options=options),)
+
+
+def _by_modality(embedding: xr.DataArray) -> xr.Dataset:
+    """The modalities as variables, slices of one array."""
+    named = {str(name): embedding.sel(modality=name, drop=True) for name in embedding["modality"].values}
+    return xr.Dataset(named, attrs=embedding.attrs)
 
 
 def _configured(spec: ModelSpec, normalize: str, layer: Any) -> tuple[str, Any]:
@@ -327,9 +370,13 @@ def _configured(spec: ModelSpec, normalize: str, layer: Any) -> tuple[str, Any]:
     return normalize, layer
 
 
-def _complete(spec: ModelSpec, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Model options with their defaults; a name that the model does not know is refused."""
+def _complete(
+    spec: ModelSpec, given: Mapping[str, Any], scene: xr.DataArray | Scenes, modality: str | None
+) -> dict[str, Any]:
+    """Model options with their defaults and canonical band names; a name that the model does not know is refused."""
     import difflib
+
+    from xr_rsembed.engine.subset import canonical_subset
 
     for name in given:
         if name not in spec.options:
@@ -342,4 +389,7 @@ def _complete(spec: ModelSpec, given: Mapping[str, Any]) -> dict[str, Any]:
                 expected=", ".join(spec.options) or "no model options",
                 remedy=f"did you mean {near[0]}=?" if near else None,
             )
-    return {**spec.options, **given}
+    options = {**spec.options, **given}
+    if options.get("bands") is not None:
+        options["bands"] = canonical_subset(options["bands"], spec, scene, modality)
+    return options

@@ -17,6 +17,7 @@ from xr_rsembed.config import get_option
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.block import Job
 from xr_rsembed.engine.plan import axis_blocks, embed_blocks
+from xr_rsembed.engine.presence import missing_tiles
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.engine.validate import Input, input_attrs
 from xr_rsembed.errors import OptionError, RsEmbedWarning
@@ -65,7 +66,8 @@ def embed_inputs(
     Returns
     -------
     DataArray
-        Lazy if any input is a dask array, else computed.
+        Lazy if any input is a dask array, else computed. Several modalities that are computed at once are counted in
+        attrs: ``tiles``, and ``tiles_without`` each of them. A lazy result cannot know: that takes every pixel.
     """
     job = plan_job(inputs, spec, settings, weights, options)
     scene = inputs[0].scene
@@ -80,7 +82,12 @@ def embed_inputs(
         values = values[..., : -job.layout.parts_in_depth, :, :]
     labelled = label(values, scene, job, rows, columns)
     labelled.attrs = record(inputs, job, weights, options)
-    return labelled if _is_lazy(inputs) else _computed(labelled)
+    if _is_lazy(inputs):
+        return labelled
+    if len(inputs) > 1:
+        tiles, without = missing_tiles(inputs, rows, columns, spec.patch_size)
+        labelled.attrs |= {"tiles": tiles, "tiles_without": without}
+    return _computed(labelled)
 
 
 def plan_job(
@@ -182,7 +189,7 @@ def record(
         "layer": list(settings.layer) if isinstance(settings.layer, tuple) else settings.layer,
         "grid_type": spec.grid_type,
         **{name: getattr(settings, name) for name in _RECORDED},
-        "model_options": json.dumps({name: freeze(options[name]) for name in sorted(options)}),
+        "model_options": json.dumps(dict(sorted(options.items()))),
         "xr_rsembed_version": __version__,
     }
     if spec.family == "terramind":

@@ -140,8 +140,8 @@ class TileSink:
         self.tiles = (len(y.starts), len(x.starts))
         each = layout.embed_dim // layout.parts_in_depth
         outer = int(np.prod(layout.shape)) // (layout.parts * each)
-        self.vectors = np.full((outer, layout.parts, each, *self.tiles), np.nan, dtype="float32")
-        self.weights = np.zeros((layout.parts, *self.tiles), dtype="float32")
+        self.vectors = np.full((*self.tiles, outer, layout.parts, each), np.nan, dtype="float32")
+        self.weights = np.zeros((*self.tiles, outer, layout.parts), dtype="float32")
 
     def add(self, tiles: Sequence[Tile], tokens: Tokens) -> None:
         side = tokens.grid.shape[-1]
@@ -151,17 +151,14 @@ class TileSink:
             has = masks[number].any(axis=(-2, -1))
             if not np.isfinite(vectors[number][:, has]).all():
                 raise _broken(tile, self.y, self.x)
-            self.vectors[:, has, :, tile[0], tile[1]] = vectors[number][:, has]
-            self.weights[has, tile[0], tile[1]] = self._own_pixels(tile)[has]
+            self.vectors[tile][:, has] = vectors[number][:, has]
+            self.weights[tile][:, has] = self._own_pixels(tile)[has]
 
     def finish(self) -> np.ndarray:
-        layout = self.layout
-        vectors = self.vectors.reshape(*layout.shape, *self.tiles)
-        outer = (len(self.vectors), layout.parts, *self.tiles)
-        weights = np.broadcast_to(self.weights, outer).reshape(
-            *layout.shape[:-1], layout.parts_in_depth, *self.tiles
-        )
-        return np.concatenate([vectors, weights], axis=-3)
+        shape = self.layout.shape
+        vectors = self.vectors.reshape(*self.tiles, *shape)
+        weights = self.weights.reshape(*self.tiles, *shape[:-1], self.layout.parts_in_depth)
+        return np.moveaxis(np.concatenate([vectors, weights], axis=-1), (0, 1), (-2, -1))
 
     def _pooled(self, tokens: Tokens, masks: np.ndarray) -> np.ndarray:
         """Vectors (tile, outer, part, D of a part) over the True cells of masks (tile, part, h, w)."""
@@ -172,8 +169,8 @@ class TileSink:
                 raise EncoderError(
                     "The model gave no vector of its own for a tile.", expected="Tokens.pooled"
                 )
-            return tokens.pooled.cpu().numpy().reshape(len(masks), *self.vectors.shape[:3])
-        grid = tokens.grid.reshape(len(masks), *self.vectors.shape[:3], *masks.shape[-2:])
+            return tokens.pooled.cpu().numpy().reshape(len(masks), *self.vectors.shape[2:])
+        grid = tokens.grid.reshape(len(masks), *self.vectors.shape[2:], *masks.shape[-2:])
         mask = torch.from_numpy(masks).to(grid.device)[:, None, :, None]
         if self.pooling == "max":
             pooled = grid.masked_fill(~mask, float("-inf")).amax(dim=(-2, -1))

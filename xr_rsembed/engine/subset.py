@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from xr_rsembed.bands import canonical_name
+from xr_rsembed.engine.joint import Scenes
 from xr_rsembed.engine.validate import named_modalities, settle
 from xr_rsembed.errors import OptionError
 from xr_rsembed.models.spec import Modality, ModelSpec
@@ -17,7 +18,7 @@ __all__ = ["canonical_subset"]
 
 
 def canonical_subset(
-    chosen: Any, spec: ModelSpec, scene: xr.DataArray | None, modality: str | None
+    chosen: Any, spec: ModelSpec, scene: xr.DataArray | Scenes | None, modality: str | None
 ) -> dict[str, tuple[str, ...]]:
     """The bands of each modality by their canonical names, in the order given.
 
@@ -26,8 +27,8 @@ def canonical_subset(
     chosen : list of str, or mapping of str to list of str
         Band names in any spelling; by modality where there are several.
     spec : ModelSpec
-    scene : DataArray, optional
-        Its attrs may name the modality that a list means.
+    scene : DataArray or several, optional
+        Attrs of the one may name the modality that a list means; with several a list does not do.
     modality : str, optional
         The modality that a list means.
 
@@ -56,6 +57,12 @@ def canonical_subset(
             for kind, names in ((named_modalities(spec, str(key))[0], names) for key, names in chosen.items())
         }
     names = [str(name) for name in chosen]
+    if scene is not None and not isinstance(scene, xr.DataArray):
+        raise OptionError(
+            "bands= must say which modality it means.",
+            found=repr(names),
+            expected=f'bands={{"{spec.modalities[0].name}": [...]}}',
+        )
     kind = _meant(names, spec, scene, modality)
     return {kind.name: tuple(_canonical(name, kind) for name in names)}
 

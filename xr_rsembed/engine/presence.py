@@ -1,0 +1,67 @@
+"""How many tiles lack a modality: counted from the validity of pixels alone, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dask
+import dask.array as da
+import numpy as np
+
+from xr_rsembed.engine.pixels import valid_pixels
+from xr_rsembed.engine.validate import Input, Pixels
+from xr_rsembed.tiling import AxisBlock
+
+__all__ = ["missing_tiles"]
+
+
+def missing_tiles(
+    inputs: Sequence[Input], rows: Sequence[AxisBlock], columns: Sequence[AxisBlock], patch: int
+) -> tuple[int, list[int]]:
+    """Count the tiles that a modality is left out of.
+
+    Parameters
+    ----------
+    inputs : sequence of Input
+        Scenes of one shape (..., band, y, x); read here.
+    rows, columns : sequence of AxisBlock
+        The blocks of the two axes.
+    patch : int
+        Pixels of a patch.
+
+    Returns
+    -------
+    int
+        Tiles with a valid pixel of any modality, over all leading dims.
+    list of int
+        For each modality, those among them without a valid pixel of it.
+    """
+    pitch = patch // rows[0].step
+    boxes = dask.compute(*(_valid_boxes(item, pitch) for item in inputs), scheduler="threads")
+    tiles = np.stack([_in_tiles(_in_tiles(box, rows, pitch, -2), columns, pitch, -1) for box in boxes])
+    anywhere = tiles.any(axis=0)
+    return int(anywhere.sum()), [int((anywhere & ~own).sum()) for own in tiles]
+
+
+def _valid_boxes(item: Input, pitch: int) -> da.Array:
+    """Whether each box of pitch x pitch pixels has a valid one, shape (..., rows, columns)."""
+    scene = item.scene.data if item.scene.chunks is not None else da.from_array(item.scene.values, name=False)
+    scene = scene.rechunk({scene.ndim - 3: -1})
+    valid = da.map_blocks(_valid, scene, how=item.pixels, drop_axis=scene.ndim - 3, dtype=bool)
+    ends = [(0, 0)] * (valid.ndim - 2) + [(0, -length % pitch) for length in valid.shape[-2:]]
+    return da.coarsen(np.any, da.pad(valid, ends), {valid.ndim - 2: pitch, valid.ndim - 1: pitch})
+
+
+def _valid(window: np.ndarray, how: Pixels) -> np.ndarray:
+    scenes = window.reshape(-1, *window.shape[-3:])
+    valid = np.stack([valid_pixels(scene, how) for scene in scenes])
+    return valid.reshape(*window.shape[:-3], *window.shape[-2:])
+
+
+def _in_tiles(boxes: np.ndarray, axes: Sequence[AxisBlock], pitch: int, dim: int) -> np.ndarray:
+    """Whether each tile of an axis has any, in place of the boxes of that axis."""
+    # A tile that two neighbouring blocks run counts once.
+    tiles = {start: start + axis.span[1] - axis.starts[-1] for axis in axes for start in axis.starts}
+    runs = [slice(start // pitch, -(-stop // pitch)) for start, stop in sorted(tiles.items())]
+    moved = np.moveaxis(boxes, dim, 0)
+    return np.moveaxis(np.stack([moved[run].any(axis=0) for run in runs]), 0, dim)
