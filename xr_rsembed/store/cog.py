@@ -1,0 +1,176 @@
+"""Embeddings and maps as Cloud-Optimized GeoTIFFs."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed.errors import StoreError
+from xr_rsembed.georef import geobox_coords
+from xr_rsembed.store.conventions import plain, scrubbed
+from xr_rsembed.store.files import ATTRS, settled, whole_file
+
+if TYPE_CHECKING:
+    import rasterio.io
+
+__all__ = ["open_cog", "to_cog"]
+
+_WINDOW = 112  # cells a side that are copied at a time
+
+
+def to_cog(
+    emb: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False, progress: bool | None = None
+) -> xr.DataArray:
+    """Write an embedding or a map to a Cloud-Optimized GeoTIFF: a band a dimension, overviews, NaN as nodata.
+
+    Parameters
+    ----------
+    emb : DataArray, dims (y, x) or (D, y, x)
+        Another dim may stand in place of D; its labels become the bands' names. Numbers that GeoTIFF knows.
+    path : path
+    overwrite : bool
+        Replace a file that is there, once the new one is whole.
+    progress : bool, optional
+        Show a bar; by default in a terminal or notebook.
+
+    Returns
+    -------
+    DataArray
+        The stored embedding, opened lazily.
+
+    Raises
+    ------
+    StoreError
+        If the array is no map or stack of bands.
+    StoreExistsError
+        If the file is there already.
+
+    Notes
+    -----
+    Bands are stored one after the other, so that a few bands of many can be read. Attrs become tags.
+    """
+    _check_map(emb)
+    with whole_file(path, overwrite) as (part, folder):
+        values = settled(emb, folder, progress)
+        flat = folder / "flat.tif"
+        _fill_tiff(values, flat)
+        _optimize(flat, part)
+    return open_cog(os.fspath(path))
+
+
+def open_cog(path: str) -> xr.DataArray:
+    """Open an embedding or a map in a GeoTIFF, lazily."""
+    import rioxarray
+
+    array = rioxarray.open_rasterio(path, chunks={"band": -1, "x": 256, "y": 256})
+    assert isinstance(array, xr.DataArray)
+    kept = json.loads(array.attrs.get(ATTRS, "{}"))
+    labels = kept.get("labels", list(range(array.sizes["band"])))
+    if labels is None:
+        array = array.squeeze("band", drop=True)
+    else:
+        array = array.rename(band=kept.get("dim", "D")).assign_coords({kept.get("dim", "D"): labels})
+    array.attrs = kept.get("attrs", plain(array.attrs))
+    array = array.assign_coords(geobox_coords(array.odc.geobox))  # the very coords that the engine gives
+    if array.rio.crs is None:
+        array = array.drop_vars("spatial_ref", errors="ignore")
+    return array.rename(kept.get("name", "embedding"))
+
+
+def _check_map(emb: xr.DataArray) -> None:
+    dims = tuple(getattr(emb, "dims", ()))
+    if dims[-2:] == ("y", "x") and len(dims) <= 3 and emb.dtype.kind in "fiu" and emb.dtype != "float16":
+        return
+    extra = [dim for dim in dims[:-2] if dim != "D"]
+    raise StoreError(
+        "A GeoTIFF holds one map, or one stack of bands.",
+        found=f"dims {dims}, dtype {getattr(emb, 'dtype', None)}",
+        expected="dims (y, x) or (D, y, x), numbers that GeoTIFF knows",
+        remedy=f"emb.isel({extra[0]}=0), or a .zarr store" if extra else "a .zarr store or .nc file",
+    )
+
+
+def _fill_tiff(values: xr.DataArray, path: Path) -> None:
+    """An uncompressed GeoTIFF, written window by window."""
+    import rasterio
+    from rasterio.windows import Window
+
+    bands = values if values.ndim == 3 else values.expand_dims("band")
+    height, width = bands.shape[1:]
+    geobox = bands.odc.geobox
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "dtype": bands.dtype,
+        "count": bands.shape[0],
+        "height": height,
+        "width": width,
+        "nodata": np.nan
+        if bands.dtype.kind == "f"
+        else bands.attrs.get("_FillValue", bands.encoding.get("_FillValue")),
+        "interleave": "band",
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "bigtiff": "if_safer",
+    }
+    if geobox is not None and "x" in bands.coords:
+        profile |= {"transform": geobox.affine, "crs": str(geobox.crs) if geobox.crs else None}
+    with rasterio.open(path, "w", **profile) as file:
+        for top, left in product(range(0, height, _WINDOW), range(0, width, _WINDOW)):
+            part = bands.isel(y=slice(top, top + _WINDOW), x=slice(left, left + _WINDOW))
+            window = Window(left, top, part.sizes["x"], part.sizes["y"])
+            file.write(part.compute(scheduler="threads").values, window=window)
+        _describe(file, values)
+
+
+def _describe(file: rasterio.io.DatasetWriter, values: xr.DataArray) -> None:
+    """Bands' names, and attrs as tags."""
+    name, attrs = str(values.name or "embedding"), plain(scrubbed(values.attrs))
+    kept: dict[str, Any] = {"name": name, "attrs": attrs, "labels": None}
+    names = [name]
+    if values.ndim == 3:
+        dim = str(values.dims[0])
+        labels = plain(values[dim].values if dim in values.coords else np.arange(values.shape[0]))
+        kept |= {"dim": dim, "labels": labels}
+        names = [f"D{label}" if dim == "D" else str(label) for label in labels]
+    for number, text in enumerate(names, start=1):
+        file.set_band_description(number, text)
+    tags = {key: value if isinstance(value, str) else json.dumps(value) for key, value in attrs.items()}
+    file.update_tags(**tags, **{ATTRS: json.dumps(kept)})
+
+
+def _optimize(flat: Path, cog: Path) -> None:
+    """Overviews, then a copy in the order that a COG has.
+
+    GDAL's COG driver is of no use here: it puts all bands of a pixel side by side (before GDAL 3.11), and a tile of
+    768 bands would be 800 MB.
+    """
+    import rasterio
+    import rasterio.shutil
+    from rasterio.enums import Resampling
+
+    with rasterio.open(flat, "r+") as file:
+        floats = np.dtype(file.dtypes[0]).kind == "f"
+        factors = [2**n for n in range(1, 16) if max(file.shape) / 2 ** (n - 1) > 256]
+        if factors:
+            file.build_overviews(factors, Resampling.average if floats else Resampling.nearest)
+    rasterio.shutil.copy(
+        flat,
+        cog,
+        driver="GTiff",
+        copy_src_overviews=True,
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+        interleave="band",
+        compress="deflate",
+        predictor=3 if floats else 2,
+        bigtiff="if_safer",
+        num_threads="all_cpus",
+    )
