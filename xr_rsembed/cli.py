@@ -95,6 +95,7 @@ def embed(
 ) -> None:
     """Embed a scene and write the embedding."""
     from xr_rsembed import api
+    from xr_rsembed.store.export import save
 
     if (scene is None) == (provider is None):
         raise OptionError(
@@ -128,7 +129,8 @@ def embed(
         **_pairs(option),
     )
     started = time.perf_counter()
-    api.save(embedding, output, overwrite=overwrite, resume=resume, dtype=dtype)
+    wishes = {"resume": resume, "dtype": dtype}
+    save(embedding, output, overwrite=overwrite, **{name: wish for name, wish in wishes.items() if wish})
     sizes = ", ".join(f"{dim} {size}" for dim, size in embedding.sizes.items())
     out.print(f"{escape(str(output))}: {sizes}, in {time.perf_counter() - started:.1f} s")
 
@@ -146,11 +148,29 @@ def fetch(
     overwrite: Overwrite = False,
 ) -> None:
     """Fetch a scene from a STAC catalogue or from Earth Engine and write it."""
-    from xr_rsembed import api
+    from xr_rsembed.scenes import save_scene
 
     scene = _fetched(provider, bbox, point, buffer, period, modality, provider_option)
-    api.save_scene(scene, output, overwrite=overwrite)
+    save_scene(scene, output, overwrite=overwrite)
     out.print(f"{escape(str(output))}: {', '.join(f'{dim} {size}' for dim, size in scene.sizes.items())}")
+
+
+@app.command()
+def explore(
+    embedding: Annotated[str, typer.Argument(help="A stored embedding: .zarr, .nc or .tif.")],
+    scene: Annotated[str | None, typer.Option(help="The scene it came from, as a view of its own.")] = None,
+    address: Annotated[
+        str, typer.Option(help="Other than loopback, the page asks for a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    show: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Serve a page on which to click through an embedding."""
+    from xr_rsembed.explore.app import serve
+    from xr_rsembed.scenes import open_scene
+    from xr_rsembed.store.export import open_file
+
+    serve(open_file(embedding), open_scene(scene) if scene else None, address=address, port=port, show=show)
 
 
 @app.command()
@@ -233,13 +253,20 @@ def _fetched(
     modality: str | None,
     options: list[str] | None,
 ) -> Any:
-    from xr_rsembed import api
+    from xr_rsembed.providers.fetch import fetch
+    from xr_rsembed.specs import PointBuffer
 
-    return api.fetch(
+    if (bbox is None) == (point is None) or period is None:
+        raise OptionError(
+            "Say where and when.",
+            found=f"--bbox {bbox}, --point {point}, --time {period}",
+            expected="--time, and either --bbox or --point",
+            remedy="--bbox 9.0 45.0 9.2 45.2 --time 2022-06-01/2022-09-01",
+        )
+    return fetch(
         str(provider),
+        PointBuffer(*point, buffer_m=buffer) if point else None,
         bbox=bbox,
-        point=point,
-        buffer=buffer if point else None,
         time=period,
         **({"modality": modality} if modality else {}),
         **_pairs(options),

@@ -50,6 +50,9 @@ def run_demo(
     """
     import zarr
 
+    from xr_rsembed.explore.plots import demo_figure
+    from xr_rsembed.store.export import save
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     store, picture = folder / "embeddings.zarr", folder / "embeddings.png"
@@ -60,15 +63,13 @@ def run_demo(
     for model in MODELS:
         embedding, weights = _embedded(pixels, model, weights, say)
         started = time.perf_counter()
-        embeddings[model] = api.save(embedding, store / model, overwrite=True)
+        embeddings[model] = save(embedding, store / model, overwrite=True)
         seconds = time.perf_counter() - started
         tiles = _tiles(pixels)
         say(
             f"{embedding.attrs['model_key']}: {tiles} tiles in {seconds:.1f} s ({tiles / seconds:.1f} tiles/s, "
             f"with loading), {embedding.attrs['weights']}"
         )
-    from xr_rsembed.explore.plots import demo_figure
-
     figure = demo_figure(pixels, embeddings)
     figure.savefig(picture, dpi=130)
     say(f"store: {store}")

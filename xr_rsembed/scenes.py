@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from xr_rsembed.errors import SceneError
+from xr_rsembed.config import get_option
+from xr_rsembed.errors import OptionError, SceneError, StoreExistsError
 
-__all__ = ["open_scene"]
+__all__ = ["open_scene", "save_scene"]
 
 # One block of eight tiles: a file in stripes would otherwise come in chunks of a few rows.
 _CHUNK = 1792
@@ -65,6 +68,57 @@ def open_scene(path: str | os.PathLike[str], *, variable: str | None = None) -> 
             expected="a GeoTIFF, a .zarr store or a .nc file",
             remedy="check the path" if not os.path.exists(text) else None,
         ) from error
+
+
+def save_scene(scene: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False) -> xr.DataArray:
+    """Write a scene to a Zarr store, which takes its name when it is whole.
+
+    Parameters
+    ----------
+    scene : DataArray, dims (..., band, y, x)
+    path : path
+        Ends in ``.zarr``.
+    overwrite : bool
+        Replace a store that is there.
+
+    Returns
+    -------
+    DataArray
+        The stored scene, opened lazily.
+
+    Raises
+    ------
+    StoreExistsError
+        If there is something at the path already.
+    OptionError
+        If the path does not end in ``.zarr``.
+    """
+    from dask.diagnostics.progress import ProgressBar
+
+    target = Path(path)
+    if target.suffix != ".zarr":
+        raise OptionError(
+            "A scene is written as a Zarr store.", found=str(target), expected="a path that ends in .zarr"
+        )
+    if target.exists() and not overwrite:
+        raise StoreExistsError(
+            f"{target} is there already.",
+            found="a store",
+            expected="a new path",
+            remedy="overwrite=True to replace it",
+        )
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
+    whole = scene.chunk({"y": _CHUNK, "x": _CHUNK}) if scene.chunks is None else scene.unify_chunks()
+    named = whole.rename(scene.name or "scene").drop_encoding()
+    try:
+        with ProgressBar(minimum=3.0) if get_option("progress") else nullcontext():
+            named.to_dataset().to_zarr(part, mode="w", consolidated=False, zarr_format=3, align_chunks=True)
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return open_scene(target)
 
 
 def _raster(path: str) -> xr.DataArray:
