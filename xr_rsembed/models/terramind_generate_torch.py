@@ -1,0 +1,91 @@
+"""TerraMind's generating modules: terratorch's own, filled strictly, with the noise of each tile from its own seed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xr_rsembed.errors import OptionError
+from xr_rsembed.models import checkpoint
+from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
+from xr_rsembed.models.terramind_generate import OUTPUTS
+
+__all__ = ["TerraMindGenerator", "load"]
+
+
+class TerraMindGenerator:
+    """terratorch's generation, one tile at a time.
+
+    Its random numbers come from one stream for the whole batch, so a tile would look otherwise in another batch.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.seed = 0
+        draw = model.sampler.generate
+        # terratorch seeds the sampler anew for every call. All that is drawn after it, the diffusion's noise, follows
+        # from that seed too, because the sampler seeds torch itself.
+        model.sampler.generate = lambda *args, **keywords: draw(*args, **{**keywords, "seed": self.seed})
+
+    def __call__(self, inputs: Mapping[str, Tensor], seeds: Sequence[int]) -> dict[str, Tensor]:
+        tiles = [
+            self._one({name: image[number : number + 1] for name, image in inputs.items()}, seed)
+            for number, seed in enumerate(seeds)
+        ]
+        return {name: torch.cat([tile[name] for tile in tiles]) for name in tiles[0]}
+
+    def _one(self, tile: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        self.seed = seed
+        with torch.random.fork_rng():
+            images = self.model(tile, standardize=False)
+        return {name: _physical(name, image.float()) for name, image in images.items()}
+
+
+def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindGenerator:
+    """Build through terratorch, fill the model and each tokenizer strictly, and move to the device."""
+    if request.precision != "float32":
+        raise OptionError(
+            "Generation runs in float32.", found=f"precision={request.precision!r}", expected='"float32"'
+        )
+    tokenizers: dict[str, WeightsRef] = dict(request.option("tokenizers"))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = _build(spec.key, request.modalities, tuple(tokenizers), request.option("timesteps"))
+        checkpoint.fill(model.sampler.model, request.weights)
+        for name, ref in tokenizers.items():
+            tokenizer = model.tokenizer[_key(model, name)]
+            checkpoint.fill(tokenizer, ref, surplus="error")
+            # Only its decoder draws; pixels to encode never reach it.
+            tokenizer.encoder = nn.Identity()
+    model.eval().requires_grad_(False)
+    return TerraMindGenerator(model.to(request.device))
+
+
+def _build(key: str, modalities: tuple[str, ...], outputs: tuple[str, ...], timesteps: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from terratorch.registry import FULL_MODEL_REGISTRY
+
+        return FULL_MODEL_REGISTRY.build(
+            key,
+            pretrained=False,
+            modalities=list(modalities),
+            output_modalities=list(outputs),
+            timesteps=timesteps,
+        )
+
+
+def _key(model: Any, name: str) -> str:
+    return next(key for key, output in model.output_mod_name_mapping.items() if output == name)
+
+
+def _physical(name: str, image: Tensor) -> Tensor:
+    """From the model's numbers to the output's units, or to probabilities of classes."""
+    output = OUTPUTS[name]
+    if not output.mean:
+        return image.softmax(dim=1)
+    mean, std = (image.new_tensor(values)[:, None, None] for values in (output.mean, output.std))
+    return image * std + mean
