@@ -154,6 +154,7 @@ class EarthEngineServer:
             }
         self.requests: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []  # of computePixels
+        self.met: list[str] = []  # faults that came to pass
         self.most_at_once = 0
         self._at_once = 0
         self._faults: list[tuple[str, str]] = []
@@ -180,6 +181,7 @@ class EarthEngineServer:
         self._faults.clear()
         self.requests.clear()
         self.bodies.clear()
+        self.met.clear()
         self.most_at_once = 0
 
     def answer(self, method: str, body: dict[str, Any]) -> tuple[int, str, bytes, str | None]:
@@ -189,6 +191,7 @@ class EarthEngineServer:
             fault = next((f for m, f in self._faults if m == method), None)
             if fault is not None:
                 self._faults.remove((method, fault))
+                self.met.append(fault)
             if method == "computePixels":
                 self.bodies.append(body)
             self._at_once += 1
@@ -269,8 +272,8 @@ ERRORS = {
     503: "The service is currently unavailable.",
 }
 #: Faults besides plain statuses: the pixels are right, but their way to the client is not.
-FAULTS = ("slow", "cut", "truncated", "html", "empty", "shape", "pickle")
-SLOW_S = 1.0
+FAULTS = ("slow", "stuck", "cut", "truncated", "html", "empty", "shape", "pickle")
+SLOW_S, STUCK_S = 0.05, 1.0  # an answer that is late, and one that comes after the client has given up
 
 
 def _refusal(status: int, message: str) -> tuple[int, str, bytes]:
@@ -297,8 +300,8 @@ def _handler_of(server: EarthEngineServer) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self, method: str, body: dict[str, Any]) -> None:
             status, kind, content, fault = server.answer(method, body)
-            if fault == "slow":
-                time.sleep(SLOW_S)
+            if fault in ("slow", "stuck"):
+                time.sleep(SLOW_S if fault == "slow" else STUCK_S)
             elif fault == "cut":  # promised in full, closed half way
                 self._send(status, kind, content[: len(content) // 2], promised=len(content))
                 self.close_connection = True
