@@ -146,10 +146,10 @@ class Tokens:
 
     Parameters
     ----------
-    grid : tensor, shape (B, *Layout.shape, h, w)
+    grid : tensor, shape ``(B, *Layout.shape, h, w)``
         A vector for every patch. An encoder leaves out the layer dim where one layer was asked for: whether it is
         wanted as a dim of length one is known to the caller alone, who reshapes.
-    pooled : tensor, shape (B, *Layout.shape), optional
+    pooled : tensor, shape ``(B, *Layout.shape)``, optional
         The model's own summary of a tile (a CLS output), where it has one.
     """
 

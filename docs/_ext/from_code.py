@@ -1,0 +1,159 @@
+"""Parts of the documentation that are read from the code, so that they cannot disagree with it.
+
+``{from-code} options``, ``models``, ``errors``, ``cli``, ``statistics`` (of a model family), and ``model`` (the facts of
+a family) each write one table or section.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+Row = tuple[str, ...]
+
+
+def options(_: str) -> Iterator[str]:
+    """Every option: its default, its environment variable, its meaning."""
+    from xr_rsembed import config
+
+    meanings = {
+        "terramind.model_key": "what ``terramind`` means",
+        "terramind.modality": "the modality taken where bands and attrs leave a choice",
+        "terramind.normalize": "``zscore``, or ``none`` for raw values",
+        "terramind.layer_index": "the transformer block, where ``layer=`` is not given",
+        "terramind.pretrained": '0 turns ``weights="pretrained"`` into random weights',
+        "terramind.fetch_workers": "connections at once to a provider",
+        "terrafm.fetch_workers": "connections at once to a provider",
+        "terrafm.batch_size": "tiles a forward; 8 on a CPU and 64 on a GPU where it is not set",
+        "block_tiles": "side of a block, in tiles without overlap",
+        "progress": "progress bars for what takes longer than three seconds",
+    }
+    rows = [
+        (f"``{key}``", f"``{value!r}``", f"``{config._environment_name(key)}``", meanings[key])
+        for key, value in config._DEFAULTS.items()
+    ]
+    return table(("option", "default", "environment variable", "meaning"), rows)
+
+
+def models(family: str) -> Iterator[str]:
+    """The keys of one family, or of all."""
+    import xr_rsembed as xs
+
+    described = [xs.describe_model(key) for key in xs.list_models()]
+    rows = [
+        (
+            f"``{one.key}``",
+            ", ".join(f"``{name}``" for name in one.aliases),
+            str(one.embed_dim),
+            str(one.depth),
+            ", ".join(modality.name for modality in one.modalities),
+            f"``{one.weights}``",
+        )
+        for one in described
+        if family in ("", one.family)
+    ]
+    return table(("key", "also called", "D", "layers", "modalities", "weights on the Hugging Face hub"), rows)
+
+
+def statistics(key: str) -> Iterator[str]:
+    """What a model's normalization does to each band."""
+    import xr_rsembed as xs
+
+    rows = []
+    for modality in xs.describe_model(key).modalities:
+        how = modality.normalization
+        for number, band in enumerate(modality.bands):
+            mean, std = (f"{values[number]:g}" if values else "" for values in (how.mean, how.std))
+            name = modality.name if number == 0 else ""
+            rows.append((name, band, modality.units if number == 0 else "", mean, std))
+    return table(("modality", "band", "units", "mean", "standard deviation"), rows)
+
+
+def inputs(key: str) -> Iterator[str]:
+    """What a model takes: bands, units and normalization by modality."""
+    import xr_rsembed as xs
+
+    rows = [
+        (modality.name, " ".join(modality.bands), modality.units or "0..255", modality.normalization.source)
+        for modality in xs.describe_model(key).modalities
+    ]
+    return table(("modality", "bands, in this order", "units", "normalization"), rows)
+
+
+def errors(_: str) -> Iterator[str]:
+    """Every class of error, the built-in that it also is, and when it is raised."""
+    from xr_rsembed import errors as module
+
+    rows = []
+    for name in module.__all__:
+        kind = getattr(module, name)
+        builtin = [base.__name__ for base in kind.__mro__ if base.__module__ == "builtins"]
+        ours = [base.__name__ for base in kind.__bases__ if base.__module__ == module.__name__]
+        first = (inspect.getdoc(kind) or "").splitlines()[0]
+        rows.append((f"``{name}``", ", ".join(ours), builtin[0] if builtin[0] != "Exception" else "", first))
+    return table(("class", "is a", "and a", "raised when"), rows)
+
+
+def cli(_: str) -> Iterator[str]:
+    """Every verb of the command line, its arguments and options."""
+    import typer
+
+    from xr_rsembed.cli import app
+
+    for name, command in sorted(typer.main.get_command(app).commands.items()):  # type: ignore[attr-defined]
+        title = f"xr-rsembed {name}"
+        yield from (title, "-" * len(title), "", *(command.help or "").splitlines(), "")
+        rows = []
+        for parameter in command.params:
+            flags = " ".join(f"``{flag}``" for flag in (*parameter.opts, *parameter.secondary_opts))
+            argument = parameter.param_type_name == "argument"
+            said = (parameter.name or "").upper() if argument else flags
+            default = parameter.default
+            shown = (
+                ""
+                if default in (None, False) or callable(default)
+                else f"``{getattr(default, 'value', default)}``"
+            )
+            rows.append((said, shown, getattr(parameter, "help", None) or ""))
+        if rows:
+            yield from table(("argument", "default", "meaning"), rows)
+
+
+PARTS: dict[str, Callable[[str], Iterator[str]]] = {
+    part.__name__: part for part in (options, models, statistics, inputs, errors, cli)
+}
+
+
+def table(head: Row, rows: list[Row]) -> Iterator[str]:
+    """A list-table in reStructuredText; columns that are empty throughout are left out."""
+    kept = [number for number in range(len(head)) if any(row[number] for row in rows)]
+    yield from (".. list-table::", "   :header-rows: 1", "")
+    for row in (head, *rows):
+        for place, number in enumerate(kept):
+            yield f"   {'* ' if place == 0 else '  '}- {row[number]}"
+    yield ""
+
+
+class FromCode(SphinxDirective):
+    """``{from-code} PART [OF]``."""
+
+    required_arguments = 1
+    optional_arguments = 1
+    option_spec = {"class": directives.class_option}
+
+    def run(self) -> list[nodes.Node]:
+        of = self.arguments[1] if len(self.arguments) > 1 else ""
+        lines = StringList(list(PARTS[self.arguments[0]](of)), source="code")
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("from-code", FromCode)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,76 @@
+"""Sphinx configuration. The build runs no notebook, reaches no server, and treats every warning as an error."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import sphinx_autosummary_accessors
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+import xr_rsembed  # noqa: E402
+
+project = "xr-rsembed"
+author = "the xr-rsembed developers"
+copyright = author
+version = release = xr_rsembed.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "sphinx_autosummary_accessors",
+    "myst_nb",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "from_code",
+]
+
+# The notebooks live beside the docs, executed and with their outputs; the build reads copies.
+NOTEBOOKS = HERE.parent / "notebooks"
+shutil.rmtree(HERE / "notebooks", ignore_errors=True)
+shutil.copytree(
+    NOTEBOOKS,
+    HERE / "notebooks",
+    dirs_exist_ok=True,
+    ignore=lambda _, names: [n for n in names if not n.endswith(".ipynb")],
+)
+nb_execution_mode = "off"
+nb_merge_streams = True
+
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
+exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
+templates_path = ["_templates", sphinx_autosummary_accessors.templates_path]
+myst_enable_extensions = ["colon_fence", "deflist", "attrs_block", "attrs_inline"]
+myst_heading_anchors = 3
+suppress_warnings = ["mystnb.unknown_mime_type"]  # a notebook's widget state has no place on a page
+
+autosummary_generate = True
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ |In \[\d*\]: "
+copybutton_prompt_is_regexp = True
+
+html_theme = "pydata_sphinx_theme"
+html_title = "xr-rsembed"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "header_links_before_dropdown": 6,
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "pygments_light_style": "a11y-light",
+    "pygments_dark_style": "a11y-dark",
+}
+html_sidebars = {"index": [], "changelog": [], "cite": []}
