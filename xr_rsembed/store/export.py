@@ -10,6 +10,7 @@ import xarray as xr
 
 from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
 from xr_rsembed.store.cog import open_cog, to_cog
+from xr_rsembed.store.conventions import without_credentials
 from xr_rsembed.store.netcdf import open_netcdf, to_netcdf
 from xr_rsembed.store.place import Place
 from xr_rsembed.store.read import open_zarr
@@ -89,19 +90,20 @@ def open_file(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
         return open_zarr(path)
     place = Place.at(path)
     if place.local and not os.path.isfile(place.url):
-        raise StoreNotFoundError(f"There is no embedding at {place.url}.", expected=f"a {suffix} file")
+        raise StoreNotFoundError(f"There is no embedding at {place}.", expected=f"a {suffix} file")
     try:
         return open_netcdf(place.url) if suffix == ".nc" else open_cog(place.url)
     except (OSError, ValueError) as error:
         raise StoreError(
-            f"{place.url} cannot be read.",
+            f"{place} cannot be read.",
             found=f"{type(error).__name__}: {error}",
             expected=f"a {suffix} file",
         ) from error
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path).rstrip("/").lower()
+    text = without_credentials(os.fspath(path)) if "://" in os.fspath(path) else os.fspath(path)
+    text = text.rstrip("/").lower()
     suffix = {".tiff": ".tif", ".nc4": ".nc"}.get(found := os.path.splitext(text)[1], found)
     if suffix not in _WRITERS:
         raise OptionError(

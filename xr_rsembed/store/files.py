@@ -34,7 +34,7 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[
     if not place.local:
         raise StoreError(
             "A single file is written to a local disk.",
-            found=place.url,
+            found=str(place),
             expected="a path",
             remedy="save to a .zarr store there, or copy the file afterwards",
         )

@@ -137,7 +137,7 @@ class Journal:
             self.place.put(path, data, staging=f"{self._run}/staging")
         except FileNotFoundError as error:
             raise StoreError(
-                f"This run is no longer the one that writes {self.place.url}.",
+                f"This run is no longer the one that writes {self.place}.",
                 found="no journal of this run there",
                 expected="the store as this run began it, on a disk that every worker sees",
                 remedy="another run replaced or finished the store, or this worker sees another disk",
@@ -192,7 +192,7 @@ def locked(place: Place) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout as error:
         raise StoreLockedError(
-            f"Another writer is at work on {place.url}.",
+            f"Another writer is at work on {place}.",
             found=_holder(file),
             expected="one writer at a time",
             remedy="wait until it is done; if it hangs, end that process and use resume=True",

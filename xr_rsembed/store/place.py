@@ -12,6 +12,8 @@ from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 
+from xr_rsembed.store.conventions import without_credentials
+
 __all__ = ["Place"]
 
 
@@ -44,6 +46,9 @@ class Place:
         if "://" in text:
             return cls(text.rstrip("/"), local=False)
         return cls(str(Path(text).expanduser().absolute()), local=True)
+
+    def __str__(self) -> str:
+        return without_credentials(self.url) if "://" in self.url else self.url
 
     def put(self, name: str, data: bytes, *, staging: str) -> None:
         """Write one object so that it is either whole or not there; on a local disk it outlives a power cut.

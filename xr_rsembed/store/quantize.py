@@ -79,7 +79,7 @@ def encode(block: np.ndarray, scale: tuple[float, ...], axis: int) -> np.ndarray
 def described(name: str, scale: tuple[float, ...], original: str) -> Mapping[str, Any]:
     """The quantization as the ``geoemb:`` convention writes it."""
     one = {"type": "scalar", "scale": scale[0], "offset": 0.0}
-    several = {"type": "array", "array_name": f"{name}_scale", "nodata": NODATA}
+    several = {"type": "array", "array_name": f"{name}_scale"}
     return {
         "method": "linear",
         "original_dtype": original,

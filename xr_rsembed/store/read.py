@@ -42,7 +42,7 @@ def open_zarr(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
     dataset = _opened(place, state == "starting")
     if state == "writing":
         warnings.warn(
-            f"{place.url} is not finished: cells that are not written yet read as NaN. Where no process is at work on "
+            f"{place} is not finished: cells that are not written yet read as NaN. Where no process is at work on "
             "it any more, emb.rsembed.to_zarr(path, resume=True) goes on with it.",
             RsEmbedWarning,
             stacklevel=2,
@@ -67,13 +67,13 @@ def _opened(place: Place, starting: bool) -> xr.Dataset:
             dataset = xr.open_zarr(place.url, chunks=None, decode_coords="all")
     except FileNotFoundError as error:
         raise StoreNotFoundError(
-            f"There is no Zarr store at {place.url}.",
+            f"There is no Zarr store at {place}.",
             found=str(error),
             expected="a store that to_zarr wrote, or any Zarr store of arrays",
         ) from error
     except (ValueError, KeyError, OSError) as error:
         raise StoreError(
-            f"{place.url} cannot be read as a Zarr store.",
+            f"{place} cannot be read as a Zarr store.",
             found=f"{type(error).__name__}: {error}",
             expected="a Zarr store of labelled arrays",
         ) from error

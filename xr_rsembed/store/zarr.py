@@ -189,14 +189,14 @@ def _is_fresh(place: Place, overwrite: bool, resume: bool) -> bool:
     ours = state != "absent" or "zarr.json" in held or ".zgroup" in held
     if not ours:
         raise StoreExistsError(
-            f"{place.url} is there already and is no Zarr store.",
+            f"{place} is there already and is no Zarr store.",
             found="a file" if _is_file(place) else f"a folder with {', '.join(sorted(held)[:3])}",
             expected="a new path, or a Zarr store",
             remedy="write to another path; what is there is left alone, whatever the options",
         )
     if not overwrite and not resume:
         raise StoreExistsError(
-            f"{place.url} is there already.",
+            f"{place} is there already.",
             found="a store whose writing was cut off"
             if state in ("starting", "writing")
             else "a finished store",
@@ -292,8 +292,8 @@ def _measured(item: _Item, per_dimension: bool, progress: bool | None) -> tuple[
 
 def _take_up(journal: Journal, items: Sequence[_Item], facts: Mapping[str, Any]) -> list[_Item]:
     """The items with the scales that the store was begun with, once it is sure that it is the same run."""
-    where = journal.place.url
-    group = zarr.open_group(where, mode="r", zarr_format=3)
+    where = str(journal.place)
+    group = zarr.open_group(journal.place.url, mode="r", zarr_format=3)
     stored: Any = dict(group.attrs).get(ATTR)
     require_format(stored, where)
     certain = require_same(stored, facts, where)
@@ -320,7 +320,7 @@ def _compare(item: _Item) -> None:
     shard = next((one for one in done if place.exists(writer.path(one))), done[0])
     values = item.array[writer.window(shard)].compute(scheduler="threads" if item.local else None)
     same = shard_bytes(values, writer.layout) == place.get(writer.path(shard))
-    require_values(same, place.url, writer.name(shard))
+    require_values(same, str(place), writer.name(shard))
 
 
 def _write_missing(item: _Item, progress: bool | None) -> None:
@@ -356,7 +356,7 @@ def _explained(place: Place) -> Iterator[None]:
         if error.errno not in _DISK:
             raise
         raise StoreError(
-            f"{place.url} cannot be written.",
+            f"{place} cannot be written.",
             found=f"{_DISK[error.errno]} ({error})",
             expected="a folder with room and the right to write",
             remedy="make room or take another path, then go on with resume=True; finished blocks are safe",
