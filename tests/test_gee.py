@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+import xarray as xr
 from odc.geo.geobox import GeoBox
 
+import xr_rsembed  # noqa: F401  (registers .rsembed)
 from xr_rsembed import bands
 from xr_rsembed.errors import CatalogError, NoScenesError, OptionError, ProviderError
 from xr_rsembed.providers import gee, gee_client, patience
@@ -358,3 +360,20 @@ def test_another_process_signs_in_by_itself(only_zone_33):
     other = got.compute(scheduler="processes", num_workers=1)
     assert only_zone_33.requests["algorithms"] == 2
     np.testing.assert_array_equal(other, got.compute())
+
+
+def test_a_series_that_xee_opened_is_the_same(only_zone_33, probe):
+    """Xee asks for a band of all dates, ours for a date of all bands; either can be embedded."""
+    xee = pytest.importorskip("xee")
+    ours = open_scene(only_zone_33, composite=None)
+    images = ee.ImageCollection(ours.attrs["item_ids"]).select(list(bands.S2_L2A))
+    shape = INSIDE.shape.yx[::-1]
+    where = {"crs": "EPSG:32633", "crs_transform": tuple(INSIDE.affine)[:6], "shape_2d": shape}
+    dataset = xr.open_dataset(images, engine=xee.EarthEngineBackendEntrypoint, **where)
+    theirs = dataset.to_dataarray("band").transpose(*ours.dims).odc.assign_crs("EPSG:32633")
+    assert theirs.odc.geobox == ours.odc.geobox
+    np.testing.assert_array_equal(theirs, ours)
+    embeddings = [
+        scene.rsembed.embed("probe", weights="random", units="DN").compute() for scene in (theirs, ours)
+    ]
+    np.testing.assert_array_equal(*embeddings)

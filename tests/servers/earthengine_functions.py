@@ -341,6 +341,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Image.toUint16": _cast("uint16"),
     "Image.toFloat": _cast("float32"),
     "Image.remap": _remap,
+    "Image.mask": lambda image, mask: _paired(image, mask, _masked_by),
     "Image.updateMask": lambda image, mask: _paired(image, mask, _masked_by),
     "Image.unmask": _unmask,
     "ImageCollection.fromImages": lambda images: Collection(map(_as_image, images)),
