@@ -188,7 +188,7 @@ def validate(
     _inputs(scene, spec, modality, modalities, "default", units, options)
 
 
-def to_bands(scene: xr.DataArray, model: str = "terramind", *, modality: str | None = None) -> xr.DataArray:
+def to_bands(scene: xr.DataArray, model: str | ModelSpec | Encoder = "terramind", *, modality: str | None = None) -> xr.DataArray:
     """The scene with the model's bands in the model's order, under their canonical names.
 
     Examples
@@ -205,7 +205,7 @@ def to_bands(scene: xr.DataArray, model: str = "terramind", *, modality: str | N
 
 def normalize(
     scene: xr.DataArray,
-    model: str = "terramind",
+    model: str | ModelSpec | Encoder = "terramind",
     *,
     modality: str | None = None,
     units: str | None = None,

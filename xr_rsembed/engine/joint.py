@@ -194,6 +194,8 @@ def _with_own_bands(
     dims = [_band_dim(array, kind) for array, kind in zip(arrays, kinds, strict=True)]
     renamed = []
     for array, kind, dim in zip(arrays, kinds, dims, strict=True):
+        if "band" not in array.dims:
+            array = array.drop_vars("band", errors="ignore")  # of another variable that was one band of its scene
         if dim is None:
             array = array.expand_dims(band=list(kind.bands))
         elif dim != "band":

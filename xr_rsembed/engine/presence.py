@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import dask
 import dask.array as da
 import numpy as np
+from dask.base import compute
 
 from xr_rsembed.engine.pixels import valid_pixels
 from xr_rsembed.engine.validate import Input, Pixels
@@ -37,7 +37,7 @@ def missing_tiles(
         For each modality, those among them without a valid pixel of it.
     """
     pitch = patch // rows[0].step
-    boxes = dask.compute(*(_valid_boxes(item, pitch) for item in inputs), scheduler="threads")
+    boxes = compute(*(_valid_boxes(item, pitch) for item in inputs), scheduler="threads")
     tiles = np.stack([_in_tiles(_in_tiles(box, rows, pitch, -2), columns, pitch, -1) for box in boxes])
     anywhere = tiles.any(axis=0)
     return int(anywhere.sum()), [int((anywhere & ~own).sum()) for own in tiles]
