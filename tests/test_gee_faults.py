@@ -84,8 +84,8 @@ def test_trouble_that_stays_is_named_after_bounded_attempts(server, fault):
     server.fail("computePixels", fault, times=100)
     with pytest.raises(ProviderError, match=r"COPERNICUS/S2_SR_HARMONIZED \(B4, B8\) within 267") as error:
         scene.compute(scheduler="sync")
-    assert f"after {patience.ATTEMPTS} attempts" in str(error.value)
-    assert server.requests["computePixels"] == patience.ATTEMPTS
+    assert f"after {gee_client.ATTEMPTS} attempts" in str(error.value)
+    assert server.requests["computePixels"] == gee_client.ATTEMPTS
     if fault == "429":
         assert "fetch_workers=4" in str(error.value)
 
@@ -94,11 +94,11 @@ def test_a_list_that_never_comes_is_named(server):
     server.fail("compute", "503", times=100)
     with pytest.raises(ProviderError, match="the list of images in COPERNICUS/S2_SR_HARMONIZED"):
         open_scene(server)
-    assert server.requests["compute"] == patience.ATTEMPTS
+    assert server.requests["compute"] == gee_client.ATTEMPTS
 
 
 def test_a_login_that_never_comes_leaves_no_half_login(server):
-    server.fail("algorithms", "503", times=patience.ATTEMPTS)
+    server.fail("algorithms", "503", times=gee_client.ATTEMPTS)
     with pytest.raises(ProviderError, match="did not give the login"):
         open_scene(server)
     assert not ee.data.is_initialized()

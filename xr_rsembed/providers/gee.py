@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["EarthEngine", "request_side"]
 
 _OPTIONS = ("project", "url", "workers")
-_MASKED = (
-    -32768.0
-)  # stands for a masked pixel on the wire where nodata is NaN, which an expression cannot hold
+#: Stands for a masked pixel on the wire where nodata is NaN, which an expression cannot hold.
+_MASKED = -32768.0
 
 
 class EarthEngine:
@@ -189,7 +188,7 @@ class _Plan:
 
     def read(self, dates: tuple[int, ...], bands: tuple[int, ...], grid: GeoBox) -> np.ndarray:
         """Shape (date, band, y, x), one request a date; the date of a composite is its only one."""
-        box = ", ".join(f"{edge:g}" for edge in grid.boundingbox.bbox)
+        box = ", ".join(f"{edge:.10g}" for edge in grid.boundingbox.bbox)
         names = tuple(self.bands[band] for band in bands)
         pixels = np.empty((len(dates), len(bands), *grid.shape.yx), self.dtype)
         for position, date in enumerate(dates):

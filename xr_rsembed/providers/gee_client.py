@@ -17,14 +17,23 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from xr_rsembed.errors import CatalogError, MissingDependencyError, ProviderAuthError, ProviderError
-from xr_rsembed.providers.patience import ATTEMPTS, patiently
+from xr_rsembed.providers.patience import patiently
 
-__all__ = ["LONGEST_SIDE", "REQUEST_BYTES", "Connection", "compute_pixels", "compute_value"]
+__all__ = [
+    "ATTEMPTS",
+    "LONGEST_SIDE",
+    "REQUEST_BYTES",
+    "Connection",
+    "compute_pixels",
+    "compute_value",
+    "connect",
+]
 
 #: The service's limits on one request for pixels; each pixel of a band counts one byte more, for its mask.
 REQUEST_BYTES = 48 * 2**20
 LONGEST_SIDE = 32768
 
+ATTEMPTS = 8  # a throttled project is let in again within a minute or so
 DEADLINE_S = 300  # the service gives up on a request after five minutes itself
 
 _PASSING = {408, 429, 500, 502, 503, 504}
@@ -235,7 +244,7 @@ def _asked(work: Callable[[], T], connection: Connection, what: str) -> T:
             raise _BrokenAnswerError(f"an answer that cannot be read ({error})") from None
 
     try:
-        return patiently(attempt, _is_passing)
+        return patiently(attempt, _is_passing, ATTEMPTS)
     except Exception as error:
         # "from None": the client's own errors can carry addresses with an API key in them.
         raise _explained(error, connection, what) from None

@@ -15,7 +15,9 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
 T = TypeVar("T")
 
 
-def patiently(work: Callable[[int], T], passing: Callable[[BaseException], bool]) -> T:
+def patiently(
+    work: Callable[[int], T], passing: Callable[[BaseException], bool], attempts: int = ATTEMPTS
+) -> T:
     """Call ``work(attempt)``, again where its exception will pass; the last exception is raised as it is.
 
     Parameters
@@ -24,6 +26,8 @@ def patiently(work: Callable[[int], T], passing: Callable[[BaseException], bool]
         Gets the number of the attempt, from 1.
     passing : callable
         Whether an exception is worth another attempt.
+    attempts : int
+        The last one included.
 
     Examples
     --------
@@ -32,7 +36,7 @@ def patiently(work: Callable[[int], T], passing: Callable[[BaseException], bool]
     """
     for attempt in tenacity.Retrying(
         retry=tenacity.retry_if_exception(passing),
-        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        stop=tenacity.stop_after_attempt(attempts),
         wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
         reraise=True,
     ):
