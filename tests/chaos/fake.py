@@ -70,10 +70,13 @@ ATTRS: Mapping[str, Any] = {
 
 
 def runs(log: Path) -> list[tuple[int, ...]]:
-    """The blocks that were run, one entry for each time."""
-    if not log.exists():
-        return []
-    return [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
+    """The blocks that were run to their end, one entry for each time."""
+    return _entries(log)
+
+
+def starts(log: Path) -> list[tuple[int, ...]]:
+    """The blocks that were begun, one entry for each time."""
+    return _entries(Path(f"{log}.started"))
 
 
 def files(store: Path) -> dict[str, bytes]:
@@ -89,6 +92,7 @@ def _block(
     index = tuple(block_info[None]["chunk-location"])
     if index == fails_at:
         raise RuntimeError("this block fails")
+    _note(log and f"{log}.started", index)
     time.sleep(seconds)
     d, y, x = np.meshgrid(*(np.arange(*span) for span in block_info[None]["array-location"]), indexing="ij")
     values = np.sin(d * 1.3 + y * 0.07 + x * 0.031 + seed).astype("float32")
@@ -96,9 +100,20 @@ def _block(
         values[:, 3, 4] = np.nan
     if index == (0, 1, 0):
         values[:] = np.nan
-    if log is not None:
-        # One write of a short line at the end of a file is never mixed with another's.
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.write(handle, (" ".join(map(str, index)) + "\n").encode())
-        os.close(handle)
+    _note(log, index)
     return values
+
+
+def _note(log: str | None, index: tuple[int, ...]) -> None:
+    if log is None:
+        return
+    # One write of a short line at the end of a file is never mixed with another's.
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(handle, (" ".join(map(str, index)) + "\n").encode())
+    os.close(handle)
+
+
+def _entries(log: Path) -> list[tuple[int, ...]]:
+    if not log.exists():
+        return []
+    return [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
