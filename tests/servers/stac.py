@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import json
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +216,28 @@ class RustacServer:
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait()
+
+
+@cache
+def world_folder() -> Path:
+    """The world on disk, written once in a process and taken away at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="rsembed-stac-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_world(folder)
+    return folder
+
+
+@contextmanager
+def stac_api(items: Callable[[str], list[dict]]) -> Iterator[Loopback]:
+    """A STAC API and the files of its items at one address; ``items`` is called with that address."""
+    front = Loopback(world_folder())
+    with tempfile.TemporaryDirectory() as scratch:
+        rustac = RustacServer(items(front.url), Path(scratch), front)
+        try:
+            yield front
+        finally:
+            rustac.stop()
+            front.stop()
 
 
 def write_catalog(folder: Path, items: list[dict]) -> Path:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from xr_rsembed.errors import MissingDependencyError, OptionError, ProviderAuthError, ProviderError
 from xr_rsembed.providers.catalogs import Catalog, public_url
-from xr_rsembed.providers.patience import ATTEMPTS, patiently
+from xr_rsembed.providers.patience import patiently
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -93,20 +94,20 @@ def read(asset: Asset, grid: GeoBox, source: Source, dtype: np.dtype, fill: floa
     import rasterio
 
     how, settings = READERS[source.reader], {**GDAL_SETTINGS, **source.catalog.gdal, **source.gdal}
-    remote = "://" in asset.href
+    remote, sign, refused, attempts = "://" in asset.href, source.catalog.sign, False, 0
 
     def once(attempt: int) -> np.ndarray:
-        href = source.catalog.sign(asset.href, attempt > 1) if source.catalog.sign else asset.href
-        ours = _reading.set(True)
-        try:
-            with rasterio.Env(**settings):
-                return how(_gdal_path(href, attempt), grid, source.resampling, dtype, fill)
-        finally:
-            _reading.reset(ours)
+        nonlocal attempts
+        attempts = attempt
+        href = sign(asset.href, refused) if sign else asset.href
+        with _quietly(), rasterio.Env(**settings):
+            return how(_gdal_path(href, _failures.get(asset.href, 0)), grid, source.resampling, dtype, fill)
 
     def passing(error: BaseException) -> bool:
-        renewable = source.catalog.sign is not None and _status(error) in (401, 403)
-        return remote and (renewable or _is_passing(error))
+        nonlocal refused
+        refused = _status(error) in (401, 403)
+        _failures[asset.href] = _failures.get(asset.href, 0) + 1
+        return remote and (_is_passing(error) or (refused and sign is not None))
 
     try:
         return patiently(once, passing)
@@ -114,17 +115,18 @@ def read(asset: Asset, grid: GeoBox, source: Source, dtype: np.dtype, fill: floa
         raise
     except Exception as error:
         # "from None": GDAL's own errors carry the address with its signature.
-        raise _explained(error, asset, source, ATTEMPTS if passing(error) else 1) from None
+        raise _explained(error, asset, source, attempts) from None
 
 
-def _gdal_path(href: str, attempt: int) -> str:
-    """The address as GDAL reads it.
+#: Reads that failed, by address. GDAL remembers failed opens and broken blocks by address for as long as the process
+#: lives, so an address that failed is varied by this number: its fragment never leaves this machine.
+_failures: dict[str, int] = {}
 
-    GDAL keeps failed opens and broken blocks by address, so every attempt after the first gets another one: the
-    fragment never leaves this machine.
-    """
+
+def _gdal_path(href: str, failures: int) -> str:
+    """The address as GDAL reads it."""
     if href.startswith(("http://", "https://")):
-        return f"/vsicurl/{href}" + (f"#{attempt}" if attempt > 1 else "")
+        return f"/vsicurl/{href}" + (f"#{failures}" if failures else "")
     for scheme, path in (("s3://", "/vsis3/"), ("gs://", "/vsigs/")):
         if href.startswith(scheme):
             return path + href.removeprefix(scheme)
@@ -237,6 +239,16 @@ def _without_queries(text: str) -> str:
     return re.sub(r"\?[^\s'\"|]*|#\d+", "", text)
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Mark what this thread logs as coming from one of our reads."""
+    before = _reading.set(True)
+    try:
+        yield
+    finally:
+        _reading.reset(before)
+
+
 def _quiet(record: logging.LogRecord) -> bool:
     """What libraries log below our reads: no signatures, and no failure that is tried again or raised as our own."""
     if _reading.get():
@@ -247,6 +259,7 @@ def _quiet(record: logging.LogRecord) -> bool:
 for _name in (
     "odc.loader._rio",
     "stackstac.rio_reader",
+    "stackstac.timer",
     *(f"rasterio._{part}" for part in ("base", "env", "err", "io")),
 ):
     logging.getLogger(_name).addFilter(_quiet)

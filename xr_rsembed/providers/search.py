@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.errors import CatalogError, NoScenesError, ProviderAuthError, ProviderError
+from xr_rsembed.providers import patience
 from xr_rsembed.providers.base import SceneRequest
 from xr_rsembed.providers.catalogs import Catalog, Collection, public_url
 from xr_rsembed.providers.grid import lonlat_bounds
-from xr_rsembed.providers.patience import ATTEMPTS, patiently
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -289,7 +289,9 @@ def _patient_io() -> StacApiIO:
 
     class PatientIO(StacApiIO):
         def request(self, *args: Any, **kwargs: Any) -> str:
-            return patiently(lambda attempt: super(PatientIO, self).request(*args, **kwargs), _is_passing)
+            return patience.patiently(
+                lambda attempt: super(PatientIO, self).request(*args, **kwargs), _is_passing
+            )
 
     return PatientIO(timeout=TIMEOUT_S, max_retries=None)
 
@@ -316,7 +318,7 @@ def _explained(error: Exception, catalog: Catalog, collection: Collection) -> Pr
         found = f"HTTP {status}" if status else "no answer, or a connection cut"
         return ProviderError(
             f"{what} did not answer the search.",
-            found=f"{found} (after {ATTEMPTS} attempts)",
+            found=f"{found} (after {patience.ATTEMPTS} attempts)",
             remedy="try later, or another catalog=",
         )
     return CatalogError(
