@@ -188,7 +188,9 @@ def validate(
     _inputs(scene, spec, modality, modalities, "default", units, options)
 
 
-def to_bands(scene: xr.DataArray, model: str | ModelSpec | Encoder = "terramind", *, modality: str | None = None) -> xr.DataArray:
+def to_bands(
+    scene: xr.DataArray, model: str | ModelSpec | Encoder = "terramind", *, modality: str | None = None
+) -> xr.DataArray:
     """The scene with the model's bands in the model's order, under their canonical names.
 
     Examples

@@ -143,7 +143,8 @@ def cell_geobox(geobox: GeoBox, patch: int = 16, density: int = 1) -> GeoBox:
     height, width = geobox.shape.yx
     pitch = patch // density
     corner = (patch - pitch) / 2
-    affine = geobox.affine * Affine.translation(corner, corner) * Affine.scale(pitch)
+    a, _, c, _, e, f = geobox.affine[:6]
+    affine = Affine(a * pitch, 0.0, c + a * corner, 0.0, e * pitch, f + e * corner)
     return GeoBox((-(-height // pitch), -(-width // pitch)), affine, geobox.crs)
 
 
