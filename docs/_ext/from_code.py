@@ -1,7 +1,7 @@
 """Parts of the documentation that are read from the code, so that they cannot disagree with it.
 
-``{from-code} options``, ``models``, ``errors``, ``cli``, ``statistics`` (of a model family), and ``model`` (the facts of
-a family) each write one table or section.
+``.. from-code:: PART [OF]`` writes a table, or sections: ``options``, ``errors``, ``cli``, ``models`` [of a family],
+``inputs`` and ``statistics`` of a model. In a Markdown page it stands inside ``{eval-rst}``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -53,13 +52,17 @@ def models(family: str) -> Iterator[str]:
             ", ".join(f"``{name}``" for name in one.aliases),
             str(one.embed_dim),
             str(one.depth),
-            ", ".join(modality.name for modality in one.modalities),
-            f"``{one.weights}``",
+            _hub(one.weights),
         )
         for one in described
         if family in ("", one.family)
     ]
-    return table(("key", "also called", "D", "layers", "modalities", "weights on the Hugging Face hub"), rows)
+    return table(("key", "also called", "D", "layers", "weights"), rows)
+
+
+def _hub(weights: str) -> str:
+    repository = weights.rpartition("/")[0]
+    return f"`{repository} <https://huggingface.co/{repository}>`__" if repository else ""
 
 
 def statistics(key: str) -> Iterator[str]:
@@ -142,11 +145,10 @@ def table(head: Row, rows: list[Row]) -> Iterator[str]:
 
 
 class FromCode(SphinxDirective):
-    """``{from-code} PART [OF]``."""
+    """The directive ``from-code``."""
 
     required_arguments = 1
     optional_arguments = 1
-    option_spec = {"class": directives.class_option}
 
     def run(self) -> list[nodes.Node]:
         of = self.arguments[1] if len(self.arguments) > 1 else ""

@@ -246,7 +246,8 @@ def terrafm() -> Figure:
         axes,
         0.2,
         0.4,
-        "The number of bands decides the way: 12 to the upper row, 2 to the lower. Invalid pixels enter as 0.\ns1_scale= puts one divisor for the whole scene in the place of each tile's percentile.",
+        "The number of bands decides the way: 12 to the upper row, 2 to the lower. Invalid pixels enter as 0.\n"
+        "s1_scale= puts one divisor for all tiles in the place of each tile's percentile.",
     )
     note(axes, 8.1, 0.4, "both from one pass")
     return figure

@@ -1,0 +1,122 @@
+"""The documentation: its code runs, it names everything public, and it builds without a warning or a network.
+
+A fenced block that begins with ```` ```python ```` is run, in order, in the namespace of its page. What needs weights,
+an account or a network stands in a ``{code-block} python`` instead, and is only parsed.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+import xr_rsembed
+from xr_rsembed import accessor
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    page for page in DOCS.rglob("*.md") if not {"_build", "notebooks"} & set(page.relative_to(DOCS).parts)
+)
+BLOCK = re.compile(r"^```(python|\{code-block\} python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path) -> list[tuple[str, str, int]]:
+    """The Python blocks of a page: fence, code, line of the page."""
+    text = page.read_text()
+    return [(found[1], found[2], text.count("\n", 0, found.start()) + 1) for found in BLOCK.finditer(text)]
+
+
+RUN = [page for page in PAGES if any(fence == "python" for fence, _, _ in blocks(page))]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(DOCS))
+
+
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_code_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict = {"__name__": "__main__"}
+    for fence, code, line in blocks(page):
+        if fence == "python":
+            # Padded, so that a traceback names the line of the page.
+            exec(compile("\n" * line + code, str(page), "exec"), namespace)
+
+
+def test_quickstart_is_among_the_pages_that_run():
+    assert DOCS / "quickstart.md" in RUN
+    assert DOCS / "own-model.md" in RUN
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_code_parses(page):
+    for _, code, _ in blocks(page):
+        ast.parse(code)
+
+
+# --- nothing public is left out --------------------------------------------------------------------------------------
+
+
+def test_reference_names_all_of_the_package():
+    listed = (DOCS / "api" / "index.rst").read_text().split()
+    # datasets is a module: its function is listed. The version needs no page.
+    wanted = {*xr_rsembed.__all__, "datasets.synthetic_scene"} - {"__version__", "datasets"}
+    assert not wanted - set(listed)
+
+
+@pytest.mark.parametrize("kind", ["DataArray", "Dataset"])
+def test_reference_names_all_of_the_accessor(kind):
+    face = getattr(accessor, f"{kind}RsEmbed")
+    assert getattr(xr, kind).rsembed is face
+    methods = {f"{kind}.rsembed.{name}" for name in vars(face) if not name.startswith("_")}
+    listed = set(re.findall(rf"{kind}\.rsembed\.\w+", (DOCS / "api" / "accessor.rst").read_text()))
+    assert listed == methods
+
+
+def test_every_accessor_method_is_documented():
+    for face in (accessor.DataArrayRsEmbed, accessor.DatasetRsEmbed):
+        undocumented = [
+            name for name, method in vars(face).items() if not name.startswith("_") and not method.__doc__
+        ]
+        assert not undocumented
+
+
+# --- the build -------------------------------------------------------------------------------------------------------
+
+# A process of its own, and a socket that reaches nothing: a build that downloads something fails.
+BUILD = """
+import socket, sys
+def refuse(self, address): raise OSError(f"the build tried to reach {address}")
+socket.socket.connect = refuse
+from sphinx.cmd.build import main
+sys.exit(main(["-W", "--keep-going", "-q", "-b", "html", "-d", sys.argv[3], sys.argv[1], sys.argv[2]]))
+"""
+
+
+@pytest.mark.slow
+def test_builds_without_warning_or_network(tmp_path):
+    output = tmp_path / "html"
+    command = [sys.executable, "-c", BUILD, str(DOCS), str(output), str(tmp_path / "doctrees")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=500, env=os.environ | {"MPLBACKEND": "Agg"}
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    for page in ("index.html", "models/terramind.html", "api/generated/xarray.DataArray.rsembed.embed.html"):
+        assert (output / page).is_file(), page
+    text = (output / "api" / "options.html").read_text()
+    assert "RS_EMBED_TERRAMIND_MODEL_KEY" in text
+    assert "xr-rsembed embed" in (output / "api" / "cli.html").read_text()
+
+
+def test_every_picture_is_small_and_used():
+    text = "".join(page.read_text() for page in PAGES)
+    for picture in [*(DOCS / "figures").glob("*.png"), *(DOCS / "figures").glob("*.svg")]:
+        assert picture.stat().st_size < 300_000, picture.name
+        assert f"figures/{picture.name}" in text, f"{picture.name} stands on no page"
