@@ -12,8 +12,7 @@ from xr_rsembed.providers.fetch import fetch
 
 from .servers import truth
 from .servers.earthengine import EarthEngineServer, world
-from .servers.loopback import Loopback
-from .servers.stac import SIDE_M, TILES, RustacServer, s1_items, s2_items, write_world
+from .servers.stac import SIDE_M, TILES, s1_items, s2_items, stac_api
 
 ee = pytest.importorskip("ee")
 
@@ -30,27 +29,24 @@ EDGE = GeoBox.from_bbox((266_640, 4_986_000, 268_080, 4_987_440), "EPSG:32633", 
 
 
 @pytest.fixture(scope="module")
-def fetch_from(tmp_path_factory):
+def fetch_from():
     """``fetch_from(name, ...)`` with name "stackstac", "odc" or "gee"."""
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder)
-    front = Loopback(folder)
-    items = s2_items(front.url, "earth-search") + s1_items(front.url)
-    catalog = RustacServer(items, folder, front)
-    ee.Reset()
     corners = [(tile, *tile.origin()) for tile in TILES]
     tiles = [(t.name, t.epsg, (left, top - SIDE_M, left + SIDE_M, top)) for t, left, top in corners]
-    with EarthEngineServer(world(tiles=tiles)) as service:
+    ee.Reset()
+    with stac_api(items) as catalog, EarthEngineServer(world(tiles=tiles)) as service:
 
         def ask(name, grid, **changes):
             if name == "gee":
                 return fetch("gee", grid, time=SUMMER, project="xr-test", url=service.url, **changes)
-            return fetch("stac", grid, time=SUMMER, catalog=front.url, reader=name, **changes)
+            return fetch("stac", grid, time=SUMMER, catalog=catalog.url, reader=name, **changes)
 
         yield ask
     ee.Reset()
-    catalog.stop()
-    front.stop()
+
+
+def items(root: str) -> list[dict]:
+    return s2_items(root, "earth-search") + s1_items(root)
 
 
 def same_labels(one, other):
