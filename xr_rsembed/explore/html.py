@@ -1,0 +1,96 @@
+"""What Jupyter shows of an embedding: where it comes from, its grid, and a small picture where that costs nothing."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator
+from io import BytesIO
+
+import xarray as xr
+
+__all__ = ["provenance_html"]
+
+_SETTINGS = ("overlap", "blend", "edge", "layer", "density", "merge", "precision", "min_valid")
+
+
+def provenance_html(emb: xr.DataArray) -> str:
+    """An HTML table of an embedding's provenance.
+
+    Parameters
+    ----------
+    emb : DataArray
+        Anything with an embedding's attrs; a lazy one is not computed, and has no picture.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> emb = xr.DataArray(np.ones((2, 3, 3)), dims=("D", "y", "x"), attrs={"model_key": "probe", "weights": "random"})
+    >>> "probe" in provenance_html(emb)
+    True
+    """
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+        for name, value in _rows(emb)
+    )
+    return f"<div style='display:flex;gap:1.5em;align-items:flex-start'><table>{rows}</table>{_picture(emb)}</div>"
+
+
+def _rows(emb: xr.DataArray) -> Iterator[tuple[str, str]]:
+    attrs = emb.attrs
+    if "model_key" not in attrs:
+        yield "model", "not recorded: this is no embedding of xr-rsembed"
+    else:
+        yield "model", f"{attrs['model_key']} ({attrs.get('modality', '')})"
+        sha256 = str(attrs.get("weights_sha256", ""))
+        yield "weights", f"{attrs.get('weights', '')}{f', SHA-256 {sha256[:12]}...' if sha256 else ''}"
+        yield "normalization", str(attrs.get("normalization", ""))
+        settings = [f"{name} {attrs[name]}" for name in _SETTINGS if name in attrs]
+        yield "settings", ", ".join(settings)
+    yield "dims", ", ".join(f"{dim} {size}" for dim, size in emb.sizes.items())
+    grid = _grid(emb)
+    if grid:
+        yield "grid", grid
+    megabytes = f"{emb.nbytes / 1e6:.1f} MB of {emb.dtype}"
+    if emb.chunks is None:
+        yield "values", f"{megabytes} in memory"
+    else:
+        blocks = 1
+        for chunks in emb.chunks:
+            blocks *= len(chunks)
+        yield "values", f"{megabytes}, lazy in {blocks} chunks"
+
+
+def _grid(emb: xr.DataArray) -> str:
+    from odc.geo.xr import ODCExtensionDa
+
+    if not {"y", "x"} <= set(emb.coords):
+        return ""
+    geobox = ODCExtensionDa(emb).geobox
+    if geobox is None:
+        return ""
+    size = abs(geobox.resolution.x)
+    crs = geobox.crs
+    unit = "m" if crs is not None and crs.projected else "units"
+    return f"cells of {size:g} {unit}, {f'EPSG:{crs.epsg}' if crs is not None and crs.epsg else 'CRS without a code'}"
+
+
+def _picture(emb: xr.DataArray) -> str:
+    if emb.chunks is not None or set(emb.dims) != {"D", "y", "x"} or not emb.variable._in_memory:
+        return ""
+    from matplotlib.figure import Figure
+
+    from xr_rsembed.explore.plots import plot_rgb
+
+    figure = Figure(figsize=(2.2, 2.2), layout="constrained")
+    ax = plot_rgb(emb, figure.subplots(), title="")
+    ax.set_axis_off()
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=70)
+    text = base64.b64encode(file.getvalue()).decode()
+    return f"<img alt='first three principal components' src='data:image/png;base64,{text}'>"

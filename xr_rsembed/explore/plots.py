@@ -1,0 +1,308 @@
+"""Pictures with nothing to look up: embeddings, similarity maps and the scenes behind them, on CRS axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed.bands import canonical_name
+from xr_rsembed.errors import SceneError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["demo_figure", "plot_rgb", "plot_scene", "plot_similarity", "scene_picture"]
+
+# Pixels a side beyond which a scene is thinned out for a picture: more than a screen shows.
+_SIDE = 1400
+
+
+def plot_rgb(
+    emb: xr.DataArray,
+    ax: Axes | None = None,
+    *,
+    percent: tuple[float, float] = (2, 98),
+    title: str | None = None,
+) -> Axes:
+    """Draw the first three principal components of an embedding as red, green and blue.
+
+    Parameters
+    ----------
+    emb : DataArray, dims (D, y, x)
+    ax : matplotlib Axes, optional
+        By default a new figure's.
+    percent : (float, float)
+        Percentiles that become the darkest and the brightest value of each colour.
+    title : str, optional
+        By default the model and its weights.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    SceneError
+        If the embedding is no single grid of cells.
+
+    Examples
+    --------
+    >>> cells = np.random.default_rng(0).normal(size=(8, 12, 10)).astype("float32")
+    >>> plot_rgb(xr.DataArray(cells, dims=("D", "y", "x"))).get_title()
+    'embedding'
+    """
+    from xr_rsembed.explore.components import pca
+
+    emb = _single(emb, ("D", "y", "x"), "emb.isel(time=0)")
+    count = min(3, emb.sizes["D"])
+    components = pca(emb, count)
+    (dim,) = set(components.dims) - {"y", "x"}
+    values = components.transpose("y", "x", dim).values
+    values = np.pad(values, ((0, 0), (0, 0), (0, 3 - count)), constant_values=0.0)
+    return _draw(_coloured(values, percent), emb, ax, title or _title(emb), "cells of {}")
+
+
+def plot_similarity(
+    similarity: xr.DataArray, ax: Axes | None = None, *, title: str = "cosine similarity", **options: Any
+) -> Axes:
+    """Draw a similarity map with its scale.
+
+    Parameters
+    ----------
+    similarity : DataArray, dims (y, x)
+        As :func:`xr_rsembed.explore.similarity` gives it.
+    ax : matplotlib Axes, optional
+    title : str
+    **options
+        Of ``Axes.imshow``; by default magma from the 2nd percentile to the highest value.
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    similarity = _single(similarity, ("y", "x"), "similarity.isel(time=0)").transpose("y", "x")
+    values = np.ma.masked_invalid(similarity.values)
+    shown = values.compressed()
+    bounds = {"vmin": np.percentile(shown, 2), "vmax": shown.max()} if shown.size else {}
+    ax = _draw(values, similarity, ax, title, "cells of {}", **({"cmap": "magma"} | bounds | options))
+    ax.figure.colorbar(ax.images[-1], ax=ax, shrink=0.8, label="cosine")
+    return ax
+
+
+def plot_scene(scene: xr.DataArray, ax: Axes | None = None, *, title: str | None = None) -> Axes:
+    """Draw a scene as one would look at it: true colour, a radar composite, or heights.
+
+    Parameters
+    ----------
+    scene : DataArray, dims (band, y, x)
+        Sentinel-2 (red, green and blue among its bands), Sentinel-1 (VV and VH), or one band.
+    ax : matplotlib Axes, optional
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    scene = _single(scene, ("band", "y", "x"), "scene.isel(time=0)")
+    thin, values, name = _scene_values(scene)
+    return _draw(values, thin, ax, title or name, "pixels of {}")
+
+
+def scene_picture(scene: xr.DataArray) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """A scene as RGBA bytes (y, x, 4), south at the bottom row first, with (left, right, bottom, top)."""
+    scene = _single(scene, ("band", "y", "x"), "scene.isel(time=0)")
+    thin, values, _ = _scene_values(scene)
+    left, right, bottom, top = _extent(thin)
+    picture = (values * 255).round().astype("uint8")
+    picture = picture[::-1] if bottom < top else picture
+    picture = picture[:, ::-1] if left > right else picture
+    return np.ascontiguousarray(picture), (*sorted((left, right)), *sorted((bottom, top)))  # type: ignore[return-value]
+
+
+def demo_figure(scene: xr.DataArray, embeddings: Mapping[str, xr.DataArray]) -> Figure:
+    """A scene beside its embeddings, with titles and a scale.
+
+    Parameters
+    ----------
+    scene : DataArray, dims (band, y, x)
+    embeddings : mapping of str to DataArray, dims (D, y, x)
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    from matplotlib.figure import Figure
+
+    count = 1 + len(embeddings)
+    figure = Figure(figsize=(4.6 * count, 5.3), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, count))
+    plot_scene(scene, axes[0])
+    for ax, emb in zip(axes[1:], embeddings.values(), strict=True):
+        plot_rgb(emb, ax, title=f"{_title(emb)}\nfirst three principal components of D = {emb.sizes['D']}")
+    for ax in axes:
+        _scale_bar(ax)
+        ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
+    return figure
+
+
+def _single(array: xr.DataArray, dims: tuple[str, ...], remedy: str) -> xr.DataArray:
+    single = array.squeeze([dim for dim in array.dims if dim not in dims and array.sizes[dim] == 1])
+    if set(single.dims) != set(dims):
+        raise SceneError(
+            "A picture shows one map.",
+            found=f"dims {tuple(array.dims)}",
+            expected=f"dims {dims}",
+            remedy=remedy,
+        )
+    return single
+
+
+def _scene_values(scene: xr.DataArray) -> tuple[xr.DataArray, np.ndarray, str]:
+    """The scene thinned out for a picture, its colours (y, x, 4) in 0..1, and what they show."""
+    step = max(1, -(-max(scene.sizes["y"], scene.sizes["x"]) // _SIDE))
+    thin = scene.isel(y=slice(step // 2, None, step), x=slice(step // 2, None, step)).transpose(
+        "band", "y", "x"
+    )
+    names = _band_names(thin)
+    nodata = thin.attrs.get("_FillValue", thin.attrs.get("nodata"))
+
+    def read(*bands: str) -> np.ndarray:
+        picked = np.stack([thin.isel(band=names.index(band)).values for band in bands], axis=-1).astype(
+            "float64"
+        )
+        return picked if nodata is None else np.where(picked == nodata, np.nan, picked)
+
+    if {"B4", "B3", "B2"} <= set(names):
+        return thin, _coloured(read("B4", "B3", "B2"), (1, 99), gamma=0.8), "Sentinel-2, true colour"
+    if {"VV", "VH"} <= set(names):
+        pair = read("VV", "VH")
+        if np.nanmedian(pair) > 0:  # linear power
+            pair = 10 * np.log10(np.maximum(pair, 1e-6))
+        three = np.concatenate([pair, pair[..., :1] - pair[..., 1:]], axis=-1)
+        return thin, _coloured(three, (2, 98)), "Sentinel-1: VV, VH and their ratio"
+    if len(names) == 1:
+        return thin, _hillshaded(read(names[0])[..., 0], thin), "heights"
+    return thin, _coloured(np.repeat(read(names[0]), 3, axis=-1), (2, 98)), f"band {names[0]}"
+
+
+def _band_names(scene: xr.DataArray) -> list[str]:
+    if "band" in scene.coords and scene["band"].dtype.kind not in "iuf":
+        labels = [str(label) for label in scene["band"].values]
+    else:
+        labels = [str(name) for name in np.atleast_1d(scene.attrs.get("long_name", ""))]
+    if len(labels) != scene.sizes["band"]:
+        # As a file without names is read everywhere in this library: in canonical order.
+        from xr_rsembed.bands import S1, S2_L1C, S2_L2A
+
+        known = {len(order): list(order) for order in (S1, S2_L2A, S2_L1C)}
+        labels = known.get(scene.sizes["band"], [f"{number + 1}" for number in range(scene.sizes["band"])])
+    return [canonical_name(label) or label for label in labels]
+
+
+def _coloured(values: np.ndarray, percent: tuple[float, float], gamma: float = 1.0) -> np.ndarray:
+    """Values (y, x, 3) stretched to colours (y, x, 4) in 0..1; clear where any is NaN."""
+    valid = np.isfinite(values).all(axis=-1)
+    colours = np.zeros((*valid.shape, 4))
+    if valid.any():
+        low, high = np.percentile(values[valid], percent, axis=0)
+        scaled = (values[valid] - low) / np.maximum(high - low, 1e-12)
+        colours[valid, :3] = np.clip(scaled, 0, 1) ** gamma
+        colours[valid, 3] = 1.0
+    return colours
+
+
+def _hillshaded(heights: np.ndarray, scene: xr.DataArray) -> np.ndarray:
+    from matplotlib import colormaps
+    from matplotlib.colors import LightSource
+
+    filled = np.where(
+        np.isfinite(heights), heights, np.nanmin(heights) if np.isfinite(heights).any() else 0.0
+    )
+    step = abs(float(scene["x"][1] - scene["x"][0])) if scene.sizes["x"] > 1 and "x" in scene.coords else 1.0
+    shaded = LightSource(315, 45).shade(
+        filled, colormaps["terrain"], vert_exag=2, dx=step, dy=step, blend_mode="soft"
+    )
+    shaded[..., 3] = np.isfinite(heights)
+    return shaded
+
+
+def _draw(
+    values: np.ndarray, like: xr.DataArray, ax: Axes | None, title: str, unit: str, **options: Any
+) -> Axes:
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
+    ax.imshow(values, extent=_extent(like), interpolation="nearest", origin="upper", **options)
+    ax.set_title(title, fontsize=10)
+    ax.set_facecolor("0.92")
+    _name_axes(ax, like)
+    return ax
+
+
+def _extent(array: xr.DataArray) -> tuple[float, float, float, float]:
+    """Left, right, bottom, top of the picture whose first row is the array's first row."""
+    edges = []
+    for dim in ("x", "y"):
+        values = (
+            np.asarray(array[dim], "float64") if dim in array.coords else np.arange(array.sizes[dim]) + 0.5
+        )
+        half = (values[-1] - values[0]) / max(len(values) - 1, 1) / 2 or 0.5
+        edges.append((float(values[0] - half), float(values[-1] + half)))
+    (left, right), (top, bottom) = edges
+    return left, right, bottom, top
+
+
+def _name_axes(ax: Axes, like: xr.DataArray) -> None:
+    crs = _crs(like)
+    if crs is not None and crs.geographic:
+        ax.set(xlabel="longitude", ylabel="latitude")
+        return
+    if crs is None:
+        ax.set(xlabel="x", ylabel="y")
+        return
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    kilometres = FuncFormatter(lambda value, _: f"{value / 1000:g}")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(kilometres)
+    name = f"EPSG:{crs.epsg}" if crs.epsg else "projected"
+    ax.set(xlabel=f"easting, km ({name})", ylabel="northing, km")
+
+
+def _crs(array: xr.DataArray) -> Any:
+    from odc.geo.xr import ODCExtensionDa
+
+    return ODCExtensionDa(array).crs if {"x", "y"} <= set(array.coords) else None
+
+
+def _scale_bar(ax: Axes) -> None:
+    """A bar of a round length at the lower left, in the units of projected metres."""
+    left, right = sorted(ax.get_xlim())
+    bottom, top = sorted(ax.get_ylim())
+    width = right - left
+    power = 10 ** np.floor(np.log10(width / 4))
+    length = max(step * power for step in (1, 2, 5) if step * power <= width / 4)
+    x, y = left + 0.05 * width, bottom + 0.05 * (top - bottom)
+    ax.plot([x, x + length], [y, y], color="white", linewidth=4, solid_capstyle="butt")
+    label = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    ax.text(
+        x + length / 2,
+        y + 0.015 * (top - bottom),
+        label,
+        color="white",
+        ha="center",
+        va="bottom",
+        fontsize=9,
+        fontweight="bold",
+    )
+
+
+def _title(emb: xr.DataArray) -> str:
+    model = str(emb.attrs.get("model_key", emb.name or "embedding"))
+    return f"{model}, random weights" if str(emb.attrs.get("weights", "")).startswith("random") else model
