@@ -56,11 +56,12 @@ def fill(
     *,
     surplus: Literal["allow", "error"] = "allow",
     alias: Callable[[str], str] | None = None,
-    fit: Callable[[Mapping[str, torch.Tensor]], None] | None = None,
+    fit: Callable[[dict[str, torch.Tensor]], None] | None = None,
 ) -> None:
     """Give a freshly built module its weights, whichever way they were chosen.
 
-    ``fit`` sees the file's tensors first and may change the module to suit them; the rest as in ``strict_load``.
+    ``fit`` sees the file's tensors first, and may drop some or change the module to suit them; the rest as in
+    ``strict_load``.
     """
     if ref.kind == "random":
         randomize(module, alias=alias)
@@ -117,7 +118,7 @@ def strict_load(
     """Load a state dict so that every parameter of the module comes from it.
 
     Buffers (position tables, the zero biases of bias-free norms) are constants that the model's code computes:
-    they are taken from the file where it has them, and need not be there.
+    they are taken from the file where it has them, and need not be there. What training left in batch norms must be.
 
     Parameters
     ----------
@@ -138,6 +139,7 @@ def strict_load(
     """
     targets = module.state_dict()
     needed = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    needed |= {name for name in targets if name.endswith((".running_mean", ".running_var"))}
     prefix = _common_prefix(state, targets)
     places = {key: _place(key, prefix, state, alias) for key in targets}
     missing = sorted(key for key in needed if places[key] is None)

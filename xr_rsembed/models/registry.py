@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import html
+import importlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 ENTRY_POINT_GROUP = "xr_rsembed.models"
+
+# Ours are read straight from their modules: they come first, so that no other package can take their names.
+_OURS = ("terramind", "terrafm", "prithvi", "torchgeo")
 
 _registered: dict[str, ModelFamily] = {}
 
@@ -260,10 +264,12 @@ def _target(family: str, key: str | None) -> str:
 
 @functools.cache
 def _installed() -> tuple[ModelFamily, ...]:
-    found: dict[str, ModelFamily] = {}
-    # Our own families come first, so that no other package can take their names.
-    points = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: not _is_ours(point))
-    for point in points:
+    found: dict[str, ModelFamily] = {
+        name: importlib.import_module(f"xr_rsembed.models.{name}").FAMILY for name in _OURS
+    }
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if _is_ours(point):
+            continue
         try:
             family = point.load()
             if not isinstance(family, ModelFamily):

@@ -218,6 +218,8 @@ class ModelSpec:
         ``vit_patch_tokens`` or ``feature_map``: goes into attrs.
     pooled : {"tokens", "cls"}
         Whether a tile's vector is pooled from tokens or is the model's own.
+    resolution : float
+        Metres a pixel of the images that the model was trained on.
     options : mapping
         Name to default of every model option; anything else is refused.
     load_options : frozenset of str
@@ -248,6 +250,7 @@ class ModelSpec:
     pooled: Literal["tokens", "cls"] = "tokens"
     image_size: int = 224
     patch_size: int = 16
+    resolution: float = 10.0
     options: Mapping[str, Any] = field(default_factory=dict)
     load_options: frozenset[str] = frozenset()
     input: Callable[[ModelSpec, str, Mapping[str, Any]], Modality] = plain_input

@@ -1,0 +1,169 @@
+"""Self-supervised ResNets and vision transformers for Sentinel-1 and Sentinel-2, through torchgeo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from xr_rsembed.bands import S1, S2_L1C
+from xr_rsembed.models.spec import Encoder, EncoderRequest, Home, Modality, ModelFamily, ModelSpec, Tokens
+from xr_rsembed.normalize import Normalization
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FAMILY"]
+
+# The transforms that torchgeo publishes with the weights, without their resizing; a test holds the numbers equal.
+_OPTICAL = Modality(
+    "S2L1C", S2_L1C, "DN", Normalization("scale", divisor=10000.0, source="torchgeo: DN / 10000")
+)
+_RADAR = Modality(
+    "S1GRD",
+    S1,
+    "dB",
+    Normalization(
+        "zscore", mean=(-12.59, -20.26), std=(5.26, 5.91), source="torchgeo: SSL4EO-S12 statistics"
+    ),
+)
+
+
+def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
+    """Build through torchgeo without a head, and fill strictly."""
+    import torch
+    import torchgeo.models
+
+    from xr_rsembed.models import checkpoint
+    from xr_rsembed.models.precision import precision_dtype
+
+    dtype = precision_dtype(request.precision, request.device)
+    (modality,) = spec.modalities
+    name = _architecture(spec.key)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = getattr(torchgeo.models, name)(in_chans=len(modality.bands), num_classes=0)
+        checkpoint.fill(model, request.weights)
+    model.eval().requires_grad_(False).to(device=request.device, dtype=dtype)
+    return (_ViT if name.startswith("vit") else _ResNet)(spec, model, modality.name, dtype)
+
+
+class _ResNet:
+    """The last feature map."""
+
+    def __init__(self, spec: ModelSpec, model: Any, modality: str, dtype: torch.dtype) -> None:
+        self.model, self.modality, self.dtype = model, modality, dtype
+
+    def __call__(
+        self, inputs: Mapping[str, torch.Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
+    ) -> Tokens:
+        return Tokens(self.model.forward_features(inputs[self.modality].to(self.dtype)).float())
+
+
+class _ViT:
+    """Normed tokens of any block, and the class token."""
+
+    def __init__(self, spec: ModelSpec, model: Any, modality: str, dtype: torch.dtype) -> None:
+        self.model, self.modality, self.dtype = model, modality, dtype
+        self.depth = spec.depth
+
+    def __call__(
+        self, inputs: Mapping[str, torch.Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
+    ) -> Tokens:
+        import torch
+
+        from xr_rsembed.models.precision import layer_indices
+
+        wanted = layer_indices(layers, self.depth)
+        # timm gives them in ascending order, whatever the order asked for.
+        ascending = sorted(wanted)
+        states = self.model.forward_intermediates(
+            inputs[self.modality].to(self.dtype),
+            indices=ascending,
+            norm=True,
+            return_prefix_tokens=True,
+            intermediates_only=True,
+        )
+        kept = [states[ascending.index(layer)] for layer in wanted]
+        grids, pooled = zip(*((grid.float(), prefix[:, 0].float()) for grid, prefix in kept), strict=True)
+        if len(grids) == 1:
+            return Tokens(grids[0], pooled[0])
+        return Tokens(torch.stack(grids, dim=1), torch.stack(pooled, dim=1))
+
+
+def _architecture(key: str) -> str:
+    return {"vit_small": "vit_small_patch16_224"}.get(
+        name := key.removeprefix("torchgeo_").rsplit("_", 1)[0], name
+    )
+
+
+def _spec(key: str, method: str, home: Home) -> ModelSpec:
+    name = _architecture(key)
+    modality = _OPTICAL if key.endswith("s2") else _RADAR
+    vit = name.startswith("vit")
+    return ModelSpec(
+        key=key,
+        family="torchgeo",
+        embed_dim={"resnet18": 512, "resnet50": 2048}.get(name, 384),
+        depth=12 if vit else 1,
+        patch_size=16 if vit else 32,
+        modalities=(modality,),
+        load=_load,
+        home=home,
+        grid_type="vit_patch_tokens" if vit else "feature_map",
+        pooled="cls" if vit else "tokens",
+        summary=f"torchgeo's {name} for {modality.name}, trained on SSL4EO-S12 with {method}",
+        licence="see the model card",
+        url=f"https://huggingface.co/{home.repo}",
+    )
+
+
+FAMILY = ModelFamily(
+    name="torchgeo",
+    specs=(
+        _spec(
+            "torchgeo_resnet18_s2",
+            "MoCo",
+            Home(
+                "torchgeo/resnet18_sentinel2_all_moco",
+                "resnet18_sentinel2_all_moco-59bfdff9.pth",
+                "5b8cddc9a14f3844350b7f40b85bcd32aed75918",
+            ),
+        ),
+        _spec(
+            "torchgeo_resnet50_s2",
+            "MoCo",
+            Home(
+                "torchgeo/resnet50_sentinel2_all_moco",
+                "resnet50_sentinel2_all_moco-df8b932e.pth",
+                "da4f3c9dbe09272eb902f3b37f46635fa4726879",
+            ),
+        ),
+        _spec(
+            "torchgeo_resnet50_s1",
+            "MoCo",
+            Home(
+                "torchgeo/resnet50_sentinel1_all_moco",
+                "resnet50_sentinel1_all_moco-906e4356.pth",
+                "e79862c667853c10a709bdd77ea8ffbad0e0f1cf",
+            ),
+        ),
+        _spec(
+            "torchgeo_vit_small_s2",
+            "MoCo",
+            Home(
+                "torchgeo/vit_small_patch16_224_sentinel2_all_moco",
+                "vit_small_patch16_224_sentinel2_all_moco-67c9032d.pth",
+                "1cb683f6c14739634cdfaaceb076529adf898c74",
+            ),
+        ),
+        _spec(
+            "torchgeo_vit_small_s1",
+            "a masked autoencoder",
+            Home(
+                "wangyi111/SSL4EO-S12",
+                "B2_vits16_mae_ep99_enc.pth",
+                "75c72195d35201dc1fb210818993518c25da566b",
+            ),
+        ),
+    ),
+    aliases={"torchgeo": "torchgeo_resnet50_s2"},
+)
