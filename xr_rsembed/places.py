@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed import api
-from xr_rsembed.config import get_option
+from xr_rsembed.config import get_option, set_options
 from xr_rsembed.errors import MissingDependencyError, OptionError, RsEmbedWarning
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import ModelSpec
@@ -314,7 +314,8 @@ def _run(
         # One thread a place: the provider has its own readers, and pools within pools would only wait.
         return recipe.scene(job[1], times[job[0]]).compute(scheduler="synchronous")
 
-    with bar(len(places), 0, show=None, label="places") as advance:
+    # One bar for all places, none for each.
+    with bar(len(places), 0, show=None, label="places") as advance, set_options(progress=False):
         for (index, _), loading in _ahead(load, prepared(), workers):
             try:
                 vector = recipe.embed(loading.result()).compute()
