@@ -7,10 +7,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+import torch
+import xarray as xr
+from huggingface_hub import constants
 
+import xr_rsembed
+from tests.fake_weights import filled, small_terrafm, small_terrafm_shapes
 from tests.servers.hub import COMMIT, Hub, lay_out_cache
+from xr_rsembed.datasets import synthetic_scene
+from xr_rsembed.errors import WeightsError
+from xr_rsembed.models import registry
+from xr_rsembed.models.spec import Home, ModelFamily
 
 REPO, FILE = "ibm-esa-geospatial/TerraMind-1.0-tiny", "TerraMind_v1_tiny.pt"
 CONTENT = b"not a checkpoint, and nobody looks inside here" * 100
@@ -151,3 +161,25 @@ def test_terrafm_l_is_said_to_be_unpublished(hub, tmp_path):
     assert kind == "HubError"
     assert "not published" in message
     assert 'weights="path/to/file"' in message
+
+
+def test_embedding_is_made_again_from_its_record(tmp_path, monkeypatch):
+    """Weights of the hub, by the name that the attrs give them, out of a cache and without a hub."""
+    spec = replace(small_terrafm(), family="small", home=Home("someone/small-terrafm", "weights.pth"))
+    monkeypatch.setattr(registry, "_registered", {"small": ModelFamily("small", (spec,))})
+    torch.save(filled(small_terrafm_shapes()), tmp_path / "weights.pth")
+    content = (tmp_path / "weights.pth").read_bytes()
+    lay_out_cache(tmp_path, spec.home.repo, spec.home.filename, content)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    scene = synthetic_scene(size=(224, 224)).compute()
+    first = xr_rsembed.embed(scene, spec.key)
+    assert first.attrs["weights"] == f"someone/small-terrafm@{COMMIT}/weights.pth"
+    assert first.attrs["weights_sha256"] == hashlib.sha256(content).hexdigest()
+    again = xr_rsembed.reproduce(first, scene)
+    xr.testing.assert_identical(first, again)
+    blob = lay_out_cache(tmp_path / "other", spec.home.repo, spec.home.filename, content[:-4] + b"else")
+    assert blob.is_file()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "other" / "hub"))
+    with pytest.raises(WeightsError, match="not the ones that made this embedding"):
+        xr_rsembed.reproduce(first, scene)
