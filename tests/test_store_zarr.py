@@ -415,6 +415,51 @@ def test_reading_while_it_is_written(tmp_path):
     np.testing.assert_array_equal(half.values[there], embedding().values[there])
 
 
+def test_a_reader_beside_the_writer_sees_whole_blocks_only(tmp_path):
+    path, truth = tmp_path / "emb.zarr", embedding().values
+    writer = threading.Thread(target=to_zarr, args=(embedding(seconds=0.05), path))
+    writer.start()
+    looks = 0
+    while writer.is_alive():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RsEmbedWarning)
+            try:
+                seen = open_zarr(path).values
+            except StoreNotFoundError:  # not begun yet
+                continue
+        there = np.isfinite(seen)
+        np.testing.assert_array_equal(seen[there], truth[there])
+        looks += 1
+    writer.join()
+    assert looks > 0
+    np.testing.assert_array_equal(open_zarr(path).values, truth)
+
+
+def test_progress(tmp_path, capsys):
+    cut_off(tmp_path / "emb.zarr", tmp_path / "log")
+    to_zarr(embedding(), tmp_path / "emb.zarr", resume=True, progress=True)
+    assert "12/12" in capsys.readouterr().err
+    to_zarr(embedding(), tmp_path / "quiet.zarr", progress=False)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["grid", "tiles", "pooled"])
+def test_a_model_from_scene_to_store_and_back(tmp_path, output):
+    import xr_rsembed
+    from xr_rsembed.datasets import synthetic_scene
+
+    scene = synthetic_scene(size=(400, 240)).chunk(y=200, x=240)
+    with xr_rsembed.set_options(block_tiles=1):
+        emb = xr_rsembed.embed(scene, "terramind_v1_tiny", weights="random", overlap=32, output=output)
+        stored = to_zarr(emb, tmp_path / "emb.zarr", progress=False)
+        again = xr_rsembed.reproduce(stored, scene)
+    assert stored.attrs == emb.attrs
+    assert stored.dims == emb.dims
+    assert stored.dtype == "float32"
+    assert bool(np.isfinite(stored).any())
+    xr.testing.assert_allclose(again.compute(), stored.compute(), rtol=1e-5, atol=1e-5)
+
+
 # refusals
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xr_rsembed.errors import RsEmbedWarning, StoreError, StoreNotFoundError
-from xr_rsembed.store.journal import state_of
+from xr_rsembed.store.journal import State, state_of
 from xr_rsembed.store.place import Place
 
 __all__ = ["open_zarr"]
@@ -38,8 +38,7 @@ def open_zarr(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
         If there is no Zarr store.
     """
     place = Place.at(path)
-    state = state_of(place)
-    dataset = _opened(place, state == "starting")
+    state, dataset = _steadily_opened(place)
     if state == "writing":
         warnings.warn(
             f"{place} is not finished: cells that are not written yet read as NaN. Where no process is at work on "
@@ -52,6 +51,18 @@ def open_zarr(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
     arrays = decoded.drop_vars(scales)
     names = list(arrays.data_vars)
     return arrays[names[0]] if len(names) == 1 else arrays
+
+
+def _steadily_opened(place: Place) -> tuple[State, xr.Dataset]:
+    """The store and the state of its writing; opened again where a writer changed the state meanwhile."""
+    state = state_of(place)
+    try:
+        dataset = _opened(place, state == "starting")
+    except StoreError:
+        if state_of(place) == state:
+            raise
+        return _steadily_opened(place)
+    return (state, dataset) if state_of(place) == state else _steadily_opened(place)
 
 
 def _opened(place: Place, starting: bool) -> xr.Dataset:
