@@ -72,7 +72,7 @@ def same_labels(one, other):
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("mask_clouds", [False, True])
-@pytest.mark.parametrize("composite", ["median", "mean", "first", None])
+@pytest.mark.parametrize("composite", ["median", "mean", "first", "last", None])
 def test_aligned_pixels_are_the_very_same(fetch_from, reader, composite, mask_clouds):
     wanted = {"composite": composite, "mask_clouds": mask_clouds, "bands": ("B4", "B8A", "B9")}
     stac, gee = (fetch_from(name, ALIGNED, **wanted) for name in (reader, "gee"))

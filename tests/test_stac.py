@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import tracemalloc
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,6 +18,7 @@ from odc.geo.geobox import GeoBox
 import xr_rsembed  # noqa: F401  (registers .rsembed)
 from xr_rsembed.errors import CatalogError, NoScenesError, OptionError, ProviderAuthError, RsEmbedWarning
 from xr_rsembed.providers import catalogs, patience
+from xr_rsembed.providers import stac as provider
 from xr_rsembed.providers.catalogs import Catalog, find_catalog
 from xr_rsembed.providers.fetch import fetch
 
@@ -149,6 +151,7 @@ def test_numbers_do_not_depend_on_the_chunks(earth_search):
     [
         ("mean", lambda images: np.floor(np.mean(images, axis=0) + 0.5)),
         ("first", lambda images: images[0]),
+        ("last", lambda images: images[-1]),
     ],
 )
 def test_other_composites(composite, expected, earth_search):
@@ -254,6 +257,28 @@ def test_an_aligned_window_touches_only_its_blocks(server, written, tmp_path):
     step = 16_384  # GDAL asks in whole steps
     assert beyond_header
     assert all(a >= wanted - step and b <= wanted + size + step for a, b in beyond_header)
+
+
+def test_the_memory_of_a_median_is_that_of_one_chunk_and_one_band(server, written, monkeypatch):
+    """60 dates and 12 bands of 16 chunks are 755 MB; one band of one chunk over its dates is 4 MB."""
+    items = []
+    for day in range(60):
+        (item,) = stac.edited(stac.s2_items(server.url, "earth-search")[:1])
+        item["id"] += f"_{day}"
+        item["properties"]["datetime"] = f"2022-{6 + day // 30:02d}-{1 + day % 30:02d}T10:00:00Z"
+        items.append(item)
+    monkeypatch.setattr(provider, "read", lambda asset, grid, *_: np.full(grid.shape.yx, 7, dtype="uint16"))
+    grid = GeoBox.from_bbox(INSIDE.boundingbox.bbox, "EPSG:32632", shape=(724, 724))
+    scene = fetch("stac", grid, time=SUMMER, catalog=written(items), chunks=181)
+    assert scene.data.numblocks == (1, 4, 4)
+    stack = 60 * 181**2 * 2
+    tracemalloc.start()
+    try:
+        for part in scene.data.to_delayed().ravel():
+            assert (part.compute(scheduler="synchronous") == 7).all()
+        assert tracemalloc.get_traced_memory()[1] < 6 * stack
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_plan_travels(earth_search):

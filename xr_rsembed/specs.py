@@ -17,8 +17,8 @@ from xr_rsembed.errors import GridError, OptionError
 
 __all__ = ["BBox", "OutputSpec", "PointBuffer", "SensorSpec", "TemporalSpec", "Time"]
 
-Composite: TypeAlias = Literal["median", "mean", "first"]
-COMPOSITES: tuple[Composite, ...] = ("median", "mean", "first")
+Composite: TypeAlias = Literal["median", "mean", "first", "last"]
+COMPOSITES: tuple[Composite, ...] = ("median", "mean", "first", "last")
 
 
 def _finite(name: str, value: float, low: float, high: float) -> None:
@@ -271,7 +271,7 @@ class SensorSpec:
         Pixel size in metres of a grid that is made for the request.
     cloudy_pct : float, optional
         Only optical scenes whose own cloud cover, in percent, is below this; None takes all.
-    composite : {"median", "mean", "first"}, optional
+    composite : {"median", "mean", "first", "last"}, optional
         How the dates become one image; None keeps one image per solar day.
     fill_value : float, optional
         The nodata value of the result; by default 0 for optical and NaN for radar.

@@ -62,10 +62,11 @@ class SceneRequest:
     sensor : SensorSpec
         Collection, cloud limit, fill value, Sentinel-1 rules. Its ``composite`` and ``bands`` are settled in
         the fields here; read those.
-    composite : {"median", "mean", "first"} or None
+    composite : {"median", "mean", "first", "last"} or None
         None: dims ``(time, band, y, x)``, one image per solar day, at the time of its earliest acquisition.
         A median of an even number of values is the mean of the middle two; where the dtype is an
-        integer, a half rounds up. ``first``: the earliest valid pixel.
+        integer, a half rounds up. ``first`` and ``last``: the earliest and the
+        latest valid pixel.
     mask_clouds : bool
         Take out the pixels whose SCL class is in :data:`SCL_CLOUDY` before the composite.
     units : str or None

@@ -159,8 +159,8 @@ def _mosaic(images: Sequence[ee.Image]) -> ee.Image:
 def _composite(days: Sequence[ee.Image], request: SceneRequest) -> ee.Image:
     import ee
 
-    if request.composite == "first":
-        return _mosaic(days)
+    if request.composite in ("first", "last"):
+        return _mosaic(days if request.composite == "first" else days[::-1])
     stack = ee.ImageCollection(list(days))
     image = stack.median() if request.composite == "median" else stack.mean()
     return image.add(0.5).floor() if request.dtype.kind == "u" else image

@@ -105,7 +105,7 @@ def read(asset: Asset, grid: GeoBox, source: Source, dtype: np.dtype, fill: floa
 
     def passing(error: BaseException) -> bool:
         nonlocal refused
-        refused = _status(error) in (401, 403)
+        refused = _is_refusal(error)
         _failures[asset.href] = _failures.get(asset.href, 0) + 1
         return remote and (_is_passing(error) or (refused and sign is not None))
 
@@ -206,15 +206,22 @@ def _status(error: BaseException) -> int | None:
 def _is_passing(error: BaseException) -> bool:
     """Whether another attempt may go better: all but a clear refusal, since a cut answer looks like a bad file."""
     status = _status(error)
-    wrong_use = isinstance(error, (MissingDependencyError, OptionError))
-    return not wrong_use and (status is None or status >= 500 or status in (408, 425, 429))
+    hopeless = isinstance(error, (MissingDependencyError, OptionError)) or _is_refusal(error)
+    return not hopeless and (status is None or status >= 500 or status in (408, 425, 429))
+
+
+def _is_refusal(error: BaseException) -> bool:
+    return (
+        _status(error) in (401, 403)
+        or re.search("InvalidCredentials|AWS_SECRET_ACCESS_KEY", _chain(error)) is not None
+    )
 
 
 def _explained(error: Exception, asset: Asset, source: Source, attempts: int) -> ProviderError:
     status, said = _status(error), _chain(error)
     what = f"asset {asset.key!r} of item {asset.item} in catalogue {source.catalog.name!r}"
     where = public_url(asset.href)
-    if status in (401, 403) or "InvalidCredentials" in said or "AWS_SECRET_ACCESS_KEY" in said:
+    if _is_refusal(error):
         return ProviderAuthError(
             f"Access is refused to {what}.",
             found=f"HTTP {status}" if status else "no credentials",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -328,14 +329,14 @@ class _Plan:
         pool = _readers(self.workers, os.getpid())
         cloudy = self._clouds(pool, reaching, grid)
         stacks = _one_ahead(
-            [pool.submit(self._band, shot, band, grid) for day in reaching for shot in day] for band in bands
+            deque(pool.submit(self._band, shot, band, grid) for day in reaching for shot in day)
+            for band in bands
         )
         for position, reads in enumerate(stacks):
             stack = np.full((len(reaching), *grid.shape.yx), gap(self.dtype), dtype=self.dtype)
-            arriving = iter(reads)
             for date_, day in enumerate(reaching):
                 for shot in day:
-                    pixels = next(arriving).result()
+                    pixels = reads.popleft().result()  # laid down, it is held no longer
                     if shot.item in cloudy:
                         pixels[cloudy[shot.item]] = gap(self.dtype)
                     lay_over(stack[date_], pixels)
@@ -365,14 +366,14 @@ def _readers(workers: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-read")
 
 
-def _one_ahead(batches: Iterator[list[Future[np.ndarray]]]) -> Iterator[list[Future[np.ndarray]]]:
+def _one_ahead(batches: Iterator[deque[Future[np.ndarray]]]) -> Iterator[deque[Future[np.ndarray]]]:
     """The same batches, each started before the one before it is used: reading goes on while a median is made."""
+    now: deque[Future[np.ndarray]] = deque()
     ahead = next(batches, None)
     try:
         while ahead is not None:
             now, ahead = ahead, next(batches, None)
             yield now
     finally:  # after a failed read: what has not begun need not
-        if ahead is not None:
-            for reading in ahead:
-                reading.cancel()
+        for reading in now + (ahead if ahead is not None else deque()):
+            reading.cancel()
