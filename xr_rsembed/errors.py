@@ -14,6 +14,7 @@ __all__ = [
     "GridError",
     "HubError",
     "LabelError",
+    "MismatchError",
     "MissingDependencyError",
     "NoScenesError",
     "OptionError",
@@ -149,6 +150,10 @@ class NoScenesError(ProviderError, LookupError):
 
 class LabelError(RsEmbedError, ValueError):
     """Labels cannot be used with this embedding."""
+
+
+class MismatchError(RsEmbedError, ValueError):
+    """Two embeddings lie in different vector spaces, or a fitted object meets an embedding of another model."""
 
 
 class MissingDependencyError(RsEmbedError, ImportError):
