@@ -52,10 +52,8 @@ def canonical_subset(
             expected='["BLUE", "GREEN"] or {"S2L2A": ["BLUE", "GREEN"]}',
         )
     if isinstance(chosen, Mapping):
-        return {
-            kind.name: tuple(_canonical(str(name), kind) for name in names)
-            for kind, names in ((named_modalities(spec, str(key))[0], names) for key, names in chosen.items())
-        }
+        kinds = [(named_modalities(spec, str(word))[0], names) for word, names in chosen.items()]
+        return {kind.name: _all_canonical([str(name) for name in names], kind) for kind, names in kinds}
     names = [str(name) for name in chosen]
     if scene is not None and not isinstance(scene, xr.DataArray):
         raise OptionError(
@@ -64,7 +62,7 @@ def canonical_subset(
             expected=f'bands={{"{spec.modalities[0].name}": [...]}}',
         )
     kind = _meant(names, spec, scene, modality)
-    return {kind.name: tuple(_canonical(name, kind) for name in names)}
+    return {kind.name: _all_canonical(names, kind)}
 
 
 def _meant(names: list[str], spec: ModelSpec, scene: xr.DataArray | None, modality: str | None) -> Modality:
@@ -79,6 +77,17 @@ def _meant(names: list[str], spec: ModelSpec, scene: xr.DataArray | None, modali
             max(offered, key=lambda one: sum(canonical_name(name, one.bands) in one.bands for name in names))
         ]
     return settle(fitting, spec, f"bands={names}")
+
+
+def _all_canonical(names: list[str], kind: Modality) -> tuple[str, ...]:
+    known = tuple(_canonical(name, kind) for name in names)
+    if not known or len(set(known)) < len(known):
+        raise OptionError(
+            f"bands= for {kind.name} cannot be used.",
+            found=", ".join(names) or "no band",
+            expected=f"some of {' '.join(kind.bands)}, each once",
+        )
+    return known
 
 
 def _canonical(name: str, kind: Modality) -> str:
