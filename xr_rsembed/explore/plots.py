@@ -177,7 +177,11 @@ def _scene_values(scene: xr.DataArray) -> tuple[xr.DataArray, np.ndarray, str]:
         return picked if nodata is None else np.where(picked == nodata, np.nan, picked)
 
     if {"B4", "B3", "B2"} <= set(names):
-        return thin, _coloured(read("B4", "B3", "B2"), (1, 99), gamma=0.8), "Sentinel-2, true colour"
+        return (
+            thin,
+            _coloured(read("B4", "B3", "B2"), (0.5, 99.5), together=True, gamma=0.7),
+            "Sentinel-2, true colour",
+        )
     if {"VV", "VH"} <= set(names):
         pair = read("VV", "VH")
         if np.nanmedian(pair) > 0:  # linear power
@@ -203,12 +207,14 @@ def _band_names(scene: xr.DataArray) -> list[str]:
     return [canonical_name(label) or label for label in labels]
 
 
-def _coloured(values: np.ndarray, percent: tuple[float, float], gamma: float = 1.0) -> np.ndarray:
-    """Values (y, x, 3) stretched to colours (y, x, 4) in 0..1; clear where any is NaN."""
+def _coloured(
+    values: np.ndarray, percent: tuple[float, float], *, together: bool = False, gamma: float = 1.0
+) -> np.ndarray:
+    """Values (y, x, 3) stretched to colours (y, x, 4) in 0..1, each band by itself or all alike; clear where NaN."""
     valid = np.isfinite(values).all(axis=-1)
     colours = np.zeros((*valid.shape, 4))
     if valid.any():
-        low, high = np.percentile(values[valid], percent, axis=0)
+        low, high = np.percentile(values[valid], percent, axis=None if together else 0)
         scaled = (values[valid] - low) / np.maximum(high - low, 1e-12)
         colours[valid, :3] = np.clip(scaled, 0, 1) ** gamma
         colours[valid, 3] = 1.0
@@ -222,9 +228,17 @@ def _hillshaded(heights: np.ndarray, scene: xr.DataArray) -> np.ndarray:
     filled = np.where(
         np.isfinite(heights), heights, np.nanmin(heights) if np.isfinite(heights).any() else 0.0
     )
+    low, high = filled.min(), filled.max()
     step = abs(float(scene["x"][1] - scene["x"][0])) if scene.sizes["x"] > 1 and "x" in scene.coords else 1.0
     shaded = LightSource(315, 45).shade(
-        filled, colormaps["terrain"], vert_exag=2, dx=step, dy=step, blend_mode="soft"
+        filled,
+        colormaps["terrain"],
+        vmin=low - (high - low) / 3,  # the map's lowest quarter is the blue of water
+        vmax=high,
+        vert_exag=2,
+        dx=step,
+        dy=step,
+        blend_mode="soft",
     )
     shaded[..., 3] = np.isfinite(heights)
     return shaded
