@@ -10,7 +10,7 @@ from uuid import uuid4
 import dask
 import dask.array as da
 import numpy as np
-from dask._task_spec import Task, TaskRef
+from dask._task_spec import Alias, Task, TaskRef
 from dask.array.optimization import optimize
 from dask.base import get_scheduler
 from dask.callbacks import Callback
@@ -51,6 +51,7 @@ def run_blocks(
     }
     keys = list(layer)
     graph = optimize(HighLevelGraph.from_collections(name, layer, dependencies=cast("Any", [array])), keys)
+    _unalias(graph, keys)
     client = None if local else _client()
     if client is not None:
         _run_on_cluster(client, graph, keys, advance)
@@ -58,6 +59,17 @@ def run_blocks(
     schedule = None if local else get_scheduler()
     with _Counter(name, advance):
         (schedule or dask.threaded.get)(graph, keys)
+
+
+def _unalias(graph: Any, keys: Sequence[Any]) -> None:
+    """Give every fused task (a block and its step) the key that was asked for, in place of an alias to it.
+
+    The name that dask gives a fused task is not unique to this run. And a cluster would count a block as finished only
+    when it comes to run the alias, and run the block again if its worker dies before.
+    """
+    for key in keys:
+        if isinstance(graph[key], Alias):
+            graph[key] = graph.pop(graph[key].target).substitute({}, key=key)
 
 
 def _client() -> Any:
