@@ -104,9 +104,9 @@ def map_cells(
         dask="parallelized",
         output_dtypes=[np.float32],
         dask_gufunc_kwargs={"output_sizes": {dim: size}},
-        keep_attrs=False,
+        keep_attrs=True,  # those of the coords too, where the CRS stands
     )
-    return mapped.transpose(..., dim, "y", "x")
+    return mapped.transpose(..., dim, "y", "x").drop_attrs(deep=False)
 
 
 def _on_valid(values: np.ndarray, function: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:

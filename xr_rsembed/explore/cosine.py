@@ -170,9 +170,9 @@ def _cosine(one: xr.DataArray, other: xr.DataArray, keep: xr.DataArray) -> xr.Da
         join="exact",
         dask="parallelized",
         output_dtypes=[np.float32],
-        keep_attrs=False,
+        keep_attrs=True,  # those of the coords too, where the CRS stands
     )
-    return found.transpose(..., *[dim for dim in keep.dims if dim != "D"]).rename(None)
+    return found.transpose(..., *[dim for dim in keep.dims if dim != "D"]).rename(None).drop_attrs(deep=False)
 
 
 def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
