@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from xr_rsembed.normalize import Normalization
@@ -264,6 +264,12 @@ class ModelSpec:
     summary: str = ""
     licence: str = ""
     url: str = ""
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """Field by field: a pickle of the whole would write ``load_options`` in this process's own hash order."""
+        from dask.base import normalize_token
+
+        return tuple(normalize_token(getattr(self, one.name)) for one in fields(self))
 
 
 @dataclass(frozen=True)
