@@ -276,6 +276,23 @@ def test_process_killed(tmp_path, with_signal):
     assert 5 <= before < 12
 
 
+def test_two_stores_of_one_embedding_on_one_cluster(tmp_path, chunks):
+    distributed = pytest.importorskip("distributed")
+    emb = embedding(tmp_path / "log", chunks=chunks, seconds=0.02)
+    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
+        to_zarr(emb, tmp_path / "one.zarr", progress=False)
+        assert len(runs(tmp_path / "log")) == emb.data.npartitions
+        names = ("two.zarr", "three.zarr")
+        threads = [threading.Thread(target=to_zarr, args=(emb, tmp_path / name)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for name in names:
+        assert files(tmp_path / name) == files(tmp_path / "one.zarr")
+
+
 def test_worker_killed(tmp_path):
     distributed = pytest.importorskip("distributed")
     log, store = tmp_path / "log", tmp_path / "emb.zarr"
