@@ -10,20 +10,28 @@ if TYPE_CHECKING:
     from xr_rsembed.explore.components import Components, fit_pca, pca
     from xr_rsembed.explore.cosine import change, nearest, similarity
     from xr_rsembed.explore.cubes import sample, zonal
-    from xr_rsembed.explore.learn import Learned, classify, fit_classes, fit_values, regress
+    from xr_rsembed.explore.learn import (
+        Classifier,
+        Regressor,
+        classify,
+        fit_classifier,
+        fit_regressor,
+        regress,
+    )
     from xr_rsembed.explore.tables import to_geoparquet
 
 _HOME = {
+    "Classifier": "learn",
     "Clusters": "clusters",
     "Components": "components",
-    "Learned": "learn",
+    "Regressor": "learn",
     "change": "cosine",
     "classify": "learn",
     "cluster": "clusters",
-    "fit_classes": "learn",
+    "fit_classifier": "learn",
     "fit_clusters": "clusters",
     "fit_pca": "components",
-    "fit_values": "learn",
+    "fit_regressor": "learn",
     "nearest": "cosine",
     "pca": "components",
     "regress": "learn",
@@ -34,16 +42,17 @@ _HOME = {
 }
 
 __all__ = [
+    "Classifier",
     "Clusters",
     "Components",
-    "Learned",
+    "Regressor",
     "change",
     "classify",
     "cluster",
-    "fit_classes",
+    "fit_classifier",
     "fit_clusters",
     "fit_pca",
-    "fit_values",
+    "fit_regressor",
     "nearest",
     "pca",
     "regress",

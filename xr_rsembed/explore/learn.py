@@ -1,0 +1,337 @@
+"""From a few labels to a map: classes with their confidence, or values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed.errors import LabelError, OptionError
+from xr_rsembed.explore.blocked import class_scores, value_scores
+from xr_rsembed.explore.cells import check_cells, map_cells, sklearn_or_error
+from xr_rsembed.explore.codes import as_codes
+from xr_rsembed.explore.labels import labelled_cells
+from xr_rsembed.explore.spaces import check_same_space, provenance, space_of
+
+__all__ = ["Classifier", "Method", "Regressor", "classify", "fit_classifier", "fit_regressor", "regress"]
+
+Method = Literal["knn", "linear"]
+
+_NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What was learned of classes, as :func:`fit_classifier` finds it.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        The names of the codes 0, 1, ...
+    estimator : scikit-learn estimator
+    scores : mapping
+        Of the spatially blocked cross-validation: ``cv_accuracy``, ``cv_balanced_accuracy``, ``cv_folds``,
+        ``cv_block_cells``; empty where there was none.
+    space : mapping
+        Of which model and settings the embedding was; only such embeddings can be mapped.
+    """
+
+    classes: tuple[str, ...]
+    estimator: Any = field(repr=False)
+    scores: Mapping[str, Any]
+    space: Mapping[str, Any] = field(repr=False)
+
+    def predict(self, emb: xr.DataArray) -> xr.Dataset:
+        """The map of classes of an embedding, lazily where it is lazy.
+
+        Returns
+        -------
+        Dataset
+            As :func:`classify` gives it.
+
+        Raises
+        ------
+        MismatchError
+            If the embedding is of another model or another setting than the one learned from.
+        """
+        check_cells(emb)
+        check_same_space(self.space, space_of(emb), "A fitted classifier")
+        best = map_cells(emb, self._best, "part", 2)
+        codes = as_codes(best.isel(part=0), self.classes)
+        confidence = best.isel(part=1).assign_attrs(long_name="share or probability of the class", units="1")
+        return xr.Dataset(
+            {"class": codes.assign_attrs(long_name="class"), "confidence": confidence},
+            attrs={**provenance(emb), "classes": list(self.classes), **self.scores},
+        )
+
+    def _best(self, vectors: np.ndarray) -> np.ndarray:
+        probabilities = self.estimator.predict_proba(vectors)
+        return np.stack([probabilities.argmax(axis=1), probabilities.max(axis=1)], axis=1)
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """What was learned of values, as :func:`fit_regressor` finds it.
+
+    Parameters
+    ----------
+    column : str
+        What the values are.
+    estimator : scikit-learn estimator
+    scores : mapping
+        Of the spatially blocked cross-validation: ``cv_r2``, ``cv_rmse``, ``cv_folds``, ``cv_block_cells``; empty
+        where there was none.
+    space : mapping
+        Of which model and settings the embedding was; only such embeddings can be mapped.
+    """
+
+    column: str
+    estimator: Any = field(repr=False)
+    scores: Mapping[str, Any]
+    space: Mapping[str, Any] = field(repr=False)
+
+    def predict(self, emb: xr.DataArray) -> xr.DataArray:
+        """The map of values of an embedding, lazily where it is lazy.
+
+        Returns
+        -------
+        DataArray, dims (..., y, x), float32
+            Named ``column``; NaN in invalid cells.
+
+        Raises
+        ------
+        MismatchError
+            If the embedding is of another model or another setting than the one learned from.
+        """
+        check_cells(emb)
+        check_same_space(self.space, space_of(emb), "A fitted regressor")
+        values = map_cells(emb, self._values, "part", 1).isel(part=0)
+        return values.rename(self.column).assign_attrs(**provenance(emb), **self.scores)
+
+    def _values(self, vectors: np.ndarray) -> np.ndarray:
+        return self.estimator.predict(vectors)[:, None]
+
+
+def fit_classifier(
+    emb: xr.DataArray,
+    labels: Any,
+    column: str = "class",
+    method: Method = "knn",
+    *,
+    block: int | None = None,
+    cross_validate: bool = True,
+) -> Classifier:
+    """Learn classes from labelled points or polygons; the arguments are those of :func:`classify`.
+
+    Returns
+    -------
+    Classifier
+        Its ``predict`` maps this embedding or another of the same model.
+    """
+    _check(method)
+    cells = labelled_cells(emb, labels, column, numeric=False, side=block)
+    classes, targets = np.unique(cells.targets.astype(str), return_inverse=True)
+    if len(classes) < 2:
+        raise LabelError(
+            "One class alone cannot be told from anything.",
+            found=f"only {classes[0]!r} in {len(targets)} labelled cells",
+            expected="at least two classes on valid cells",
+            remedy="label places of another class, or map what is alike with similarity()",
+        )
+
+    def make(n: int) -> Any:
+        return _classifier(method, n)
+
+    scores = class_scores(cells, make) if cross_validate else {}
+    if scores:
+        _report(
+            f"{len(classes)} classes from {len(targets)} cells by {method}",
+            scores,
+            "accuracy {cv_accuracy:.2f}, balanced accuracy {cv_balanced_accuracy:.2f}",
+        )
+    fitted = make(len(targets)).fit(cells.vectors, targets)
+    return Classifier(tuple(map(str, classes)), fitted, scores, space_of(emb))
+
+
+def classify(
+    emb: xr.DataArray,
+    labels: Any,
+    column: str = "class",
+    method: Method = "knn",
+    *,
+    block: int | None = None,
+    cross_validate: bool = True,
+) -> xr.Dataset:
+    """A map of classes from a few labelled points or polygons.
+
+    Parameters
+    ----------
+    emb : DataArray, dims (..., D, y, x)
+        With leading dims such as time a label holds at every date, and every date gets its map.
+    labels : GeoDataFrame
+        Points or polygons in any CRS. A polygon labels the cells whose centres lie in it; of large ones at most
+        20 000 cells in all are taken, at random.
+    column : str
+        The column with the classes: names or numbers.
+    method : {"knn", "linear"}
+        The five most similar labelled cells, weighted by their distance; or logistic regression, which needs some
+        more labels and is the better of the two then.
+    block : int, optional
+        Side of the blocks that the cross-validation leaves out, in cells; by default one tile of the model.
+    cross_validate : bool
+        Print the score of a spatially blocked cross-validation and keep it in attrs.
+
+    Returns
+    -------
+    Dataset
+        ``class`` (..., y, x), int16: codes from 0 in the alphabetical order of the classes, -1 (``_FillValue``) in
+        invalid cells, with CF's ``flag_values`` and ``flag_meanings``; and ``confidence`` (..., y, x), float32, 0 to
+        1. Lazy where the embedding is. Attrs: ``classes``, and the scores ``cv_accuracy``, ``cv_balanced_accuracy``,
+        ``cv_folds``, ``cv_block_cells``.
+
+    Raises
+    ------
+    LabelError
+        If there is no usable label, or one class only.
+    OptionError
+        For another method.
+    MissingDependencyError
+        Without scikit-learn or geopandas.
+
+    Warns
+    -----
+    RsEmbedWarning
+        Of labels left out, and where labels lie too close together for a score.
+
+    Examples
+    --------
+    >>> import geopandas
+    >>> import shapely
+    >>> values = np.repeat(np.eye(2), [4, 8], axis=0).T.reshape(2, 3, 4)
+    >>> emb = xr.DataArray(values, dims=("D", "y", "x"))
+    >>> places = geopandas.GeoDataFrame(
+    ...     {"class": ["water", "forest"]}, geometry=[shapely.Point(1.5, 0.5), shapely.Point(1.5, 2.5)]
+    ... )
+    >>> found = classify(emb, places, cross_validate=False)
+    >>> found["class"].attrs["flag_meanings"], found["class"].values[:, 0].tolist()
+    ('forest water', [1, 0, 0])
+    """
+    learned = fit_classifier(emb, labels, column, method, block=block, cross_validate=cross_validate)
+    return learned.predict(emb)
+
+
+def fit_regressor(
+    emb: xr.DataArray,
+    labels: Any,
+    column: str,
+    method: Method = "linear",
+    *,
+    block: int | None = None,
+    cross_validate: bool = True,
+) -> Regressor:
+    """Learn values from labelled points or polygons; the arguments are those of :func:`regress`.
+
+    Returns
+    -------
+    Regressor
+        Its ``predict`` maps this embedding or another of the same model.
+    """
+    _check(method)
+    cells = labelled_cells(emb, labels, column, numeric=True, side=block)
+    if (cells.targets == cells.targets[0]).all():
+        raise LabelError(
+            "One value alone says nothing of others.",
+            found=f"{column} = {cells.targets[0]:g} in all {len(cells.targets)} labelled cells",
+            expected="at least two different values on valid cells",
+        )
+
+    def make(n: int) -> Any:
+        return _regressor(method, n)
+
+    scores = value_scores(cells, make) if cross_validate else {}
+    if scores:
+        _report(
+            f"{column} from {len(cells.targets)} cells by {method}",
+            scores,
+            "R2 {cv_r2:.2f}, RMSE {cv_rmse:.4g}",
+        )
+    return Regressor(
+        column, make(len(cells.targets)).fit(cells.vectors, cells.targets), scores, space_of(emb)
+    )
+
+
+def regress(
+    emb: xr.DataArray,
+    labels: Any,
+    column: str,
+    method: Method = "linear",
+    *,
+    block: int | None = None,
+    cross_validate: bool = True,
+) -> xr.DataArray:
+    """A map of values from points or polygons with known ones.
+
+    Parameters
+    ----------
+    emb, labels, block, cross_validate
+        As for :func:`classify`. A cell under several labels has the mean of their values.
+    column : str
+        The column with the values.
+    method : {"linear", "knn"}
+        Ridge regression, its strength found by leave-one-out; or the five most similar labelled cells, weighted by
+        their distance.
+
+    Returns
+    -------
+    DataArray, dims (..., y, x), float32
+        Named ``column``; NaN in invalid cells. Lazy where the embedding is. Attrs: the scores ``cv_r2``, ``cv_rmse``,
+        ``cv_folds``, ``cv_block_cells``.
+
+    Raises
+    ------
+    LabelError
+        If there is no usable label, a value is no number, or all are the same.
+    OptionError, MissingDependencyError
+        As for :func:`classify`.
+    """
+    learned = fit_regressor(emb, labels, column, method, block=block, cross_validate=cross_validate)
+    return learned.predict(emb)
+
+
+def _check(method: str) -> None:
+    if method not in get_args(Method):
+        raise OptionError(
+            "There is no such method.", found=f"method={method!r}", expected="'knn' or 'linear'"
+        )
+    sklearn_or_error("Learning from labels")
+
+
+def _classifier(method: Method, n: int) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer, StandardScaler
+
+    if method == "knn":  # between vectors of length 1 the nearest is the most similar
+        return make_pipeline(Normalizer(), KNeighborsClassifier(min(_NEIGHBOURS, n), weights="distance"))
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
+
+
+def _regressor(method: Method, n: int) -> Any:
+    from sklearn.linear_model import RidgeCV
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer, StandardScaler
+
+    if method == "knn":
+        return make_pipeline(Normalizer(), KNeighborsRegressor(min(_NEIGHBOURS, n), weights="distance"))
+    return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 5, 15)))
+
+
+def _report(what: str, scores: Mapping[str, Any], numbers: str) -> None:
+    side = scores["cv_block_cells"]
+    how = f"cross-validation in {scores['cv_folds']} folds of blocks of {side} x {side} cells"
+    print(f"{what}. Spatial {how}: {numbers.format(**scores)}.")
