@@ -265,11 +265,12 @@ class ModelSpec:
     licence: str = ""
     url: str = ""
 
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        """Field by field: a pickle of the whole would write ``load_options`` in this process's own hash order."""
+    def __dask_tokenize__(self) -> Any:
+        """The same in every process: dask pickles a frozenset, in the order of the process's own string hashes."""
         from dask.base import normalize_token
 
-        return tuple(normalize_token(getattr(self, one.name)) for one in fields(self))
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return normalize_token({**values, "load_options": sorted(self.load_options)})
 
 
 @dataclass(frozen=True)
