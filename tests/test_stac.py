@@ -373,6 +373,18 @@ def test_nothing_found_says_which_rule_took_what(earth_search):
         fetch("stac", INSIDE, time="2019", catalog=earth_search)
 
 
+def test_two_collections_in_one_file_are_not_mixed(server, written):
+    items = web_items(server)
+    for item in items[:3]:
+        item["collection"] = "landsat-c2-l2"
+    with pytest.raises(CatalogError, match="collection='landsat-c2-l2'"):
+        fetch("stac", INSIDE, time=SUMMER, catalog=written(items), bands=("red",))
+    scene = fetch(
+        "stac", INSIDE, time=SUMMER, catalog=written(items), bands=("red",), collection="sentinel-2-l2a"
+    )
+    assert not set(scene.attrs["item_ids"]) & {item["id"] for item in items[:3]}
+
+
 def test_an_item_can_be_skipped_by_its_id(earth_search):
     skip = ["S2A_32TQQ_20220613_L2A", "S2A_33TTK_20220613_L2A"]
     scene = fetch("stac", INSIDE, time=SUMMER, catalog=earth_search, skip_items=skip)

@@ -13,23 +13,23 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from xr_rsembed import api
 from xr_rsembed.config import get_option, set_options
 from xr_rsembed.errors import MissingDependencyError, OptionError, RsEmbedWarning
 from xr_rsembed.models.registry import find_spec
-from xr_rsembed.models.spec import ModelSpec
+from xr_rsembed.models.spec import ModelSpec, WeightsRef
 from xr_rsembed.models.weights import resolve
 from xr_rsembed.providers.fetch import fetch, scene_modality
 from xr_rsembed.providers.grid import target_grid
-from xr_rsembed.specs import BBox, OutputSpec, PointBuffer, SensorSpec, TemporalSpec, Time
+from xr_rsembed.specs import OutputSpec, SensorSpec, TemporalSpec, Time
 from xr_rsembed.store.run import bar
-from xr_rsembed.vectors import VectorFile
+from xr_rsembed.vectors import VectorFile, place_geometry, vector_cube
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -147,12 +147,12 @@ def get_embeddings_batch(
         )
     places, geometries = _listed(spatials)
     times = _times(temporal, len(places))
-    workers = workers or int(get_option(f"{recipe.fetch_family}.fetch_workers"))
+    workers = workers or recipe.fetch_workers
     file = VectorFile.at(out) if out is not None else None
     vectors, errors, keys, first = _run(recipe, places, times, workers, file)
     if first is not None and not vectors:
         raise first
-    cube = _cube(vectors, geometries, errors, keys)
+    cube = vector_cube(vectors, geometries, errors, keys)
     if file is not None:
         file.write(cube, complete=not any(errors))
     if failed := [index for index, error in enumerate(errors) if error]:
@@ -183,9 +183,21 @@ class _Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def fetch_family(self) -> str:
-        """Whose ``fetch_workers`` option holds."""
-        return "terrafm" if self.spec.family == "terrafm" else "terramind"
+    def fetch_workers(self) -> int:
+        """What the user's option says for this model."""
+        family = "terrafm" if self.spec.family == "terrafm" else "terramind"
+        return int(get_option(f"{family}.fetch_workers"))
+
+    @property
+    def provider_options(self) -> dict[str, Any]:
+        """Those given; both of our own providers take the number of requests at a time."""
+        ours = {"workers": self.fetch_workers} if self.backend in ("stac", "gee") else {}
+        return {**ours, **self.backend_options}
+
+    @cached_property
+    def weights(self) -> WeightsRef:
+        """Settled once: a file is hashed for it."""
+        return resolve(self.settings.get("weights", "pretrained"), self.spec)
 
     def scene(self, grid: GeoBox, span: TemporalSpec) -> xr.DataArray:
         return fetch(
@@ -196,7 +208,7 @@ class _Recipe:
             mask_clouds=self.mask_clouds,
             units=self.units,
             sensor=self.sensor,
-            **self.backend_options,
+            **self.provider_options,
         )
 
     def embed(self, scene: xr.DataArray) -> xr.DataArray:
@@ -209,11 +221,10 @@ class _Recipe:
 
     def key(self, grid: GeoBox, span: TemporalSpec) -> str:
         """A digest of all that decides the numbers of one place."""
-        weights = resolve(self.settings.get("weights", "pretrained"), self.spec)
         parts = {
             "grid": [str(grid.crs), *tuple(grid.affine)[:6], *grid.shape.yx],
             "span": [span.start.isoformat(), span.end.isoformat()],
-            "model": [self.spec.key, weights.source, weights.sha256],
+            "model": [self.spec.key, self.weights.source, self.weights.sha256],
             "sensor": asdict(self.sensor),
             "scene": [self.backend, self.modality, self.units, self.mask_clouds],
             "backend": {k: v for k, v in self.backend_options.items() if k != "workers"},
@@ -367,51 +378,4 @@ def _listed(spatials: Any) -> tuple[list[Any], list[Any]]:
     places = list(spatials)
     if not places:
         raise OptionError("There are no places.", found="spatials=[]", expected="at least one place")
-    return places, [_geometry(place) for place in places]
-
-
-def _geometry(place: Any) -> Any:
-    """What stands for a place in the cube: the point of a PointBuffer, else its outline."""
-    import shapely
-
-    if isinstance(place, PointBuffer):
-        return shapely.Point(place.lon, place.lat)
-    if isinstance(place, BBox):
-        place = (place.minlon, place.minlat, place.maxlon, place.maxlat)
-    if isinstance(place, Sequence) and len(place) == 4 and place[0] < place[2]:
-        return shapely.box(*place)
-    if hasattr(place, "geom_type"):
-        return place
-    try:
-        return target_grid(place).geographic_extent.geom
-    except Exception:  # a place that cannot be read; its own error comes with its turn
-        return shapely.Point()
-
-
-def _cube(
-    vectors: Mapping[int, xr.DataArray], geometries: Sequence[Any], errors: Sequence[str], keys: Sequence[str]
-) -> xr.DataArray:
-    """dims (geometry, D); what differs from place to place in the attrs is left out."""
-    one = next(iter(vectors.values()))
-    values = np.full((len(geometries), *one.shape), np.nan, dtype=one.dtype)
-    for index, vector in vectors.items():
-        values[index] = vector.values
-    attrs = {
-        name: value
-        for name, value in one.attrs.items()
-        if all(_same(vector.attrs.get(name), value) for vector in vectors.values())
-    }
-    names = np.empty(len(geometries), dtype=object)
-    names[:] = geometries
-    coords = {
-        "geometry": names,
-        "D": one["D"].values,
-        "error": ("geometry", np.array(errors, dtype=str)),
-        "key": ("geometry", np.array(keys, dtype=str)),
-    }
-    cube = xr.DataArray(values, dims=("geometry", *one.dims), coords=coords, name="embedding", attrs=attrs)
-    return cube.xvec.set_geom_indexes("geometry", crs=4326)
-
-
-def _same(a: Any, b: Any) -> bool:
-    return bool(np.array_equal(np.asarray(a), np.asarray(b)))
+    return places, [place_geometry(place) for place in places]

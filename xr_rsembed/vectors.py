@@ -1,4 +1,4 @@
-"""A file of vectors by place that survives being cut: one small part for each place until the whole is written."""
+"""Vector cubes of places, and a file of one that survives being cut: a small part for each place until it is whole."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import StoreError
+from xr_rsembed.providers.grid import target_grid
+from xr_rsembed.specs import BBox, PointBuffer
 
-__all__ = ["VectorFile"]
+__all__ = ["VectorFile", "place_geometry", "vector_cube"]
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,56 @@ class VectorFile:
         else:
             shutil.rmtree(draft, ignore_errors=True)
             _write_zarr(cube, draft)
-            shutil.rmtree(self.path, ignore_errors=True)
+            former = self.path.with_name(f".{self.path.name}.former")
+            if self.path.exists():  # aside first: at no moment is there nothing
+                self.path.replace(former)
             draft.replace(self.path)
+            shutil.rmtree(former, ignore_errors=True)
         if complete:
             shutil.rmtree(self.parts, ignore_errors=True)
+
+
+def place_geometry(place: Any) -> Any:
+    """What stands for a place in the cube: the point of a PointBuffer, else its outline."""
+    import shapely
+
+    if isinstance(place, PointBuffer):
+        return shapely.Point(place.lon, place.lat)
+    if isinstance(place, BBox):
+        place = (place.minlon, place.minlat, place.maxlon, place.maxlat)
+    if isinstance(place, Sequence) and len(place) == 4 and place[0] < place[2]:
+        return shapely.box(*place)
+    if hasattr(place, "geom_type"):
+        return place
+    try:
+        return target_grid(place).geographic_extent.geom
+    except Exception:  # a place that cannot be read; its own error comes with its turn
+        return shapely.Point()
+
+
+def vector_cube(
+    vectors: Mapping[int, xr.DataArray], geometries: Sequence[Any], errors: Sequence[str], keys: Sequence[str]
+) -> xr.DataArray:
+    """dims (geometry, D); what differs from place to place in the attrs is left out."""
+    one = next(iter(vectors.values()))
+    values = np.full((len(geometries), *one.shape), np.nan, dtype=one.dtype)
+    for index, vector in vectors.items():
+        values[index] = vector.values
+    attrs = {
+        name: value
+        for name, value in one.attrs.items()
+        if all(_same(vector.attrs.get(name), value) for vector in vectors.values())
+    }
+    names = np.empty(len(geometries), dtype=object)
+    names[:] = geometries
+    coords = {
+        "geometry": names,
+        "D": one["D"].values,
+        "error": ("geometry", np.array(errors, dtype=str)),
+        "key": ("geometry", np.array(keys, dtype=str)),
+    }
+    cube = xr.DataArray(values, dims=("geometry", *one.dims), coords=coords, name="embedding", attrs=attrs)
+    return cube.xvec.set_geom_indexes("geometry", crs=4326)
 
 
 def _write_parquet(cube: xr.DataArray, path: Path) -> None:
@@ -148,3 +197,7 @@ def _labelled(
 ) -> xr.DataArray:
     coords = {"key": ("geometry", keys), "error": ("geometry", errors), "D": np.arange(values.shape[1])}
     return xr.DataArray(values, dims=("geometry", "D"), coords=coords, attrs=attrs)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(np.asarray(a), np.asarray(b)))

@@ -88,7 +88,9 @@ class Catalog:
             if wanted in (None, collection.id):
                 return collection
         if wanted is not None or not self.collections:
-            return Collection(wanted or "", mask=_SCL_KEYS if modality == "S2L2A" else None)
+            # In a file everything is meant; a server has much else.
+            usual = "" if self.local_folder is not None else _USUAL_IDS[modality]
+            return Collection(wanted or usual, mask=_SCL_KEYS if modality == "S2L2A" else None)
         raise CatalogError(
             f"Catalogue {self.name!r} has no {modality} that can be read on a grid.",
             found=", ".join(sorted(self.collections)),
@@ -99,6 +101,13 @@ class Catalog:
         )
 
 
+#: What most catalogues call the collections.
+_USUAL_IDS = {
+    "S2L2A": "sentinel-2-l2a",
+    "S2L1C": "sentinel-2-l1c",
+    "S1RTC": "sentinel-1-rtc",
+    "S1GRD": "sentinel-1-grd",
+}
 #: Names under which the scene classification is found where no table says so.
 _SCL_KEYS = "SCL|scl|SCL_20m"
 

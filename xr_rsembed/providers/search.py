@@ -71,6 +71,7 @@ def find_items(
         items, left_out = _filtered(request, catalog, collection, skip, iw=False)
     if not items:
         raise _nothing(request, catalog, collection, left_out)
+    _check_one_collection(items, catalog)
     attrs = {
         "s1_iw_requested": int(iw),
         "s1_iw_applied": int(iw and not relaxed),
@@ -194,6 +195,18 @@ def _check(item: Any, catalog: Catalog) -> None:
         )
 
 
+def _check_one_collection(items: Iterable[Item], catalog: Catalog) -> None:
+    """Raise where bands of one name may be bands of two sensors."""
+    names = sorted({str(item.get("collection")) for item in items})
+    if len(names) > 1:
+        raise CatalogError(
+            f"Catalogue {catalog.name!r} has items of several collections for this request.",
+            found=", ".join(names),
+            expected="one collection",
+            remedy=f"collection={names[0]!r}",
+        )
+
+
 def _nothing(
     request: SceneRequest, catalog: Catalog, collection: Collection, left_out: Mapping[str, int]
 ) -> NoScenesError:
@@ -207,7 +220,7 @@ def _nothing(
         expected=f"{request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, {where}",
         remedy="cloudy_pct=None takes all clouds, or widen time="
         if clouds
-        else "widen time=, or move the place",
+        else "widen time=, move the place, or name another collection=",
     )
 
 
