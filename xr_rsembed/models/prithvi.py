@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +30,11 @@ def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
 
     from xr_rsembed.models import checkpoint
     from xr_rsembed.models.precision import precision_dtype
+    from xr_rsembed.models.terratorch_build import build
 
     dtype = precision_dtype(request.precision, request.device)
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
-        warnings.simplefilter("ignore")
-        from terratorch.registry import BACKBONE_REGISTRY
-
-        model = BACKBONE_REGISTRY.build(spec.key, pretrained=False, num_frames=1)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = build("BACKBONE_REGISTRY", spec.key, num_frames=1)
         checkpoint.fill(model, request.weights, fit=_drop_positions)
     model.eval().requires_grad_(False).to(device=request.device, dtype=dtype)
     return _Prithvi(spec, model, dtype)

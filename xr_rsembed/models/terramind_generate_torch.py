@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from xr_rsembed.errors import OptionError
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
 from xr_rsembed.models.terramind_generate import OUTPUTS
+from xr_rsembed.models.terratorch_build import build
 
 __all__ = ["TerraMindGenerator", "load"]
 
@@ -53,7 +53,13 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindGenerator:
         )
     tokenizers: dict[str, WeightsRef] = dict(request.option("tokenizers"))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        model = _build(spec.key, request.modalities, tuple(tokenizers), request.option("timesteps"))
+        model = build(
+            "FULL_MODEL_REGISTRY",
+            spec.key,
+            modalities=list(request.modalities),
+            output_modalities=list(tokenizers),
+            timesteps=request.option("timesteps"),
+        )
         checkpoint.fill(model.sampler.model, request.weights)
         for name, ref in tokenizers.items():
             tokenizer = model.tokenizer[_key(model, name)]
@@ -62,20 +68,6 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindGenerator:
             tokenizer.encoder = nn.Identity()
     model.eval().requires_grad_(False)
     return TerraMindGenerator(model.to(request.device))
-
-
-def _build(key: str, modalities: tuple[str, ...], outputs: tuple[str, ...], timesteps: int) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from terratorch.registry import FULL_MODEL_REGISTRY
-
-        return FULL_MODEL_REGISTRY.build(
-            key,
-            pretrained=False,
-            modalities=list(modalities),
-            output_modalities=list(outputs),
-            timesteps=timesteps,
-        )
 
 
 def _key(model: Any, name: str) -> str:
