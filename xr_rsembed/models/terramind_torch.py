@@ -15,6 +15,7 @@ from xr_rsembed.models import checkpoint
 from xr_rsembed.models.precision import layer_indices, precision_dtype
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 from xr_rsembed.models.terramind import bands_of
+from xr_rsembed.models.terratorch_build import build
 
 __all__ = ["TerraMindEncoder", "load", "merge_modalities"]
 
@@ -114,15 +115,8 @@ def merge_modalities(tokens: Mapping[str, Tensor], names: tuple[str, ...], merge
 
 
 def _build(key: str, modalities: tuple[str, ...], tim: tuple[str, ...]) -> Any:
-    with warnings.catch_warnings():
-        # Import chatter of forty packages, and "not pre-trained" about weights that are filled in afterwards.
-        warnings.simplefilter("ignore")
-        from terratorch.registry import BACKBONE_REGISTRY
-
-        options = {"tim_modalities": list(tim)} if tim else {}
-        model = BACKBONE_REGISTRY.build(
-            key, pretrained=False, modalities=list(modalities), merge_method=None, **options
-        )
+    options = {"tim_modalities": list(tim)} if tim else {}
+    model = build("BACKBONE_REGISTRY", key, modalities=list(modalities), merge_method=None, **options)
     # Tokenizers would encode inputs that are tokens already; pixels never pass through them.
     model.tokenizer = nn.ModuleDict()
     return model
