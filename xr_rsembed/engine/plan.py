@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
-from operator import getitem
 from typing import Any, cast
 
 import dask.array as da
@@ -15,6 +14,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from xr_rsembed.engine.block import Job, run_block
 from xr_rsembed.engine.density import dense_blocks
+from xr_rsembed.engine.windows import assemble, coarsened, window
 from xr_rsembed.tiling import AxisBlock, blocks, plan_axis, tile_blocks
 
 __all__ = ["axis_blocks", "embed_blocks", "whole_axis"]
@@ -73,6 +73,7 @@ def embed_blocks(
     ``rechunk`` would need two to three times as many, and windows that overlap unevenly (the last tile, moved
     inward) are beyond them.
     """
+    sources = [coarsened(source, rows, columns) for source in sources]
     leading = sources[0].shape[:-3]
     tiles = job.settings.output != "grid"
     sizes = [tuple(len(axis.starts) if tiles else len(axis) for axis in axes) for axes in (rows, columns)]
@@ -86,7 +87,7 @@ def embed_blocks(
         for (i, y), (j, x) in product(enumerate(rows), enumerate(columns)):
             key = (name, *index, *(0 for _ in inner), i, j)
             windows = [
-                _window(graph, f"cut{number}-{name}", source, index, y, x)
+                window(graph, f"cut{number}-{name}", source, index, y, x)
                 for number, source in enumerate(sources)
             ]
             graph[key] = Task(key, _run, TaskRef(shared), y, x, List(*windows))
@@ -100,50 +101,5 @@ def embed_blocks(
     )
 
 
-def _window(
-    graph: dict[Any, Any], name: str, source: da.Array, index: tuple[int, ...], y: AxisBlock, x: AxisBlock
-) -> Task | List:
-    """What a block task reads: the parts of source chunks that make up its window, still apart."""
-    wanted = [*((one, one + 1) for one in index), (0, source.shape[-3]), y.window, x.window]
-    pieces = []
-    for overlaps in product(
-        *(_overlaps(chunks, *pair) for chunks, pair in zip(source.chunks, wanted, strict=True))
-    ):
-        chunk_key = (source.name, *(number for number, _, _ in overlaps))
-        cut = tuple(part for _, part, _ in overlaps)
-        place = tuple((start, start + part.stop - part.start) for _, part, start in overlaps)
-        if any(
-            part.stop - part.start < chunks[n]
-            for (n, part, _), chunks in zip(overlaps, source.chunks, strict=True)
-        ):
-            key = (name, *chunk_key[1:], *(part.start for part in cut), *(part.stop for part in cut))
-            graph.setdefault(key, Task(key, getitem, TaskRef(chunk_key), cut))
-            chunk_key = key
-        pieces.append((place, TaskRef(chunk_key)))
-    shape = tuple(stop - start for start, stop in wanted)
-    return List(shape, List(*(place for place, _ in pieces)), List(*(piece for _, piece in pieces)))
-
-
-def _overlaps(chunks: Sequence[int], start: int, stop: int) -> Iterator[tuple[int, slice, int]]:
-    """Chunks that a range touches: number, the part of the chunk, and where that part stands in the range."""
-    ends = np.cumsum(chunks)
-    for number in range(int(np.searchsorted(ends, start, side="right")), len(chunks)):
-        first = int(ends[number]) - chunks[number]
-        if first >= stop:
-            return
-        low, high = max(start, first), min(stop, int(ends[number]))
-        yield number, slice(low - first, high - first), low - start
-
-
 def _run(job: Job, y: AxisBlock, x: AxisBlock, windows: list[Any]) -> np.ndarray:
-    return run_block(job, y, x, [_assemble(*window) for window in windows])
-
-
-def _assemble(shape: tuple[int, ...], places: list[Any], pieces: list[np.ndarray]) -> np.ndarray:
-    """One window from its pieces; the piece itself where there is just one."""
-    if len(pieces) == 1:
-        return np.asarray(pieces[0])
-    window = np.empty(shape, dtype=np.result_type(*(piece.dtype for piece in pieces)))
-    for place, piece in zip(places, pieces, strict=True):
-        window[tuple(slice(*pair) for pair in place)] = piece
-    return window
+    return run_block(job, y, x, [assemble(*window) for window in windows])
