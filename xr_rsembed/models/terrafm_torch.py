@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xr_rsembed.models import checkpoint
+from xr_rsembed.models.packed import pack
 from xr_rsembed.models.precision import layer_indices, precision_dtype
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 
 __all__ = ["TerraFM", "load"]
 
 _HEAD_WIDTH = 64
+_USUAL_ROWS = 8 * 197  # tokens of a CPU batch
 _CHANNELS = {"s2_l2a": 12, "s2_l1c": 12, "s1": 2}
 
 
@@ -38,10 +40,11 @@ class Mlp(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, 4 * width)
+        self.act = nn.GELU()
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -202,4 +205,6 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraFMEncoder:
         module.fold(stem).requires_grad_(False).to(device=request.device, dtype=dtype)
     if request.option("compile"):
         module.compile()
+    elif request.device == "cpu":
+        pack(module, rows=_USUAL_ROWS)
     return TerraFMEncoder(module, modality, spec.patch_size)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from xr_rsembed.errors import RsEmbedWarning
 from xr_rsembed.models import checkpoint
+from xr_rsembed.models.packed import pack
 from xr_rsembed.models.precision import layer_indices, precision_dtype
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 from xr_rsembed.models.terramind import bands_of
@@ -20,6 +21,7 @@ from xr_rsembed.models.terratorch_build import build
 __all__ = ["TerraMindEncoder", "load", "merge_modalities"]
 
 TIM_SEED = 0
+_USUAL_ROWS = 8 * 196  # tokens of a CPU batch
 # The encoder and decoder that imagine a TiM key's tokens sit under this prefix; files hold them without it.
 _SAMPLER = "sampler.model."
 
@@ -53,6 +55,9 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindEncoder:
     if request.option("compile"):
         for block in model.encoder:
             block.compile()
+    elif request.device == "cpu" and forward.func is _lean:
+        pack(model.encoder_embeddings, rows=_USUAL_ROWS)
+        pack(model.encoder, rows=_USUAL_ROWS)
     return TerraMindEncoder(spec, request.modalities, tim, dtype, forward)
 
 
