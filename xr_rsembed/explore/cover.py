@@ -11,7 +11,18 @@ from xr_rsembed.errors import LabelError, MissingDependencyError
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["cells_under", "geopandas_or_error", "in_grid_crs", "outlines", "outside"]
+__all__ = [
+    "Window",
+    "cells_at",
+    "cells_under",
+    "geopandas_or_error",
+    "in_grid_crs",
+    "outlines",
+    "outside",
+    "window_of",
+]
+
+Window = tuple[tuple[int, int], tuple[int, int]]  # rows and columns, each from and to
 
 
 def geopandas_or_error(doing: str) -> Any:
@@ -113,8 +124,9 @@ def cells_under(geometry: Any, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     if geometry is None or shapely.is_empty(geometry):
         return none, none
     if geometry.geom_type == "Point":
-        return _cell_of(geometry.x, geometry.y, geobox)
-    (top, bottom), (left, right) = _window(geometry.bounds, geobox)
+        row, column, inside = cells_at(np.array([geometry.x]), np.array([geometry.y]), geobox)
+        return row[inside], column[inside]
+    (top, bottom), (left, right) = window_of(geometry.bounds, geobox)
     if top >= bottom or left >= right:
         return none, none
     transform = geobox.affine * Affine.translation(left, top)
@@ -133,16 +145,22 @@ def cells_under(geometry: Any, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     return rows + top, columns + left
 
 
-def _cell_of(x: float, y: float, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
-    column, row = (int(np.floor(value)) for value in ~geobox.affine * (x, y))
-    inside = 0 <= row < geobox.shape.y and 0 <= column < geobox.shape.x
-    return (np.array([row]), np.array([column])) if inside else (np.empty(0, int), np.empty(0, int))
+def cells_at(x: np.ndarray, y: np.ndarray, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row and column of the cells that hold some points, and which points lie on the grid at all."""
+    step_x, _, west, _, step_y, north = geobox.affine[:6]
+    with np.errstate(invalid="ignore"):  # what cannot be projected is infinite, and outside
+        rows, columns = (
+            np.floor((np.asarray(at, dtype="float64") - origin) / step).astype(int)
+            for at, origin, step in ((y, north, step_y), (x, west, step_x))
+        )
+    inside = (rows >= 0) & (rows < geobox.shape.y) & (columns >= 0) & (columns < geobox.shape.x)
+    return rows, columns, inside
 
 
-def _window(
-    bounds: tuple[float, float, float, float], geobox: GeoBox
-) -> tuple[tuple[int, int], tuple[int, int]]:
+def window_of(bounds: tuple[float, float, float, float], geobox: GeoBox) -> Window:
     """Rows and columns that a bounding box overlaps, within the grid; at least one cell where it lies inside."""
+    if not np.isfinite(bounds).all():  # what cannot be projected
+        return (0, 0), (0, 0)
     west, south, east, north = bounds
     corners = [~geobox.affine * corner for corner in ((west, south), (east, north))]
     spans = []
@@ -158,10 +176,8 @@ def outside(geometries: list[Any], geobox: GeoBox, what: str) -> LabelError:
     """The error for geometries of which none meets the grid."""
     import shapely
 
-    bounds = [
-        float(value) for value in np.atleast_1d(shapely.total_bounds(np.array(geometries, dtype=object)))
-    ]
-    own = geobox.extent.boundingbox
+    bounds = shapely.total_bounds(np.array(geometries, dtype=object))
+    own = geobox.boundingbox
     return LabelError(
         f"No {what} lies on the embedding.",
         found=f"{what} at x {bounds[0]:.6g} to {bounds[2]:.6g}, y {bounds[1]:.6g} to {bounds[3]:.6g}",
