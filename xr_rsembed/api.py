@@ -335,6 +335,13 @@ def reproduce(embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | Scenes
     from xr_rsembed.engine.embed import recorded_settings
 
     arguments = recorded_settings(embedding.attrs) | changes
+    if str(arguments["weights"]).startswith("object ") and "model" not in changes:
+        raise OptionError(
+            "This embedding was made by a model object, which attrs cannot hold.",
+            found=arguments["weights"],
+            expected="the object",
+            remedy="reproduce(emb, scene, model=my_encoder)",
+        )
     again = embed(scene, **arguments)
     recorded = embedding.attrs.get("weights_sha256", "")
     if recorded and again.attrs["weights_sha256"] != recorded and "weights" not in changes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -41,11 +42,14 @@ class CenterSink:
     def __init__(self, y: AxisBlock, x: AxisBlock, layout: Layout, usable: np.ndarray, patch: int) -> None:
         self.y, self.x, self.layout, self.usable, self.patch = y, x, layout, usable, patch
         self.values: torch.Tensor | None = None
+        self.side = 0
 
     def add(self, tiles: Sequence[Tile], tokens: Tokens) -> None:
         values = self._values(tokens.grid)
+        self.side = tokens.grid.shape[-1]
+        rows, columns = (self._runs(axis, self.side) for axis in (self.y, self.x))
         for (i, j), grid in zip(tiles, tokens.grid, strict=True):
-            self._place(values, grid, (i, j), self.y.owned[i], self.x.owned[j])
+            self._place(values, grid, (i, j), rows[i], columns[j])
 
     def finish(self) -> np.ndarray:
         import torch
@@ -60,9 +64,21 @@ class CenterSink:
         broken = usable & ~parts.isfinite().all(dim=2).all(dim=0)
         if bool(broken.any()):
             _, row, column = broken.nonzero()[0].tolist()
-            raise _broken((_owner(self.y, row), _owner(self.x, column)), self.y, self.x)
+            rows, columns = (
+                [
+                    n
+                    for n, run in enumerate(self._runs(axis, self.side))
+                    if cell + axis.cells[0] in range(*run, axis.step)
+                ]
+                for axis, cell in ((self.y, row), (self.x, column))
+            )
+            raise _broken(list(product(rows, columns)), self.y, self.x)
         parts.masked_fill_(~usable[:, None], float("nan"))
         return values.cpu().numpy()
+
+    def _runs(self, axis: AxisBlock, side: int) -> Sequence[tuple[int, int]]:
+        """The block's cells that each tile of an axis gives; a tile has ``side`` of them."""
+        return axis.owned
 
     def _values(self, like: torch.Tensor) -> torch.Tensor:
         if self.values is None:
@@ -91,13 +107,11 @@ class MeanSink(CenterSink):
         self.counts = np.zeros(usable.shape[1:], dtype="float32")
 
     def add(self, tiles: Sequence[Tile], tokens: Tokens) -> None:
-        values = self._values(tokens.grid)
-        size = tokens.grid.shape[-1]
-        for (i, j), grid in zip(tiles, tokens.grid, strict=True):
-            rows, columns = _covered(self.y, i, size, self.patch), _covered(self.x, j, size, self.patch)
-            self._place(values, grid, (i, j), rows, columns)
-            to_rows, _ = _slices(self.y, i, rows, self.patch)
-            to_columns, _ = _slices(self.x, j, columns, self.patch)
+        super().add(tiles, tokens)
+        rows, columns = (self._runs(axis, self.side) for axis in (self.y, self.x))
+        for i, j in tiles:
+            to_rows, _ = _slices(self.y, i, rows[i], self.patch)
+            to_columns, _ = _slices(self.x, j, columns[j], self.patch)
             self.counts[to_rows, to_columns] += 1
 
     def finish(self) -> np.ndarray:
@@ -106,6 +120,9 @@ class MeanSink(CenterSink):
         if self.values is not None:
             self.values /= torch.from_numpy(np.maximum(self.counts, 1)).to(self.values.device)
         return super().finish()
+
+    def _runs(self, axis: AxisBlock, side: int) -> Sequence[tuple[int, int]]:
+        return [_covered(axis, tile, side, self.patch) for tile in range(len(axis.starts))]
 
 
 class TileSink:
@@ -150,7 +167,7 @@ class TileSink:
         for number, tile in enumerate(tiles):
             has = masks[number].any(axis=(-2, -1))
             if not np.isfinite(vectors[number][:, has]).all():
-                raise _broken(tile, self.y, self.x)
+                raise _broken([tile], self.y, self.x)
             self.vectors[tile][:, has] = vectors[number][:, has]
             self.weights[tile][:, has] = self._own_pixels(tile)[has]
 
@@ -209,16 +226,12 @@ def _covered(axis: AxisBlock, tile: int, side: int, patch: int) -> tuple[int, in
     return first + before * axis.step, max(first, min(first + side * axis.step, axis.cells[1]))
 
 
-def _owner(axis: AxisBlock, cell: int) -> int:
-    """The tile that a cell of the block comes from."""
-    place = axis.cells[0] + cell
-    return next(tile for tile, run in enumerate(axis.owned) if place in range(*run, axis.step))
-
-
-def _broken(tile: Tile, y: AxisBlock, x: AxisBlock) -> EncoderError:
+def _broken(tiles: Sequence[Tile], y: AxisBlock, x: AxisBlock) -> EncoderError:
+    corners = "; ".join(f"y {y.starts[i]}, x {x.starts[j]}" for i, j in tiles)
+    where = "the tile that begins at" if len(tiles) == 1 else "one of the tiles that begin at"
     return EncoderError(
         "The model gave NaN or infinite numbers for valid pixels.",
-        found=f"tokens that are not finite in the tile that begins at y {y.starts[tile[0]]}, x {x.starts[tile[1]]}",
+        found=f"tokens that are not finite in {where} {corners}",
         expected="finite tokens",
         remedy='check the scene\'s units and the weights; with precision="float16" try "bfloat16"',
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +21,9 @@ _FACTS: dict[str, Any] = {
     "patch_size": 16,
     "grid_type": "vit_patch_tokens",
     "pooled": "tokens",
+    "joint": False,
     "options": {},
 }
-
-_tokens: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
 def from_encoder(encoder: Any) -> ModelSpec:
@@ -37,8 +35,9 @@ def from_encoder(encoder: Any) -> ModelSpec:
         Callable as :class:`~xr_rsembed.models.spec.Encoder` says; in place of ``Tokens`` it may give the grid alone,
         a tensor (B, D, h, w). Its attributes say the rest: ``modalities`` (a :class:`Modality` or several) and
         ``embed_dim`` are needed; ``key``, ``depth``, ``image_size``, ``patch_size``, ``grid_type``, ``pooled`` and
-        ``options`` have the defaults of a vision transformer with 16-pixel patches and a single layer. Where it has a
-        method ``to``, it is moved to the device that the embedding runs on.
+        ``options`` have the defaults of a vision transformer with 16-pixel patches and a single layer, and ``joint``
+        says whether several modalities may come at once. Where it has the methods ``to`` and ``eval``, as a torch
+        module has, it is moved to the device that the embedding runs on and put into evaluation mode.
 
     Returns
     -------
@@ -77,7 +76,7 @@ def from_encoder(encoder: Any) -> ModelSpec:
         family=key,
         embed_dim=int(encoder.embed_dim),
         modalities=(modalities,) if isinstance(modalities, Modality) else tuple(modalities),
-        load=_Given(encoder, _token(encoder)),
+        load=_Given(encoder, uuid.uuid4().hex),
         brings=WeightsRef("object", f"object {type(encoder).__qualname__}"),
         summary=next(iter((type(encoder).__doc__ or "").strip().splitlines()), ""),
         **facts,
@@ -98,11 +97,13 @@ class _Given:
                 found=f"precision={request.precision!r}",
                 expected='precision="float32", which takes the encoder as it is',
             )
-        if hasattr(self.encoder, "to"):
-            self.encoder.to(request.device)
+        for method, arguments in (("to", (request.device,)), ("eval", ())):
+            if hasattr(self.encoder, method):
+                getattr(self.encoder, method)(*arguments)
         return _Calling(spec.key, self.encoder)
 
     def __dask_tokenize__(self) -> tuple[str, str]:
+        # Of this call alone: an object may be trained on between two, and its weights are too large to read through.
         return ("xr_rsembed-encoder", self.token)
 
 
@@ -128,10 +129,3 @@ class _Calling:
             found=f"a {type(tokens).__name__}",
             expected="Tokens(grid), or a tensor (B, D, h, w)",
         )
-
-
-def _token(encoder: Any) -> str:
-    """What tells this object's graphs from those of any other, without reading through its weights."""
-    if encoder not in _tokens:
-        _tokens[encoder] = uuid.uuid4().hex
-    return _tokens[encoder]
