@@ -1,0 +1,232 @@
+"""Embeddings as tables: one row for each cell or geometry, in a GeoParquet file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Hashable, Iterator, Mapping
+from itertools import chain, pairwise, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed.errors import MissingDependencyError, OptionError, SceneError, StoreError, StoreExistsError
+from xr_rsembed.explore.cells import check_cells, computed, valid
+from xr_rsembed.georef import scene_geobox
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+__all__ = ["to_geoparquet"]
+
+Outline = Literal["polygon", "point"]
+
+_SIDE = 128  # cells a side that are written at once where there are no chunks
+
+
+def to_geoparquet(
+    emb: xr.DataArray,
+    path: str | os.PathLike[str],
+    *,
+    geometry: Outline = "polygon",
+    overwrite: bool = False,
+) -> Path:
+    """Write the valid cells of an embedding, or a vector cube, as a GeoParquet file.
+
+    Parameters
+    ----------
+    emb : DataArray, dims (..., D, y, x) or (geometry, ..., D)
+        Cells are computed and written a chunk at a time; a vector cube as :func:`sample` and :func:`zonal` give it.
+    path : path
+        Ends in ``.parquet``.
+    geometry : {"polygon", "point"}
+        The outlines of cells, or their centres. A vector cube has its own geometries.
+    overwrite : bool
+        Replace a file that is there.
+
+    Returns
+    -------
+    Path
+        Of a file with columns ``geometry`` (WKB), for cells their centres ``x`` and ``y``, the labels of leading dims
+        such as ``time``, coords of the geometries, and ``embedding``: a list of D float32. The attrs stand as JSON in
+        the file's metadata, under ``xr_rsembed``. Read it with ``geopandas.read_parquet``.
+
+    Raises
+    ------
+    StoreError
+        If the path does not end in ``.parquet``.
+    StoreExistsError
+        If there is something at the path already.
+    SceneError
+        If this is neither a grid of vectors nor a vector cube, or no cell is valid.
+    OptionError
+        For another ``geometry``.
+    MissingDependencyError
+        Without pyarrow.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import geopandas
+    >>> emb = xr.DataArray(np.ones((4, 3, 5), dtype="float32"), dims=("D", "y", "x"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     geopandas.read_parquet(to_geoparquet(emb, f"{folder}/cells.parquet")).shape
+    (15, 4)
+    """
+    parquet = _parquet_or_error()
+    target = _checked(path, geometry, overwrite)
+    tables: Iterator[Any]
+    bounds: tuple[float, ...] | None = None
+    if isinstance(emb, xr.DataArray) and {"geometry", "D"} <= set(emb.dims):
+        tables = iter([_cube_table(emb)])
+        crs = getattr(emb.xindexes.get("geometry"), "crs", None)
+    else:
+        check_cells(emb)
+        geobox = scene_geobox(emb)
+        tables = _cell_tables(emb, geobox, geometry)
+        crs = geobox.crs.proj if geobox.crs is not None else None
+        bounds = tuple(geobox.boundingbox.bbox)
+    draft = target.with_name(f".{target.name}")
+    try:
+        _write(parquet, tables, draft, _geo(crs, bounds), emb.attrs)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def _parquet_or_error() -> Any:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise MissingDependencyError(
+            "GeoParquet needs pyarrow.", found="no package pyarrow", remedy="pip install 'xr-rsembed[vector]'"
+        ) from error
+    return parquet
+
+
+def _checked(path: str | os.PathLike[str], geometry: str, overwrite: bool) -> Path:
+    target = Path(path)
+    if target.suffix != ".parquet":
+        raise StoreError(
+            "A table of cells is a Parquet file.",
+            found=target.name,
+            expected="a path that ends in .parquet",
+            remedy=f"{target.stem}.parquet",
+        )
+    if geometry not in get_args(Outline):
+        raise OptionError(
+            "There is no such geometry.", found=f"geometry={geometry!r}", expected="'polygon' or 'point'"
+        )
+    if target.is_dir() or (target.exists() and not overwrite):
+        raise StoreExistsError(
+            f"{target} is there already.",
+            found="a folder" if target.is_dir() else "a file",
+            expected="a new path",
+            remedy="another path" if target.is_dir() else "overwrite=True to replace it",
+        )
+    return target
+
+
+def _write(
+    parquet: Any, tables: Iterator[Any], draft: Path, geo: Mapping[str, Any], attrs: Mapping[Any, Any]
+) -> None:
+    first = next(tables, None)
+    if first is None:
+        raise SceneError(
+            "The embedding has no valid cell.", found="NaN throughout", expected="finite vectors to write"
+        )
+    metadata = {b"geo": json.dumps(geo).encode(), b"xr_rsembed": json.dumps(attrs, default=_plain).encode()}
+    schema = first.schema.with_metadata(metadata)
+    with parquet.ParquetWriter(draft, schema, compression="zstd") as writer:
+        for table in chain([first], tables):
+            writer.write_table(table.cast(schema))
+
+
+def _geo(crs: Any, bounds: tuple[float, ...] | None) -> dict[str, Any]:
+    """The metadata of GeoParquet 1.1. A CRS of null is an unknown one; left out, it would be longitude and latitude."""
+    column: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": [],  # any
+        "crs": crs.to_json_dict() if crs is not None else None,
+    }
+    if bounds is not None:
+        column["bbox"] = bounds
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+
+
+def _cell_tables(emb: xr.DataArray, geobox: GeoBox, geometry: Outline) -> Iterator[Any]:
+    """Tables of valid cells, chunk by chunk; none for a chunk without any."""
+    import shapely
+
+    step_x, _, west, _, step_y, north = geobox.affine[:6]
+    ordered = emb.transpose(..., "y", "x", "D")
+    for window in _chunks(ordered):
+        part = computed(ordered.isel(window))
+        usable = valid(part.values)
+        if not usable.any():
+            continue
+        places = dict(zip(ordered.dims[:-1], np.nonzero(usable), strict=True))
+        row, column = (places[dim] + window[dim].start for dim in ("y", "x"))
+        left, top = west + step_x * column, north + step_y * row
+        x, y = left + step_x / 2, top + step_y / 2
+        shapes = (
+            shapely.points(x, y)
+            if geometry == "point"
+            else shapely.box(left, top + step_y, left + step_x, top)
+        )
+        leading = {str(dim): _labels(part, dim)[places[dim]] for dim in ordered.dims[:-3]}
+        yield _table(shapes, {**leading, "x": x, "y": y}, part.values[usable])
+
+
+def _chunks(emb: xr.DataArray) -> Iterator[dict[Hashable, slice]]:
+    """Windows over all dims but D that follow the chunks, so that no block is computed twice."""
+    dims = [dim for dim in emb.dims if dim != "D"]
+    edges = {
+        dim: [0, *np.cumsum(emb.chunksizes[dim])]
+        if emb.chunks
+        else [*range(0, emb.sizes[dim], _SIDE), emb.sizes[dim]]
+        for dim in dims
+    }
+    spans = [[slice(int(a), int(b)) for a, b in pairwise(edges[dim])] for dim in dims]
+    for window in product(*spans):
+        yield dict(zip(dims, window, strict=True))
+
+
+def _cube_table(cube: xr.DataArray) -> Any:
+    """One table of a vector cube: a row for each geometry and label of the dims between."""
+    ordered = computed(cube.transpose("geometry", ..., "D"))
+    shape = ordered.shape[:-1]
+    places = dict(zip(ordered.dims[:-1], (axis.ravel() for axis in np.indices(shape)), strict=True))
+    leading = {str(dim): _labels(ordered, dim)[places[dim]] for dim in ordered.dims[1:-1]}
+    along = {
+        str(name): coord.values[places["geometry"]]
+        for name, coord in ordered.coords.items()
+        if coord.dims == ("geometry",) and name != "geometry"
+    }
+    shapes = ordered["geometry"].values[places["geometry"]]
+    return _table(shapes, {**along, **leading}, ordered.values.reshape(-1, ordered.shape[-1]))
+
+
+def _labels(emb: xr.DataArray, dim: Hashable) -> np.ndarray:
+    return np.asarray(emb[dim].values)
+
+
+def _table(shapes: np.ndarray, columns: Mapping[str, np.ndarray], vectors: np.ndarray) -> Any:
+    import pyarrow
+    import shapely
+
+    flat = pyarrow.array(np.ascontiguousarray(vectors, dtype="float32").ravel())
+    return pyarrow.table(
+        {
+            **{name: pyarrow.array(values) for name, values in columns.items()},
+            "geometry": pyarrow.array(shapely.to_wkb(shapes), type=pyarrow.binary()),
+            "embedding": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
