@@ -279,7 +279,7 @@ def test_process_killed(tmp_path, with_signal):
 def test_two_stores_of_one_embedding_on_one_cluster(tmp_path, chunks):
     distributed = pytest.importorskip("distributed")
     emb = embedding(tmp_path / "log", chunks=chunks, seconds=0.02)
-    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
         to_zarr(emb, tmp_path / "one.zarr", progress=False)
         assert len(runs(tmp_path / "log")) == emb.data.npartitions
@@ -297,7 +297,7 @@ def test_worker_killed(tmp_path):
     distributed = pytest.importorskip("distributed")
     log, store = tmp_path / "log", tmp_path / "emb.zarr"
     to_zarr(embedding(chunks=OVERLAPPED), tmp_path / "ref.zarr")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         victim = next(iter(client.run(os.getpid).values()))
 

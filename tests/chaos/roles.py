@@ -23,7 +23,7 @@ def cluster(folder: Path) -> None:
     options = {
         "n_workers": 2,
         "threads_per_worker": 1,
-        "dashboard_address": None,
+        "dashboard_address": ":0",
         "silence_logs": logging.CRITICAL,
     }
     with LocalCluster(**options) as local:

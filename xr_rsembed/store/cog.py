@@ -55,12 +55,16 @@ def to_cog(
     -----
     Bands are stored one after the other, so that a few bands of many can be read. Attrs become tags.
     """
+    import rasterio
+
     _check_map(emb)
     with whole_file(path, overwrite) as (part, folder):
         values = settled(emb, folder, progress)
         flat = folder / "flat.tif"
-        _fill_tiff(values, flat)
-        _optimize(flat, part)
+        # GDAL would keep a twentieth of the machine's memory as its cache.
+        with rasterio.Env(GDAL_CACHEMAX=256):
+            _fill_tiff(values, flat)
+            _optimize(flat, part)
     return open_cog(os.fspath(path))
 
 
