@@ -22,8 +22,8 @@ from xr_rsembed.engine import devices
 from xr_rsembed.engine.embed import _as_dask
 from xr_rsembed.engine.feather import Drawing, draw_block, pixel_range
 from xr_rsembed.engine.joint import Scenes, validate_joint
-from xr_rsembed.engine.plan import _assemble, _window
 from xr_rsembed.engine.validate import Input, validate
+from xr_rsembed.engine.windows import assemble, coarsened, window
 from xr_rsembed.errors import OptionError
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
@@ -170,6 +170,7 @@ def _blocks(
     sources: Sequence[da.Array], job: Drawing, rows: Sequence[AxisBlock], columns: Sequence[AxisBlock]
 ) -> da.Array:
     """A lazy array (..., channel, y, x) of all outputs, one task a block."""
+    sources = [coarsened(source, rows, columns) for source in sources]
     leading = sources[0].shape[:-3]
     name = "rsembed-drawn-" + tokenize(job, tuple(rows), tuple(columns), [source.name for source in sources])
     shared = "job-" + name
@@ -178,7 +179,7 @@ def _blocks(
         for (i, y), (j, x) in product(enumerate(rows), enumerate(columns)):
             key = (name, *index, 0, i, j)
             windows = [
-                _window(graph, f"cut{number}-{name}", source, index, y, x)
+                window(graph, f"cut{number}-{name}", source, index, y, x)
                 for number, source in enumerate(sources)
             ]
             graph[key] = Task(key, _run, TaskRef(shared), y, x, List(*windows))
@@ -195,7 +196,7 @@ def _blocks(
 
 
 def _run(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[Any]) -> np.ndarray:
-    return draw_block(job, y, x, [_assemble(*window) for window in windows])
+    return draw_block(job, y, x, [assemble(*pieces) for pieces in windows])
 
 
 def _label(stack: da.Array, scene: xr.DataArray, outputs: Sequence[str], probabilities: bool) -> xr.Dataset:
