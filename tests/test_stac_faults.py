@@ -200,6 +200,8 @@ MALFORMED = {
     "broken date": lambda item: item["properties"].update(datetime="yesterday"),
     "no assets": _without("assets"),
     "assets are a list": lambda item: item.update(assets=[]),
+    "an asset in words": lambda item: item["assets"].update(blue="B02.tif"),
+    "an offset in words": lambda item: item["assets"]["blue"].update({"raster:offset": "some"}),
     "clouds in words": lambda item: item["properties"].update({"eo:cloud_cover": "many"}),
     "broken geometry": lambda item: item.update(geometry={"type": "Polygon", "coordinates": [[["a", 1]]]}),
     "no properties": _without("properties"),

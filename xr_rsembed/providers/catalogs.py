@@ -244,11 +244,8 @@ def boa_offset(item: Mapping[str, Any], asset: Mapping[str, Any]) -> int:
     properties = item.get("properties", {})
     if properties.get("earthsearch:boa_offset_applied") is True:
         return 0
-    for raster in (asset, *(asset.get("raster:bands") or ()), *(asset.get("bands") or ())):
-        offset = raster.get("raster:offset", raster.get("offset"))
-        if offset is not None:
-            scale = raster.get("raster:scale", raster.get("scale")) or 0.0001
-            return round(float(offset) / float(scale))
+    if (stated := _stated_offset(item, asset)) is not None:
+        return stated
     if baseline := _baseline(item):
         return -1000 if baseline >= "04.00" else 0
     raise CatalogError(
@@ -256,6 +253,23 @@ def boa_offset(item: Mapping[str, Any], asset: Mapping[str, Any]) -> int:
         expected="earthsearch:boa_offset_applied, raster:offset, or s2:processing_baseline",
         remedy="offset=0 or offset=-1000, if you know",
     )
+
+
+def _stated_offset(item: Mapping[str, Any], asset: Mapping[str, Any]) -> int | None:
+    """The offset in DN that the asset names, by the raster extension of either version."""
+    try:
+        for raster in (asset, *(asset.get("raster:bands") or ()), *(asset.get("bands") or ())):
+            offset = raster.get("raster:offset", raster.get("offset"))
+            if offset is not None:
+                scale = raster.get("raster:scale", raster.get("scale")) or 0.0001
+                return round(float(offset) / float(scale))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CatalogError(
+            f"Item {item.get('id')} describes its raster in a way that is not valid STAC.",
+            found=error,
+            remedy=f"offset=0 or offset=-1000, if you know; skip_items=[{item.get('id')!r}] leaves it out",
+        ) from None
+    return None
 
 
 def _baseline(item: Mapping[str, Any]) -> str | None:

@@ -181,8 +181,8 @@ def _check(item: Any, catalog: Catalog) -> None:
 
     name = item.get("id") if isinstance(item, dict) else None
     try:
-        whole = isinstance(name, str) and isinstance(item["assets"], dict)
-        trouble = "no id, or assets that are no object"
+        whole = isinstance(name, str) and all(isinstance(asset, dict) for asset in item["assets"].values())
+        trouble = "no id, or assets that are no objects"
         acquired(item), _cloud(item), shape(item["geometry"]) if item.get("geometry") else None
     except Exception as error:  # whatever broken STAC makes of dictionaries, dates and shapes
         whole, trouble = False, f"{type(error).__name__}: {error}"

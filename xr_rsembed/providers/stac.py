@@ -160,7 +160,7 @@ class Stac:
             "collection": collection.id or str(found.items[0].get("collection") or ""),
             "item_ids": [shot.item for shot in shots],
             "dates": sorted({shot.when.date().isoformat() for shot in shots}),
-            "covered": _covered(shots, request.grid),
+            **_covered(shots, request.grid),
             "reader": options.reader,
             "resampling": options.resampling,
             **({"items_incomplete": incomplete} if incomplete else {}),
@@ -208,73 +208,78 @@ def _shots(
     options: StacOptions,
 ) -> tuple[list[Shot], list[str]]:
     """What to read of each item, and the ids of items that lack an asset and are left out."""
-    shots, incomplete, missing = [], [], ""
+    shots: list[Shot] = []
+    lacking: dict[str, str] = {}
     for item in items:
-        assets = item["assets"]
-        keys = asset_keys(collection, request.bands, assets)
-        mask = mask_key(collection, assets) if request.mask_clouds else None
-        if len(keys) < len(request.bands) or (request.mask_clouds and mask is None):
-            incomplete.append(item["id"])
-            missing = ", ".join(
-                [b for b in request.bands if b not in keys] or ["the scene classification (SCL)"]
-            )
-            continue
-
-        def asset(key: str, harmonized: bool, item: Mapping[str, Any] = item) -> Asset:
-            offset = 0
-            if harmonized:
-                offset = boa_offset(item, item["assets"][key]) if options.offset is None else options.offset
-            return Asset(item["id"], key, _checked_href(item, key, catalog, options.data_root), offset)
-
-        optical = request.modality.startswith("S2")
-        shots.append(
-            Shot(
-                item["id"],
-                acquired(item),
-                tuple(asset(keys[band], harmonized=optical) for band in request.bands),
-                asset(mask, harmonized=False) if mask else None,
-                footprint(item, request.grid),
-            )
-        )
+        keys = asset_keys(collection, request.bands, item["assets"])
+        mask = mask_key(collection, item["assets"]) if request.mask_clouds else None
+        missing = [band for band in request.bands if band not in keys]
+        if request.mask_clouds and mask is None:
+            missing.append("the scene classification (SCL)")
+        if missing:
+            lacking[item["id"]] = ", ".join(missing)
+            found = ", ".join(item["assets"])
+        else:
+            shots.append(_shot(item, [keys[band] for band in request.bands], mask, request, catalog, options))
     if not shots:
         raise CatalogError(
-            f"No item of catalogue {catalog.name!r} has an asset for {missing}.",
-            found=f"assets of {incomplete[-1]}: {', '.join(assets)}",
+            f"No item of catalogue {catalog.name!r} has an asset for {next(iter(lacking.values()))}.",
+            found=found,
             expected=", ".join(collection.assets.values()) or ", ".join(request.bands),
             remedy="bands= those that are there, or add_catalog(Catalog(...)) with these assets' names",
         )
-    if incomplete:
+    if lacking:
+        first = "; ".join(f"{item} lacks {missing}" for item, missing in list(lacking.items())[:3])
         warnings.warn(
-            f"{len(incomplete)} items lack an asset ({missing}) and are left out: {', '.join(incomplete[:5])}.",
-            RsEmbedWarning,
-            stacklevel=4,
+            f"{len(lacking)} items lack an asset and are left out: {first}.", RsEmbedWarning, stacklevel=4
         )
-    return shots, incomplete
+    return shots, list(lacking)
+
+
+def _shot(
+    item: Mapping[str, Any],
+    keys: Sequence[str],
+    mask: str | None,
+    request: SceneRequest,
+    catalog: Catalog,
+    options: StacOptions,
+) -> Shot:
+    def asset(key: str, offset: int) -> Asset:
+        return Asset(item["id"], key, _checked_href(item, key, catalog, options.data_root), offset)
+
+    def offset(key: str) -> int:
+        if not request.modality.startswith("S2"):
+            return 0
+        return boa_offset(item, item["assets"][key]) if options.offset is None else options.offset
+
+    return Shot(
+        item["id"],
+        acquired(item),
+        tuple(asset(key, offset(key)) for key in keys),
+        asset(mask, 0) if mask else None,
+        footprint(item, request.grid),
+    )
 
 
 def _checked_href(item: Mapping[str, Any], key: str, catalog: Catalog, data_root: Any) -> str:
     """The asset's address; a path must lie in the catalogue's folder, and only a catalogue on disk has paths."""
-    href = item["assets"][key].get("href") if isinstance(item["assets"][key], dict) else None
-    if isinstance(href, str) and href.startswith(("https://", "http://", "s3://", "gs://")):
+    href = str(item["assets"][key].get("href", ""))
+    if href.startswith(("https://", "http://", "s3://", "gs://")):
         return href
-    if (
-        isinstance(href, str)
-        and "://" not in href.removeprefix("file://")
-        and catalog.local_folder is not None
-    ):
-        root = Path(data_root).resolve() if data_root is not None else catalog.local_folder
-        path = (catalog.local_folder / href.removeprefix("file://")).resolve()
-        if path.is_relative_to(root):
-            return str(path)
+    path, folder = href.removeprefix("file://"), catalog.local_folder
+    problem, remedy = "cannot be opened", f"skip_items=[{item['id']!r}]"
+    if path and "://" not in path and folder is not None:
+        root = Path(data_root).resolve() if data_root is not None else folder
+        resolved = (folder / path).resolve()
+        if resolved.is_relative_to(root):
+            return str(resolved)
         problem, remedy = (
             f"points out of {root}",
             "data_root= the folder that holds the data, if you trust it",
         )
-    else:
-        problem, remedy = "cannot be opened", f"skip_items=[{item['id']!r}]"
     raise CatalogError(
         f"The address of asset {key!r} of item {item['id']} {problem}.",
-        found=public_url(str(href)),
+        found=public_url(href) or "no address",
         expected="http(s), s3 or gs; in a catalogue on disk a path below its folder",
         remedy=remedy,
     )
@@ -287,16 +292,15 @@ def _solar_days(shots: Sequence[Shot], grid: GeoBox) -> list[tuple[Shot, ...]]:
     return [tuple(day) for _, day in sorted(days.items())]
 
 
-def _covered(shots: Sequence[Shot], grid: GeoBox) -> float:
-    """The share of the grid under the items' footprints; 1 where an item has none."""
+def _covered(shots: Sequence[Shot], grid: GeoBox) -> dict[str, float]:
+    """The share of the grid under the items' footprints; nothing is said where an item has none."""
     import shapely
 
     if any(shot.outline is None for shot in shots):
-        return 1.0
+        return {}
     extent = shapely.box(*grid.boundingbox.bbox)
-    return round(
-        shapely.union_all([shot.outline for shot in shots]).intersection(extent).area / extent.area, 4
-    )
+    under = shapely.union_all([shot.outline for shot in shots]).intersection(extent)
+    return {"covered": round(under.area / extent.area, 4)}
 
 
 # --- the pixels ---------------------------------------------------------------------------------------------
