@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xr_rsembed import accessor as _accessor  # noqa: F401  (registers .rsembed)
 from xr_rsembed import api as _api
-from xr_rsembed import datasets
+from xr_rsembed import datasets, explore
 from xr_rsembed._version import __version__
 from xr_rsembed.api import align, describe_model, embed, list_models, open_scene, reproduce, s1_scale
 from xr_rsembed.config import get_option, set_options
@@ -38,6 +38,7 @@ __all__ = [
     "datasets",
     "describe_model",
     "embed",
+    "explore",
     "fetch",
     "generate",
     "get_embedding",

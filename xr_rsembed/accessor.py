@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from xr_rsembed import api
+from xr_rsembed import api, explore
 from xr_rsembed.models.spec import Encoder, ModelSpec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["DataArrayRsEmbed", "DatasetRsEmbed"]
 
@@ -65,6 +68,62 @@ class DataArrayRsEmbed(_Both):
     def to_cog(self, path: Path, **options: Any) -> xr.DataArray:
         """Write this embedding to a Cloud-Optimized GeoTIFF; see :func:`xr_rsembed.store.cog.to_cog`."""
         return api.to_cog(self._obj, path, **options)
+
+    def similarity(self, query: Any, **options: Any) -> xr.DataArray:
+        """Cosine similarity of every cell to a place or vector; see :func:`xr_rsembed.explore.similarity`."""
+        return explore.similarity(self._obj, query, **options)
+
+    def nearest(self, query: Any, k: int = 10, **options: Any) -> Any:
+        """The cells most like a place or vector; see :func:`xr_rsembed.explore.nearest`."""
+        return explore.nearest(self._obj, query, k, **options)
+
+    def change(self, other: xr.DataArray) -> xr.DataArray:
+        """How far each cell moved between two embeddings; see :func:`xr_rsembed.explore.change`."""
+        return explore.change(self._obj, other)
+
+    def pca(self, n: int = 3, **options: Any) -> xr.DataArray:
+        """Principal components; see :func:`xr_rsembed.explore.pca`."""
+        return explore.pca(self._obj, n, **options)
+
+    def cluster(self, k: int = 8, **options: Any) -> xr.DataArray:
+        """A map of k clusters; see :func:`xr_rsembed.explore.cluster`."""
+        return explore.cluster(self._obj, k, **options)
+
+    def classify(self, labels: Any, column: str = "class", **options: Any) -> xr.Dataset:
+        """A map of classes learnt from labels; see :func:`xr_rsembed.explore.classify`."""
+        return explore.classify(self._obj, labels, column, **options)
+
+    def regress(self, labels: Any, column: str, **options: Any) -> xr.DataArray:
+        """A map of a quantity learnt from labels; see :func:`xr_rsembed.explore.regress`."""
+        return explore.regress(self._obj, labels, column, **options)
+
+    def sample(self, points: Any, **options: Any) -> xr.DataArray:
+        """Vectors at points; see :func:`xr_rsembed.explore.sample`."""
+        return explore.sample(self._obj, points, **options)
+
+    def zonal(self, polygons: Any, stat: str = "mean", **options: Any) -> xr.DataArray:
+        """Vectors of polygons; see :func:`xr_rsembed.explore.zonal`."""
+        return explore.zonal(self._obj, polygons, stat, **options)
+
+    def to_geoparquet(self, path: Path, **options: Any) -> Any:
+        """Write the cells as a GeoParquet table; see :func:`xr_rsembed.explore.to_geoparquet`."""
+        return explore.to_geoparquet(self._obj, path, **options)
+
+    def plot_rgb(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """The first three principal components as a picture; see :func:`xr_rsembed.explore.plots.plot_rgb`."""
+        return api.plot_rgb(self._obj, ax, **options)
+
+    def plot_similarity(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """This similarity as a map; see :func:`xr_rsembed.explore.plots.plot_similarity`."""
+        return api.plot_similarity(self._obj, ax, **options)
+
+    def plot_scene(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """This scene as a picture; see :func:`xr_rsembed.explore.plots.plot_scene`."""
+        return api.plot_scene(self._obj, ax, **options)
+
+    def explore(self, scene: xr.DataArray | None = None, **options: Any) -> Any:
+        """This embedding as a map to click on; see :func:`xr_rsembed.explore.app.explore`."""
+        return api.explorer(self._obj, scene, **options)
 
 
 @xr.register_dataset_accessor("rsembed")

@@ -26,10 +26,14 @@ from xr_rsembed.tiling import Blend, Edge
 
 # Name here: module and name there.
 _ELSEWHERE = {
+    "explorer": ("xr_rsembed.explore.app", "explore"),
     "fetch": ("xr_rsembed.providers.fetch", "fetch"),
     "generate": ("xr_rsembed.engine.generate", "generate"),
     "get_embedding": ("xr_rsembed.places", "get_embedding"),
     "get_embeddings_batch": ("xr_rsembed.places", "get_embeddings_batch"),
+    "plot_rgb": ("xr_rsembed.explore.plots", "plot_rgb"),
+    "plot_scene": ("xr_rsembed.explore.plots", "plot_scene"),
+    "plot_similarity": ("xr_rsembed.explore.plots", "plot_similarity"),
     "open": ("xr_rsembed.store.stac", "open_embedding"),
     "save": ("xr_rsembed.store.export", "save"),
     "to_cog": ("xr_rsembed.store.cog", "to_cog"),
