@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -17,6 +19,7 @@ from xr_rsembed.tiling import plan_axis
 __all__ = ["run_demo"]
 
 MODELS = ("terramind", "terrafm")
+OVERLAP = 64
 
 
 def run_demo(
@@ -51,7 +54,7 @@ def run_demo(
     import zarr
 
     from xr_rsembed.explore.plots import demo_figure
-    from xr_rsembed.store.export import save
+    from xr_rsembed.store.zarr import to_zarr
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +66,7 @@ def run_demo(
     for model in MODELS:
         embedding, weights = _embedded(pixels, model, weights, say)
         started = time.perf_counter()
-        embeddings[model] = save(embedding, store / model, overwrite=True)
+        embeddings[model] = to_zarr(embedding, store / model, overwrite=True)
         seconds = time.perf_counter() - started
         tiles = _tiles(pixels)
         say(
@@ -88,12 +91,20 @@ def _embedded(
     pixels: xr.DataArray, model: str, weights: str, say: Callable[[str], None]
 ) -> tuple[xr.DataArray, str]:
     lazy = pixels.chunk({"y": 1792, "x": 1792})
+    seams: dict[str, Any] = {"overlap": OVERLAP, "blend": "mean"}
+    if weights == "pretrained":
+        say(f"{model}: looking for pretrained weights in the local cache and on the Hugging Face hub")
+        logging.getLogger("huggingface_hub").setLevel(
+            logging.ERROR
+        )  # its retries; one line below says it all
     try:
-        return api.embed(lazy, model, weights=weights), weights
+        return api.embed(lazy, model, weights=weights, **seams), weights
     except HubError as error:
         say(f"{str(error).splitlines()[0]} Going on with random weights.")
-        return api.embed(lazy, model, weights="random"), "random"
+        return api.embed(lazy, model, weights="random", **seams), "random"
 
 
 def _tiles(pixels: xr.DataArray) -> int:
-    return len(plan_axis(pixels.sizes["y"]).starts) * len(plan_axis(pixels.sizes["x"]).starts)
+    return len(plan_axis(pixels.sizes["y"], OVERLAP).starts) * len(
+        plan_axis(pixels.sizes["x"], OVERLAP).starts
+    )

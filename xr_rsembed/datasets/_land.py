@@ -1,8 +1,9 @@
-"""The made land itself: relief, rivers, woods, fields, towns and roads, as one cover code and one height a pixel."""
+"""The made land itself: relief, rivers, woods, fields, towns and roads, as cover codes and heights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -14,7 +15,13 @@ __all__ = ["COVER", "VARIANTS", "Land", "land"]
 Array = np.ndarray
 
 VARIANTS = 8  # looks of one cover: sowing date, vigour, roof, stand age
-_NAMES = ["river", "lake", "wheat", "barley", "rapeseed", "maize", "beet", "sunflower", "meadow", "fallow", "broadleaf", "conifer", "heath", "rock", "sand", "hedge", "track", "road", "roof", "garden", "works", "park"]
+# fmt: off
+_NAMES = (
+    "river", "lake", "wheat", "barley", "rapeseed", "maize", "beet", "sunflower", "meadow", "fallow",
+    "broadleaf", "conifer", "heath", "rock", "sand", "hedge",
+    "track", "road", "roof", "garden", "works", "park",
+)
+# fmt: on
 COVER = {name: number * VARIANTS for number, name in enumerate(_NAMES)}  # cover name -> its first code
 
 _CROPS = np.array([COVER[n] for n in _NAMES[2:10]], dtype=np.uint8)
@@ -37,37 +44,38 @@ class Land:
 
 def land(seed: int, window: Window) -> Land:
     """The land of one window."""
-    river, distance = _river(seed, window)
+    river = fractal(seed + 2, window, (1100, 300, 110, 60), (1.0, 0.26, 0.085, 0.03))
+    stream = fractal(seed + 3, window, (420, 150, 60), (1.0, 0.32, 0.12))
     valley = river * river / (river * river + np.float32(0.12))
     hills = np.clip(smooth_noise(seed + 1, window, 1500) * np.float32(0.7) - np.float32(0.1), 0, 1.6)
-    height = _height(seed, window, valley, hills)
+    height = _height(seed, window, valley, hills, stream)
 
     y, x = _bent(seed, window)
     district, border = _districts(seed, window, y, x)
     parcel = _parcels(seed, district, y, x)
     code = _fields(parcel, district)
-    _woods(seed, window, code, parcel, hills * valley)
     code[border < 1.1] = COVER["track"]
+    _streams(seed, window, code, stream, valley)
+    _woods(seed, window, code, parcel, hills * valley, forest_track=border < 0.6)
     _towns(seed, window, code, district, y, x)
     _highways(seed, window, code, y, x)
-    _water(seed, window, code, distance, height)
+    _water(seed, window, code, river)
     return Land(code, height)
 
 
-def _river(seed: int, window: Window) -> tuple[Array, Array]:
-    """A smooth field whose zero line is the river, and the distance to that line in pixels."""
-    field = fractal(seed + 2, window, (1100, 300, 96), (1.0, 0.22, 0.06))
+def _distance(field: Array) -> Array:
+    """About how far the zero line of a smooth field is, in pixels."""
     down, across = np.gradient(field)
     # Where the field is flat the zero line is far or the river is a lake; the floor keeps both finite.
-    steepness = np.sqrt(down * down + across * across) + np.float32(4e-4)
-    return field, np.abs(field) / steepness
+    return np.abs(field) / (np.sqrt(down * down + across * across) + np.float32(4e-4))
 
 
-def _height(seed: int, window: Window, valley: Array, hills: Array) -> Array:
-    ridges = 1 - np.abs(fractal(seed + 3, window, (420, 150, 60, 24), (0.7, 0.35, 0.16, 0.06)))
+def _height(seed: int, window: Window, valley: Array, hills: Array, stream: Array) -> Array:
+    """Metres: plains, hills away from the rivers, and a crease along every stream."""
     plain = np.float32(140) + 25 * smooth_noise(seed + 4, window, 3000)
-    swell = 14 * smooth_noise(seed + 4, window, 260) + 5 * smooth_noise(seed + 4, window, 70)
-    return plain + valley * (np.float32(35) + swell + hills * (np.float32(260) + 220 * ridges))
+    swell = fractal(seed + 4, window, (260, 70), (10, 4))
+    crease = np.minimum(np.abs(stream), 1.5) + fractal(seed + 4, window, (48, 20, 9), (0.13, 0.06, 0.02))
+    return plain + valley * (np.float32(30) + swell + 18 * crease + hills * (np.float32(160) + 270 * crease))
 
 
 def _bent(seed: int, window: Window) -> tuple[Array, Array]:
@@ -110,7 +118,7 @@ def _districts(seed: int, window: Window, y: Array, x: Array) -> tuple[_District
     near = away < away.min() + 2 * half
     key, site_y, site_x = key[near], site_y[near], site_x[near]
 
-    # |p - s|^2 - |p|^2 is linear in p: two products a site. Coordinates from the middle keep float32 exact enough.
+    # |p - s|^2 - |p|^2 is linear in p: two products a site. Counted from the middle, float32 is exact enough.
     y, x = y - np.float32(middle[0]), x - np.float32(middle[1])
     site_y, site_x = site_y - np.float32(middle[0]), site_x - np.float32(middle[1])
     first, second = np.full(y.shape, np.inf, np.float32), np.full(y.shape, np.inf, np.float32)
@@ -137,7 +145,7 @@ def _districts(seed: int, window: Window, y: Array, x: Array) -> tuple[_District
 
 @dataclass(frozen=True)
 class _Parcels:
-    """One hash a parcel (n, n), whether a pixel is on a parcel's edge, and its place across the furrows in pixels."""
+    """One hash a parcel, and whether a pixel is on a parcel's edge, both of shape (n, n)."""
 
     key: Array
     edge: Array
@@ -169,12 +177,23 @@ def _fields(parcel: _Parcels, district: _Districts) -> Array:
     return code
 
 
-def _woods(seed: int, window: Window, code: Array, parcel: _Parcels, rough: Array) -> None:
+def _streams(seed: int, window: Window, code: Array, stream: Array, valley: Array) -> None:
+    """Brooks under trees, with wet meadows beside them."""
+    distance = _distance(stream) + 0.9 * smooth_noise(seed + 21, window, 13)
+    beside = (distance < 4.5) & (valley < 0.9)
+    code[beside] = COVER["meadow"] + 2
+    code[(distance < 1.3) & (smooth_noise(seed + 21, window, 40) > -0.9)] = COVER["hedge"] + 4
+
+
+def _woods(
+    seed: int, window: Window, code: Array, parcel: _Parcels, rough: Array, forest_track: Array
+) -> None:
     """Forest where it is steep, in patches elsewhere, and a few woods the shape of a field."""
     inclination = fractal(seed + 11, window, (340, 120, 36, 11), (0.75, 0.5, 0.22, 0.1)) + 2.4 * rough
     stand = (uniform(parcel.key) * VARIANTS).astype(np.uint8)
     small = (parcel.key >> np.uint32(16)) % 29 == 0
     wood = (inclination > 1.15) | (small & (inclination > -0.4))
+    wood &= ~(forest_track & (parcel.key & np.uint32(1)).astype(bool))
     needles = (
         smooth_noise(seed + 12, window, 90) + 0.5 * smooth_noise(seed + 12, window, 20) + 0.9 * rough > 0.55
     )
@@ -189,18 +208,18 @@ def _woods(seed: int, window: Window, code: Array, parcel: _Parcels, rough: Arra
 def _town_radius(key: Array) -> Array:
     """Radius in pixels: nothing, a village, or one in nine a town."""
     size, kind = uniform(mix(20, key)), key % 9
-    return np.where(kind == 0, 50 + 80 * size, np.where(kind < 6, 9 + 19 * size, 0)).astype(np.float32)
+    return np.where(kind == 0, 45 + 90 * size * size, np.where(kind < 7, 8 + 20 * size, 0)).astype(np.float32)
 
 
 def _towns(seed: int, window: Window, code: Array, district: _Districts, y: Array, x: Array) -> None:
-    key, site_y, site_x = _sites(seed + 15, window, _TOWN // 2, reach=320)
+    key, site_y, site_x = _sites(seed + 15, window, _TOWN // 2, reach=360)
     radius = _town_radius(key)
     gap_y = np.maximum(np.maximum(window.y0 - site_y, site_y - window.y0 - window.n), 0)
     gap_x = np.maximum(np.maximum(window.x0 - site_x, site_x - window.x0 - window.n), 0)
     near = (radius > 0) & (np.hypot(gap_y, gap_x) < 2.2 * radius + 30)
     if not near.any():
         return
-    ragged = 1 + fractal(seed + 16, window, (48, 14), (0.28, 0.12))
+    ragged = np.exp(fractal(seed + 16, window, (52, 17, 6), (0.3, 0.2, 0.1)))
     depth = np.full(code.shape, -np.inf, np.float32)  # 1 in the middle of a town, 0 at its edge
     for middle_y, middle_x, size in zip(site_y[near], site_x[near], radius[near], strict=True):
         np.maximum(depth, 1 - np.hypot(y - middle_y, x - middle_x) / (size * ragged), out=depth)
@@ -210,7 +229,7 @@ def _towns(seed: int, window: Window, code: Array, district: _Districts, y: Arra
 
 
 def _streets(seed: int, district: _Districts, inside: tuple, y: Array, x: Array, depth: Array) -> Array:
-    """Cover codes of a town's pixels: streets in a bent grid, blocks of houses, gardens, parks and works between."""
+    """Cover codes of a town: a bent grid of streets, with houses, gardens, parks and works between."""
     angle = district.angle[district.index[inside]]
     across = (np.cos(angle) * y + np.sin(angle) * x) / np.float32(7)
     along = (np.cos(angle) * x - np.sin(angle) * y) / np.float32(12)
@@ -248,6 +267,7 @@ def _highways(seed: int, window: Window, code: Array, y: Array, x: Array) -> Non
             code[y_off * y_off + x_off * x_off < 1.2] = COVER["road"]
 
 
+@lru_cache(maxsize=4096)
 def _junction(seed: int, row: int, column: int) -> Array:
     """Where highways meet: the town site at this place of the coarser lattice, (y, x)."""
     key = mix(seed + 15, _TOWN // 2, 2 * row, 2 * column)
@@ -255,15 +275,15 @@ def _junction(seed: int, row: int, column: int) -> Array:
     return (np.array([2 * row, 2 * column]) + 0.15 + 0.7 * jitter) * (_TOWN // 2)
 
 
-def _water(seed: int, window: Window, code: Array, distance: Array, height: Array) -> None:
+def _water(seed: int, window: Window, code: Array, river: Array) -> None:
     """The river with its trees and sand banks, and lakes in the hollows."""
-    width = 3.2 + 1.4 * smooth_noise(seed + 18, window, 200)
-    bank = distance - width
+    width = np.maximum(2.9 + 1.2 * smooth_noise(seed + 18, window, 240), 1.5)
+    bank = _distance(river) - width
     road = (code >= COVER["road"]) & (code < COVER["roof"])  # bridges
-    lake = fractal(seed + 19, window, (230, 60), (1.0, 0.15)) - np.float32(2.6)
-    patchy = smooth_noise(seed + 20, window, 26)
-    code[(bank < 2.2 + patchy) & (bank > 0) & (patchy > -0.3)] = COVER["hedge"]
-    code[(bank < 1.2) & (bank > 0) & (patchy < -1.0)] = COVER["sand"]
+    lake = fractal(seed + 19, window, (230, 60), (1.0, 0.15)) - np.float32(2.35)
+    patchy = fractal(seed + 20, window, (34, 9), (0.8, 0.5))
+    code[(bank < 1.8 + patchy) & (bank > 0) & (patchy > -0.3)] = COVER["hedge"] + 3
+    code[(bank < 1.0) & (bank > 0) & (patchy < -1.25)] = COVER["sand"]
     code[(lake > -0.05) & (lake <= 0)] = COVER["hedge"]
     code[lake > 0] = COVER["lake"]
     code[(bank <= 0) & ~road] = COVER["river"]

@@ -5,6 +5,7 @@ The spectra are round numbers of the usual kind for temperate Europe, not measur
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -35,10 +36,10 @@ _SPECTRA = {
     "broadleaf": (130, 180, 430, 220, 800, 2600, 3350, 3550, 3700, 3700, 1700, 750),
     "needle": (110, 140, 280, 170, 470, 1350, 1700, 1800, 1900, 1900, 900, 390),
     "flower": (300, 420, 1650, 1750, 2100, 3200, 3850, 4150, 4300, 4300, 2300, 1150),
-    "straw": (550, 800, 1200, 1620, 1950, 2350, 2650, 2850, 3100, 3150, 3800, 2800),
-    "soil": (480, 680, 960, 1320, 1600, 1800, 1950, 2100, 2250, 2300, 2950, 2550),
+    "straw": (550, 850, 1260, 1590, 1900, 2350, 2650, 2850, 3100, 3150, 3800, 2800),
+    "soil": (470, 710, 1010, 1280, 1560, 1800, 1950, 2100, 2250, 2300, 2950, 2550),
     "dark soil": (300, 400, 560, 740, 900, 1020, 1120, 1220, 1330, 1380, 1850, 1600),
-    "sand": (1250, 1550, 2000, 2400, 2650, 2800, 2950, 3100, 3200, 3250, 3900, 3500),
+    "sand": (900, 1150, 1500, 1850, 2080, 2220, 2350, 2500, 2600, 2650, 3300, 2900),
     "stone": (950, 1100, 1280, 1420, 1520, 1600, 1680, 1760, 1820, 1850, 2200, 2050),
     "asphalt": (620, 740, 840, 900, 960, 1030, 1090, 1160, 1210, 1230, 1380, 1290),
     "tile": (600, 720, 1000, 1550, 1800, 1950, 2080, 2200, 2300, 2320, 2750, 2400),
@@ -80,12 +81,11 @@ _CLASS_OF = {
 }
 
 # How much a single pixel differs from its neighbours, as a share of its reflectance.
-_ROUGH: dict[str, float] = dict(
-    river=0.02, lake=0.015, broadleaf=0.13, conifer=0.16, heath=0.09, rock=0.12, hedge=0.14
-)
-_ROUGH |= dict(roof=0.2, garden=0.14, works=0.12, park=0.1, road=0.07)
-
-# Relative change of each band where plants are more vigorous: less red and short-wave infrared, more near infrared.
+_ROUGH = {
+    "river": 0.02, "lake": 0.015, "broadleaf": 0.13, "conifer": 0.16, "heath": 0.09, "rock": 0.12,
+    "hedge": 0.14, "roof": 0.2, "garden": 0.14, "works": 0.12, "park": 0.1, "road": 0.07,
+}  # fmt: skip
+# Relative change of each band where plants are more vigorous: less red and short-wave, more near infrared.
 VIGOUR = np.array([-0.6, -0.7, -0.5, -1, -0.5, 0.35, 0.5, 0.55, 0.5, 0.5, -0.35, -0.7], dtype=np.float32)
 
 # Top of atmosphere = path + transmission x surface, reflectance x 10000.
@@ -98,8 +98,9 @@ CLOUD = np.array([6800, 6900, 6700, 6800, 6900, 7000, 7100, 7200, 7200, 7000, 43
 # Backscatter in dB of bare and of fully grown cover: (VV bare, VV grown, VH bare, VH grown).
 _RADAR = {
     "river": (-19, -19, -26, -26), "lake": (-21, -21, -28, -28), "meadow": (-13, -11.5, -21, -18.5),
-    "broadleaf": (-9.5, -8.5, -16, -13.5), "conifer": (-9, -9, -14.5, -14.5), "heath": (-11.5, -11, -18.5, -17.5),
-    "hedge": (-10, -9, -16.5, -14.5), "rock": (-9.5, -9.5, -18, -18), "sand": (-15, -15, -24, -24),
+    "broadleaf": (-9.5, -8.5, -16, -13.5), "conifer": (-9, -9, -14.5, -14.5),
+    "heath": (-11.5, -11, -18.5, -17.5), "hedge": (-10, -9, -16.5, -14.5),
+    "rock": (-9.5, -9.5, -18, -18), "sand": (-15, -15, -24, -24),
     "track": (-13, -12, -21, -19), "road": (-15, -15, -23, -23), "roof": (-3.5, -3.5, -12, -12),
     "garden": (-8, -8, -15, -15), "works": (-1.5, -1.5, -11.5, -11.5), "park": (-11.5, -11, -18, -17),
     "wheat": (-10, -13.5, -18.5, -20), "barley": (-10, -13, -18.5, -19), "rapeseed": (-10, -9.5, -18, -13.5),
@@ -125,10 +126,12 @@ def _shares(cover: str, day: int) -> dict[str, Array]:
         up, ripe, cut = _SEASON[cover]
         days = day - 9 * spread
         winter = 0.3 if up < 100 else 0.02
-        standing = 1 - _logistic(days - cut, 2.5)
-        green = (winter + (0.93 - winter) * _logistic(days - up, 9)) * (1 - _logistic(days - ripe, 6))
+        stubble = _logistic(days - cut, 2.5)
+        ploughed = _logistic(days - cut - 45, 12)
+        crop = (winter + (0.93 - winter) * _logistic(days - up, 9)) * (1 - _logistic(days - ripe, 6))
+        green = crop + 0.7 * luck * _logistic(days - 278, 9) * (up < 100)  # sown again, or a catch crop
         flower = green * 0.75 * np.exp(-(((days - 122) / 12) ** 2)) if cover == "rapeseed" else 0 * green
-        straw = np.clip((0.93 - green) * _logistic(days - ripe, 6), 0, 1) * (standing + 0.45 * (1 - standing))
+        straw = (0.93 - green) * _logistic(days - ripe, 6) * (1 - 0.4 * stubble - 0.5 * ploughed)
         soil = 1 - green - straw
         return {
             "leaf": green - flower,
@@ -207,7 +210,7 @@ def backscatter(day: int) -> Array:
     return table
 
 
-def _per_code(values: dict[str, float], otherwise: float) -> Array:
+def _per_code(values: Mapping[str, float], otherwise: float) -> Array:
     return np.repeat([values.get(cover, otherwise) for cover in COVER], VARIANTS)
 
 

@@ -69,7 +69,7 @@ def _spline_weights(phase: int, n: int, step: int) -> Array:
 
 
 def smooth_noise(seed: int, window: Window, step: int) -> Array:
-    """Smooth noise of about zero mean and unit variance that varies over ``step`` pixels, shape (n, n), float32."""
+    """Smooth noise of zero mean and about unit variance, varying over ``step`` pixels, (n, n), float32."""
     (row, y_phase), (column, x_phase) = divmod(window.y0, step), divmod(window.x0, step)
     down, across = _spline_weights(y_phase, window.n, step), _spline_weights(x_phase, window.n, step)
     rows, columns = np.arange(down.shape[1]) + row, np.arange(across.shape[1]) + column

@@ -93,14 +93,14 @@ def _sampled(seen: Array, band: str, noise: Array) -> Array:
         out = sharp[1:-1, 1:-1] + _core(noise).astype(np.float32) * np.float32(0.35)
         return np.maximum(out, 1).astype(np.uint16)
     times = 4 if band in ("B1", "B9", "B10") else 2
-    inner, side = _core(seen), TILE // times
-    coarse = inner.reshape(side, times, side, times).mean(axis=(1, 3))
+    rows = np.add.reduce([_core(seen)[k::times] for k in range(times)])
+    coarse = np.add.reduce([rows[:, k::times] for k in range(times)]) / np.float32(times**2)
     coarse += _core(noise)[::times, ::times].astype(np.float32) * np.float32(0.35)
     return np.maximum(coarse, 1).astype(np.uint16).repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _light(seed: int, window: Window, ground: Land, code: Array) -> tuple[Array, Array]:
-    """Relative brightness of the pixels (sun on the slope, grain of the cover), and how vigorous plants are."""
+    """Relative brightness of the pixels (sun on slopes, grain of the cover), and how vigorous plants are."""
     down, across = np.gradient(ground.height / np.float32(10))
     lit = (_SUN[2] - across * _SUN[0] - down * _SUN[1]) / np.sqrt(1 + across * across + down * down)
     light = np.clip(lit / _SUN[2], 0.3, 1.6)
@@ -143,7 +143,7 @@ def sentinel1(seed: int, row: int, column: int, *, day: int, look: int, flattene
     swing = fractal(seed + 50, window, (60, 9), (0.45, 0.35))
     if not flattened:
         slope = np.gradient(ground.height / np.float32(10), axis=1)
-        swing += np.clip(14 * slope, -6, 9)
+        swing += np.clip(8 * slope, -3.5, 5)
     bright = _core(swing)
     code = _core(ground.code).astype(np.intp)
     power = np.stack([level[k].take(code) + bright for k in range(2)])

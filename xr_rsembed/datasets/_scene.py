@@ -135,8 +135,8 @@ def synthetic_scene(
 ) -> xr.DataArray:
     """Make a scene of land that does not exist, with fields, rivers, towns, forest and roads.
 
-    Every pixel is a function of its own position and the seed: the same whatever the chunks, whatever the size
-    of the scene, and the same land in every modality. A lazy scene costs nothing until it is computed.
+    Every pixel is a function of its own position and the seed: the same whatever the chunks and whatever the
+    size of the scene, and of the same land in every modality. A lazy scene costs nothing until computed.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def synthetic_scene(
     time : sequence of dates, optional
         Adds a leading ``time`` dim, with crops and leaves of each season; without it, one scene in mid June.
     chunks : int, (int, int) or None
-        Pixels of a dask chunk down and across (all bands, one date); None gives a numpy array, computed at once.
+        Pixels of a dask chunk down and across (all bands, one date); None gives numpy, computed at once.
     seed : int
         Which land.
     crs : anything odc-geo reads, or None
@@ -179,8 +179,9 @@ def synthetic_scene(
     >>> scene.sel(band="B8")[50_000:50_002, 70_000:70_002].values.shape
     (2, 2)
     """
+    _one_of("modality", modality, tuple(_BANDS))
     pixels = _Pixels(
-        modality=_one_of("modality", modality, tuple(_BANDS)),
+        modality=modality,
         size=_checked_size(size),
         dates=_checked_dates(time),
         seed=int(seed),
@@ -230,9 +231,12 @@ def _grid_coords(size: tuple[int, int], crs: Any) -> dict[str, Any]:
     if crs.geographic:
         step, left, top = (_RESOLUTION / _METRES_PER_DEGREE, 10.3, 46.9)
     box = GeoBox(size, Affine(step, 0, left, 0, -step, top), crs)
-    coords = dict(xr_coords(box, crs_coord_name="spatial_ref"))
+    renamed = {"latitude": "y", "longitude": "x"}  # one pair of names, whatever the CRS
+    coords = xr_coords(box, crs_coord_name="spatial_ref")
+    by_name = {renamed.get(str(name), str(name)): coord for name, coord in coords.items()}
     return {
-        {"latitude": "y", "longitude": "x"}.get(str(name), str(name)): value for name, value in coords.items()
+        name: coord if name == "spatial_ref" else (name, coord.values, coord.attrs)
+        for name, coord in by_name.items()
     }
 
 
