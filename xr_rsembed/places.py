@@ -85,6 +85,15 @@ def get_embedding(
         If the request cannot be understood.
     NoScenesError, CatalogError, ProviderError, ProviderAuthError
         If the provider has nothing or fails.
+
+    Examples
+    --------
+    >>> get_embedding("terramind", spatial=(9.0, 45.0, 9.1, 45.1), temporal="2022", output=OutputSpec.pooled("cls"))
+    Traceback (most recent call last):
+        ...
+    xr_rsembed.errors.OptionError: terramind_v1_small has no CLS output.
+      found:    pooling='cls'
+      expected: 'mean', 'max' or None
     """
     recipe = _recipe(model, sensor, output, backend, modality, mask_clouds, backend_options, settings)
     scene = recipe.scene(target_grid(spatial, scale_m=recipe.sensor.scale_m), TemporalSpec.parse(temporal))
@@ -136,6 +145,15 @@ def get_embeddings_batch(
         If the request cannot be understood.
     RsEmbedError
         The first place's own error, if every place failed.
+
+    Examples
+    --------
+    >>> get_embeddings_batch("terrafm", spatials=[(9.0, 45.0, 9.1, 45.1)], temporal=["2021", "2022"])
+    Traceback (most recent call last):
+        ...
+    xr_rsembed.errors.OptionError: One time for each place.
+      found:    2 times
+      expected: 1
     """
     recipe = _recipe(model, sensor, output, backend, modality, mask_clouds, backend_options, settings)
     if recipe.output.mode != "pooled" or recipe.sensor.composite is None:

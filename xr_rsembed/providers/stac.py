@@ -77,6 +77,11 @@ class StacOptions:
     ------
     OptionError
         For a value that cannot be used.
+
+    Examples
+    --------
+    >>> StacOptions(reader="odc", gdal={"GDAL_HTTP_TIMEOUT": 5}).gdal
+    {'GDAL_HTTP_TIMEOUT': '5'}
     """
 
     catalog: Any = "earth-search"
