@@ -410,6 +410,38 @@ def test_a_store_cut_off_while_it_is_emptied_does_not_pass_for_a_finished_one(tm
     xr.testing.assert_identical(to_zarr(embedding(), path, resume=True).compute(), embedding().compute())
 
 
+@pytest.mark.parametrize("how", [{"overwrite": True}, {"resume": True}])
+@pytest.mark.parametrize("stage", ["scale", "blocks"])
+def test_parts_of_another_scene_are_never_used(tmp_path, monkeypatch, how, stage):
+    path = tmp_path / "emb.zarr"
+    if stage == "blocks":
+        cut_off(path, tmp_path / "log", chunks=OVERLAPPED, dtype="int8")
+    else:
+        monkeypatch.setattr("xr_rsembed.store.quantize.fit", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            to_zarr(embedding(chunks=OVERLAPPED), path, dtype="int8")
+        monkeypatch.undo()
+    assert list(path.glob(f"{FOLDER}/*/parts/*"))
+    other = embedding(chunks=OVERLAPPED, seed=1)
+    if stage == "blocks" and "resume" in how:
+        with pytest.raises(StoreError, match="other values"):
+            to_zarr(other, path, dtype="int8", **how)
+    else:
+        stored = to_zarr(other, path, dtype="int8", **how)
+        assert float(abs(stored - other).max()) < 0.01
+
+
+def test_parts_of_a_run_that_died_at_the_scale_are_used_again(tmp_path, monkeypatch):
+    emb, path = embedding(tmp_path / "log", chunks=OVERLAPPED), tmp_path / "emb.zarr"
+    monkeypatch.setattr("xr_rsembed.store.quantize.fit", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        to_zarr(emb, path, dtype="int8")
+    monkeypatch.undo()
+    assert len(runs(tmp_path / "log")) == 8
+    to_zarr(emb, path, dtype="int8", resume=True)
+    assert len(runs(tmp_path / "log")) == 12
+
+
 def test_a_straggler_of_an_older_run_cannot_write_into_the_new_store(tmp_path):
     path = tmp_path / "emb.zarr"
     straggler = Journal(Place.at(path), "older")

@@ -62,9 +62,8 @@ def fingerprint(
 
 
 def digest(found: Mapping[str, Any]) -> str:
-    """A short name for a fingerprint, whatever dask calls the data."""
-    certain = {key: value for key, value in found.items() if key != "data"}
-    return hashlib.sha256(json.dumps(certain, sort_keys=True).encode()).hexdigest()[:16]
+    """A short name for a fingerprint."""
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def require_format(found: Any, where: str) -> None:

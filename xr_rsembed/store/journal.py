@@ -57,11 +57,16 @@ class Journal:
     place: Place
     digest: str
 
-    def begin(self) -> None:
+    def begin(self, *, keep_parts: bool = False) -> None:
         """Empty the store and open the journal. Until :meth:`go` is called, nothing in the store counts.
 
-        Parts that a run with the same fingerprint left behind before it came to :meth:`go` are kept.
+        Parameters
+        ----------
+        keep_parts : bool
+            Keep the parts that a run with the same fingerprint left behind before it came to :meth:`go`.
         """
+        if not keep_parts:
+            self.place.remove(self._run)
         for folder in ("done", "parts", "staging"):
             self.place.make(f"{self._run}/{folder}")
         # First of all: a store that is cut off while it is emptied must not pass for a finished one.

@@ -144,22 +144,19 @@ def to_zarr(
             _first(dataset), dtype=items[0].writer.layout.dtype, model=model_url, source_data=source_data
         )
         facts = fingerprint(dataset, [item.writer for item in items], group=group, scale=scale)
-        journal = Journal(place, digest(facts))
-        items = [replace(item, writer=replace(item.writer, journal=journal)) for item in items]
         if _is_fresh(place, overwrite, resume):
-            items = _begin(journal, dataset, items, facts, scale, progress)
+            journal = Journal(place, digest(facts))
+            journal.begin(keep_parts=resume)
+            items = _begin(_under(items, journal), dataset, facts, scale, progress)
         else:
-            items = _take_up(journal, items, facts)
+            stored = _stored_facts(place)
+            journal = Journal(place, digest(stored))
+            items = _take_up(_under(items, journal), stored, facts)
         if state_of(place) == "writing":
             for item in items:
                 _write_missing(item, progress)
         journal.close()
-    stored = open_zarr(path)
-    return (
-        stored[items[0].writer.layout.name]
-        if isinstance(emb, xr.DataArray) and isinstance(stored, xr.Dataset)
-        else stored
-    )
+    return open_zarr(path)
 
 
 def _check_options(overwrite: bool, resume: bool, dtype: str | None, scale: Any) -> None:
@@ -230,18 +227,16 @@ def _items(
     return items
 
 
+def _under(items: Sequence[_Item], journal: Journal) -> list[_Item]:
+    return [replace(item, writer=replace(item.writer, journal=journal)) for item in items]
+
+
 def _begin(
-    journal: Journal,
-    dataset: xr.Dataset,
-    items: Sequence[_Item],
-    facts: Mapping[str, Any],
-    scale: Any,
-    progress: bool | None,
+    items: Sequence[_Item], dataset: xr.Dataset, facts: Mapping[str, Any], scale: Any, progress: bool | None
 ) -> list[_Item]:
-    """Empty the store, settle the scales, and write all metadata and coords."""
-    journal.begin()
+    """Settle the scales, and write all metadata and coords."""
     scaled = [_scaled(item, scale, progress) for item in items]
-    layouts = [item.writer.layout for item in scaled]
+    journal, layouts = scaled[0].writer.journal, [item.writer.layout for item in scaled]
     attrs = {**facts["group"], ATTR: dict(facts)}
     if layouts[0].scale:
         attrs["geoemb:quantization"] = quantize.described(
@@ -290,13 +285,18 @@ def _measured(item: _Item, per_dimension: bool, progress: bool | None) -> tuple[
     )
 
 
-def _take_up(journal: Journal, items: Sequence[_Item], facts: Mapping[str, Any]) -> list[_Item]:
+def _stored_facts(place: Place) -> Mapping[str, Any]:
+    """The fingerprint of the run that began a store."""
+    found: Any = zarr.open_group(place.url, mode="r").attrs.get(ATTR)
+    require_format(found, str(place))
+    return dict(found)
+
+
+def _take_up(items: Sequence[_Item], stored: Mapping[str, Any], facts: Mapping[str, Any]) -> list[_Item]:
     """The items with the scales that the store was begun with, once it is sure that it is the same run."""
-    where = str(journal.place)
-    group = zarr.open_group(journal.place.url, mode="r", zarr_format=3)
-    stored: Any = dict(group.attrs).get(ATTR)
-    require_format(stored, where)
-    certain = require_same(stored, facts, where)
+    place = items[0].writer.journal.place
+    certain = require_same(stored, facts, str(place))
+    group = zarr.open_group(place.url, mode="r", zarr_format=3)
     scaled = []
     for item in items:
         name = item.writer.layout.name
