@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 
 from xr_rsembed.errors import SceneError
-from xr_rsembed.explore.app import Explorer, read_cells, serve
+from xr_rsembed.explore.app import serve
+from xr_rsembed.explore.explorer import Explorer, read_cells
 
 
 @pytest.fixture
