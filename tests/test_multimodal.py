@@ -178,6 +178,9 @@ def test_missing_modalities_are_counted():
     # of 2 x 3 tiles one has nothing at all; radar reaches the first column
     assert result.attrs["tiles"] == 5
     assert result.attrs["tiles_without"] == [0, 3]
+    lazy = embed({name: one.chunk(y=100, x=300) for name, one in scenes.items()})
+    assert "tiles" not in lazy.attrs
+    assert xr_rsembed.count_missing(lazy, scenes) == {"tiles": 5, "tiles_without": [0, 3]}
     assert sorted(joint.forwards) == [("S2L2A",), ("S2L2A", "S1GRD")]
     times = {name: xr.concat([one, one], "time") for name, one in scenes.items()}
     with xr_rsembed.set_options(block_tiles=1):

@@ -12,7 +12,16 @@ from xr_rsembed import accessor as _accessor  # noqa: F401  (registers .rsembed)
 from xr_rsembed import api as _api
 from xr_rsembed import datasets, explore
 from xr_rsembed._version import __version__
-from xr_rsembed.api import align, describe_model, embed, list_models, open_scene, reproduce, s1_scale
+from xr_rsembed.api import (
+    align,
+    count_missing,
+    describe_model,
+    embed,
+    list_models,
+    open_scene,
+    reproduce,
+    s1_scale,
+)
 from xr_rsembed.config import get_option, set_options
 from xr_rsembed.errors import RsEmbedError, RsEmbedWarning
 from xr_rsembed.specs import BBox, OutputSpec, PointBuffer, SensorSpec, TemporalSpec
@@ -35,6 +44,7 @@ __all__ = [
     "TemporalSpec",
     "__version__",
     "align",
+    "count_missing",
     "datasets",
     "describe_model",
     "embed",

@@ -44,6 +44,7 @@ _ELSEWHERE = {
 
 __all__ = [
     "align",
+    "count_missing",
     "describe_model",
     "embed",
     "list_models",
@@ -358,6 +359,48 @@ def reproduce(embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | Scenes
             remedy="reproduce(emb, scene, weights=PATH) with the former file, or say weights=... to accept others",
         )
     return again
+
+
+def count_missing(embedding: xr.DataArray | xr.Dataset, scene: Scenes) -> dict[str, Any]:
+    """Count the tiles that each modality was left out of, from the scene's valid pixels alone.
+
+    An embedding of several modalities that is computed at once has these numbers in its attrs. A lazy one cannot know
+    them before every pixel was read, which this does: ``emb.attrs.update(count_missing(emb, ds))``.
+
+    Parameters
+    ----------
+    embedding : DataArray or Dataset
+        As :func:`embed` gave it, or read back from a store.
+    scene : Dataset or mapping
+        The scene it came from.
+
+    Returns
+    -------
+    dict
+        ``tiles``: how many have a valid pixel of any modality; ``tiles_without``: for each modality, in the order of
+        the attrs, how many of these have none of it.
+
+    Examples
+    --------
+    >>> from xr_rsembed.datasets import synthetic_scene
+    >>> s2, dem = (synthetic_scene((448, 448), modality=name) for name in ("S2L2A", "DEM"))
+    >>> ds = xr.Dataset({"S2L2A": s2, "DEM": dem.where(dem.x > dem.x[300])})
+    >>> count_missing(embed(ds, "terramind_v1_tiny", weights="random"), ds)
+    {'tiles': 4, 'tiles_without': [0, 2]}
+    """
+    from xr_rsembed.engine import embed as engine
+    from xr_rsembed.engine.presence import count_missing as count
+    from xr_rsembed.models.weights import resolve
+
+    said = engine.recorded_settings(embedding.attrs)
+    spec = find_spec(said["model"])
+    settings = Settings(**{name: said[name] for name in Settings.__dataclass_fields__ if name in said})
+    options = _complete(spec, {name: said[name] for name in spec.options if name in said}, scene, None)
+    inputs = _inputs(
+        scene, spec, None, said.get("modalities"), settings.normalize, said.get("units"), options
+    )
+    job = engine.plan_job(inputs, spec, settings, resolve("random", spec), options)
+    return count(inputs, *engine.scene_blocks(inputs[0].scene, job), spec.patch_size)
 
 
 def _inputs(

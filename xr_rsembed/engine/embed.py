@@ -17,14 +17,14 @@ from xr_rsembed.config import get_option
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.block import Job
 from xr_rsembed.engine.plan import axis_blocks, embed_blocks
-from xr_rsembed.engine.presence import missing_tiles
+from xr_rsembed.engine.presence import count_missing
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.engine.validate import Input, input_attrs
 from xr_rsembed.errors import OptionError, RsEmbedWarning
 from xr_rsembed.models.spec import EncoderRequest, Layout, ModelSpec, WeightsRef, freeze
 from xr_rsembed.tiling import AxisBlock
 
-__all__ = ["embed_inputs", "recorded_settings"]
+__all__ = ["embed_inputs", "plan_job", "recorded_settings", "scene_blocks"]
 
 # Settings that stand in the attrs under their own names.
 _RECORDED = (
@@ -67,12 +67,12 @@ def embed_inputs(
     -------
     DataArray
         Lazy if any input is a dask array, else computed. Several modalities that are computed at once are counted in
-        attrs: ``tiles``, and ``tiles_without`` each of them. A lazy result cannot know: that takes every pixel.
+        attrs: ``tiles``, and ``tiles_without`` each of them. Of a lazy result they are not known before every pixel
+        is; :func:`xr_rsembed.count_missing` reads them.
     """
     job = plan_job(inputs, spec, settings, weights, options)
     scene = inputs[0].scene
-    tiles = get_option("block_tiles")
-    rows, columns = (axis_blocks(scene.sizes[dim], job, tiles) for dim in ("y", "x"))
+    rows, columns = scene_blocks(scene, job)
     _warn_of_padding(scene, spec, settings)
     _warn_of_cost(settings)
     values = embed_blocks([_as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
@@ -85,9 +85,14 @@ def embed_inputs(
     if _is_lazy(inputs):
         return labelled
     if len(inputs) > 1:
-        tiles, without = missing_tiles(inputs, rows, columns, spec.patch_size)
-        labelled.attrs |= {"tiles": tiles, "tiles_without": without}
+        labelled.attrs |= count_missing(inputs, rows, columns, spec.patch_size)
     return _computed(labelled)
+
+
+def scene_blocks(scene: xr.DataArray, job: Job) -> tuple[tuple[AxisBlock, ...], tuple[AxisBlock, ...]]:
+    """The blocks of a scene along y and x."""
+    tiles = get_option("block_tiles")
+    return axis_blocks(scene.sizes["y"], job, tiles), axis_blocks(scene.sizes["x"], job, tiles)
 
 
 def plan_job(

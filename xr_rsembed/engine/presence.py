@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -12,12 +13,12 @@ from xr_rsembed.engine.pixels import valid_pixels
 from xr_rsembed.engine.validate import Input, Pixels
 from xr_rsembed.tiling import AxisBlock
 
-__all__ = ["missing_tiles"]
+__all__ = ["count_missing"]
 
 
-def missing_tiles(
+def count_missing(
     inputs: Sequence[Input], rows: Sequence[AxisBlock], columns: Sequence[AxisBlock], patch: int
-) -> tuple[int, list[int]]:
+) -> dict[str, Any]:
     """Count the tiles that a modality is left out of.
 
     Parameters
@@ -31,16 +32,15 @@ def missing_tiles(
 
     Returns
     -------
-    int
-        Tiles with a valid pixel of any modality, over all leading dims.
-    list of int
-        For each modality, those among them without a valid pixel of it.
+    dict
+        For attrs. ``tiles``: those with a valid pixel of any modality, over all leading dims. ``tiles_without``: for
+        each modality, those among them without a valid pixel of it.
     """
     pitch = patch // rows[0].step
     boxes = compute(*(_valid_boxes(item, pitch) for item in inputs), scheduler="threads")
     tiles = np.stack([_in_tiles(_in_tiles(box, rows, pitch, -2), columns, pitch, -1) for box in boxes])
     anywhere = tiles.any(axis=0)
-    return int(anywhere.sum()), [int((anywhere & ~own).sum()) for own in tiles]
+    return {"tiles": int(anywhere.sum()), "tiles_without": [int((anywhere & ~own).sum()) for own in tiles]}
 
 
 def _valid_boxes(item: Input, pitch: int) -> da.Array:
