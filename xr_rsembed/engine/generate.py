@@ -29,7 +29,7 @@ from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
 from xr_rsembed.models.terramind_generate import LULC_CLASSES, OUTPUTS, generator_spec, resolve_tokenizers
 from xr_rsembed.models.weights import resolve
-from xr_rsembed.tiling import AxisBlock, Edge, blocks, plan_axis
+from xr_rsembed.tiling import AxisBlock, Edge, block_of, plan_axis
 
 __all__ = ["generate"]
 
@@ -131,16 +131,7 @@ def generate(
         seed=_whole(seed),
         origin=_origin(inputs[0].scene),
     )
-    rows, columns = (
-        tuple(
-            blocks(
-                _plan(inputs[0].scene.sizes[dim], overlap, edge, spec),
-                "mean",
-                tiles=get_option("block_tiles"),
-            )
-        )
-        for dim in ("y", "x")
-    )
+    rows, columns = (_axis_blocks(inputs[0].scene.sizes[dim], overlap, edge, spec) for dim in ("y", "x"))
     stack = _blocks([_as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
     images = _label(stack, inputs[0].scene, outputs, probabilities)
     images.attrs = _record(inputs, spec, request, job, edge, drawers)
@@ -156,8 +147,13 @@ def _whole(seed: Any) -> int:
     return int(seed)
 
 
-def _plan(pixels: int, overlap: int, edge: Edge, spec: ModelSpec) -> Any:
-    return plan_axis(pixels, overlap, edge, patch=spec.patch_size, size=spec.image_size)
+def _axis_blocks(pixels: int, overlap: int, edge: Edge, spec: ModelSpec) -> tuple[AxisBlock, ...]:
+    """Blocks of one length, as a Zarr store wants its chunks; tiles that reach over a cut are drawn for both sides."""
+    plan = plan_axis(pixels, overlap, edge, patch=spec.patch_size, size=spec.image_size)
+    step = get_option("block_tiles") * plan.cells_per_tile
+    return tuple(
+        block_of(plan, (first, min(first + step, plan.cells)), "mean") for first in range(0, plan.cells, step)
+    )
 
 
 def _origin(scene: xr.DataArray) -> tuple[int, int]:
