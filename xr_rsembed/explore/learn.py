@@ -137,7 +137,7 @@ def fit_classifier(
     if len(classes) < 2:
         raise LabelError(
             "One class alone cannot be told from anything.",
-            found=f"only {classes[0]!r} in {len(targets)} labelled cells",
+            found=f"only {str(classes[0])!r} in {len(targets)} labelled cells",
             expected="at least two classes on valid cells",
             remedy="label places of another class, or map what is alike with similarity()",
         )

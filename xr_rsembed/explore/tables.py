@@ -169,7 +169,8 @@ def _cell_tables(emb: xr.DataArray, geobox: GeoBox, geometry: Outline) -> Iterat
         if not usable.any():
             continue
         places = dict(zip(ordered.dims[:-1], np.nonzero(usable), strict=True))
-        row, column = (places[dim] + window[dim].start for dim in ("y", "x"))
+        places = {dim: index + window[dim].start for dim, index in places.items()}
+        row, column = places["y"], places["x"]
         left, top = west + step_x * column, north + step_y * row
         x, y = left + step_x / 2, top + step_y / 2
         shapes = (
@@ -177,7 +178,7 @@ def _cell_tables(emb: xr.DataArray, geobox: GeoBox, geometry: Outline) -> Iterat
             if geometry == "point"
             else shapely.box(left, top + step_y, left + step_x, top)
         )
-        leading = {str(dim): _labels(part, dim)[places[dim]] for dim in ordered.dims[:-3]}
+        leading = {str(dim): _labels(ordered, dim)[places[dim]] for dim in ordered.dims[:-3]}
         yield _table(shapes, {**leading, "x": x, "y": y}, part.values[usable])
 
 

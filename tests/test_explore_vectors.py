@@ -1,0 +1,241 @@
+"""Vectors of points and polygons, and tables of cells."""
+
+from __future__ import annotations
+
+import json
+
+import geopandas
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import shapely
+import xvec  # noqa: F401  (registers .xvec)
+
+from tests.embeddings import CRS, dated, nothing_computed, place, points, stripes
+from xr_rsembed import explore
+from xr_rsembed.errors import (
+    LabelError,
+    OptionError,
+    RsEmbedWarning,
+    SceneError,
+    StoreError,
+    StoreExistsError,
+)
+
+WEST, NORTH = 600000, 5000000
+
+
+@pytest.fixture(scope="module")
+def emb():
+    return stripes()
+
+
+def cells_box(row, column, rows, columns):
+    """A polygon over so many cells; fractions are parts of cells."""
+    left, top = WEST + 160 * column, NORTH - 160 * row
+    return shapely.box(left, top - 160 * rows, left + 160 * columns, top)
+
+
+class TestSample:
+    def test_gives_the_vectors_of_the_cells_lazily(self, emb):
+        known = points()
+        with nothing_computed():
+            cube = explore.sample(emb.chunk({"y": 9, "x": 13}), known)
+        at = known.to_crs(CRS).geometry
+        expected = [emb.sel(x=p.x, y=p.y, method="nearest").values for p in at]
+        assert cube.dims == ("geometry", "D")
+        assert cube.dtype == np.float32
+        np.testing.assert_array_equal(cube, expected)
+        assert cube.xvec.is_geom_variable("geometry")
+        assert cube.xindexes["geometry"].crs == CRS
+        assert cube["class"].values.tolist() == known["class"].tolist()
+        assert cube.attrs == emb.attrs
+
+    def test_of_a_series(self, emb):
+        cube = explore.sample(dated(emb, -emb), points(5))
+        assert cube.dims == ("geometry", "time", "D")
+        np.testing.assert_array_equal(cube[:, 0], -cube[:, 1])
+
+    def test_points_anywhere_in_a_cell_and_on_its_edge(self, emb):
+        corner = shapely.Point(WEST + 160 * 10, NORTH - 160 * 10)
+        within = [shapely.Point(corner.x + dx, corner.y - dy) for dx, dy in ((1, 1), (159, 1), (80, 159))]
+        found = explore.sample(emb, within)
+        np.testing.assert_array_equal(found, [emb.values[:, 10, 10]] * 3)
+
+    def test_outside_and_invalid_are_nan(self, emb):
+        three = [shapely.Point(*place(20, 20)), shapely.Point(*place(-1, 20)), shapely.Point(*place(0, 0))]
+        with pytest.warns(RsEmbedWarning, match="1 of 3 points lie outside"):
+            cube = explore.sample(emb, three)
+        np.testing.assert_array_equal(cube[0], emb[:, 20, 20])
+        assert np.isnan(cube[1:]).all()
+
+    def test_plain_points_in_degrees(self, emb):
+        known = points(4)
+        cube = explore.sample(emb, list(known.geometry), crs=4326)
+        np.testing.assert_array_equal(cube, explore.sample(emb, known))
+
+    def test_refuses_what_it_cannot_place(self, emb):
+        with pytest.raises(LabelError, match="No point lies"):
+            explore.sample(emb, [shapely.Point(0, 0)])
+        with pytest.raises(LabelError, match="zonal"):
+            explore.sample(emb, [cells_box(0, 0, 2, 2)])
+        with pytest.raises(LabelError, match="no geometry"):
+            explore.sample(emb, [])
+        with pytest.raises(LabelError, match="set_crs"):
+            explore.sample(emb, geopandas.GeoSeries([shapely.Point(*place(5, 5))]))
+
+
+class TestZonal:
+    def test_weighs_cells_by_what_is_covered(self, emb):
+        found = explore.zonal(emb, [cells_box(10.5, 20, 1, 1.25)])
+        cells = emb.values[:, 10:12, 20:22]
+        weights = np.array([[0.5, 0.125], [0.5, 0.125]])
+        np.testing.assert_allclose(found[0], (cells * weights).sum(axis=(1, 2)) / weights.sum(), rtol=1e-5)
+
+    def test_against_an_independent_sum_over_any_shape(self, emb):
+        shape = shapely.Point(*place(20.3, 30.7)).buffer(777)
+        total, weight = np.zeros(12), 0.0
+        for row in range(40):
+            for column in range(60):
+                share = shape.intersection(cells_box(row, column, 1, 1)).area
+                total, weight = total + share * np.nan_to_num(emb.values[:, row, column]), weight + share
+        np.testing.assert_allclose(explore.zonal(emb, [shape])[0], total / weight, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("chunks", [{"y": 9, "x": 13}, {"D": 5}])
+    def test_does_not_depend_on_chunks_or_on_which_are_read_together(self, emb, chunks, monkeypatch):
+        areas = geopandas.GeoDataFrame(
+            {"name": ["a", "b", "c", "d"]},
+            geometry=[
+                cells_box(30, 50, 3, 3),
+                cells_box(1, 2, 2.5, 4),
+                cells_box(8, 8, 20, 30),
+                cells_box(1, 50, 2, 2),
+            ],
+            crs=CRS,
+        )
+        expected = explore.zonal(emb, areas)
+        monkeypatch.setattr("xr_rsembed.explore.cubes._REGION", 10)
+        found = explore.zonal(emb.chunk(chunks), areas.to_crs(4326).to_crs(CRS))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert found["name"].values.tolist() == ["a", "b", "c", "d"]
+        assert found.attrs["zonal_statistic"] == "mean"
+        assert found.xindexes["geometry"].crs == CRS
+
+    def test_of_a_series(self, emb):
+        found = explore.zonal(dated(emb, 2 * emb), [cells_box(10, 10, 2, 2), cells_box(20, 10, 2, 2)])
+        assert found.dims == ("geometry", "time", "D")
+        np.testing.assert_allclose(found[:, 1], 2 * found[:, 0], rtol=1e-5)
+        assert found.time.dtype.kind == "M"
+
+    def test_invalid_cells_are_left_out(self, emb):
+        found = explore.zonal(emb, [cells_box(0, 0, 1, 5), cells_box(0, 0, 2, 2)])
+        np.testing.assert_allclose(found[0], emb[:, 0, 4], rtol=1e-6)
+        assert np.isnan(found[1]).all()
+
+    def test_a_single_cell_and_part_of_one(self, emb):
+        found = explore.zonal(emb, [cells_box(10, 10, 1, 1), cells_box(10.2, 10.2, 0.5, 0.5)])
+        np.testing.assert_allclose(found, [emb.values[:, 10, 10]] * 2, rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("stat", "expected"),
+        [("max", np.max), ("median", np.median), ("sum", np.sum), ("quantile(q=0.5)", np.median)],
+    )
+    def test_other_statistics(self, emb, stat, expected):
+        found = explore.zonal(emb, [cells_box(10, 10, 3, 3)], stat)
+        np.testing.assert_allclose(found[0], expected(emb.values[:, 10:13, 10:13], axis=(1, 2)), rtol=1e-4)
+
+    def test_partly_and_wholly_outside(self, emb):
+        with pytest.warns(RsEmbedWarning, match="1 of 2 polygons lie outside"):
+            found = explore.zonal(emb, [cells_box(20, -3, 1, 4), cells_box(20, -30, 1, 4)])
+        np.testing.assert_allclose(found[0], emb[:, 20, 0], rtol=1e-6)
+        assert np.isnan(found[1]).all()
+
+    def test_refuses_other_geometries_and_statistics(self, emb):
+        with pytest.raises(LabelError, match="sample"):
+            explore.zonal(emb, points(3))
+        with pytest.raises(OptionError, match="mean, median"):
+            explore.zonal(emb, [cells_box(1, 1, 1, 1)], "average")
+        with pytest.raises(LabelError, match="No polygon lies"):
+            explore.zonal(emb, [cells_box(1000, 1, 1, 1)])
+
+
+class TestGeoParquet:
+    @pytest.mark.parametrize("chunks", [None, {"y": 9, "x": 13, "D": 5}])
+    def test_has_every_valid_cell_once(self, emb, tmp_path, chunks):
+        given = emb if chunks is None else emb.chunk(chunks)
+        table = geopandas.read_parquet(explore.to_geoparquet(given, tmp_path / "cells.parquet"))
+        assert len(table) == 40 * 60 - 12
+        assert table.crs == CRS
+        assert (table.geometry.area == 160 * 160).all()
+        np.testing.assert_allclose(table.geometry.centroid.x, table["x"])
+        np.testing.assert_allclose(table.geometry.centroid.y, table["y"])
+        expected = explore.sample(
+            emb, geopandas.GeoSeries(geopandas.points_from_xy(table["x"], table["y"]), crs=CRS)
+        )
+        np.testing.assert_array_equal(np.stack(table["embedding"]), expected)
+        assert not table.duplicated(["x", "y"]).any()
+
+    def test_says_how_it_was_made(self, emb, tmp_path):
+        path = explore.to_geoparquet(emb, tmp_path / "cells.parquet")
+        metadata = pq.read_schema(path).metadata
+        assert json.loads(metadata[b"xr_rsembed"]) == emb.attrs
+        assert json.loads(metadata[b"geo"])["columns"]["geometry"]["bbox"] == [
+            600000,
+            4993600,
+            609600,
+            5000000,
+        ]
+
+    def test_of_a_series_without_labels_and_points(self, emb, tmp_path):
+        series = dated(emb, 2 * emb).drop_vars("time").chunk({"time": 1, "y": 9})
+        table = geopandas.read_parquet(
+            explore.to_geoparquet(series, tmp_path / "cells.parquet", geometry="point")
+        )
+        assert (table.geom_type == "Point").all()
+        first, second = (
+            np.stack(table[table.time == day].sort_values(["y", "x"])["embedding"]) for day in (0, 1)
+        )
+        np.testing.assert_array_equal(second, 2 * first)
+
+    def test_is_written_a_chunk_at_a_time(self, emb, tmp_path):
+        path = explore.to_geoparquet(emb.chunk({"y": 20, "x": 20}), tmp_path / "cells.parquet")
+        assert pq.ParquetFile(path).num_row_groups == 6
+
+    def test_of_a_vector_cube(self, emb, tmp_path):
+        cube = explore.zonal(
+            dated(emb, emb),
+            geopandas.GeoDataFrame(
+                {"name": ["a", "b"]}, geometry=[cells_box(5, 5, 2, 2), cells_box(9, 9, 2, 2)], crs=CRS
+            ),
+        )
+        table = geopandas.read_parquet(explore.to_geoparquet(cube, tmp_path / "areas.parquet"))
+        assert table["name"].tolist() == ["a", "a", "b", "b"]
+        assert table.crs == CRS
+        np.testing.assert_array_equal(np.stack(table["embedding"]), cube.values.reshape(4, -1))
+
+    def test_is_there_whole_or_not_at_all(self, emb, tmp_path):
+        path = explore.to_geoparquet(emb, tmp_path / "cells.parquet")
+        before = path.read_bytes()
+        with pytest.raises(StoreExistsError, match="overwrite"):
+            explore.to_geoparquet(emb, path)
+
+        def fail(block):
+            raise RuntimeError("a block failed")
+
+        failing = emb.chunk({"y": 20}).copy(
+            data=emb.chunk({"y": 20}).data.map_blocks(fail, dtype="f4", meta=np.empty(0))
+        )
+        with pytest.raises(RuntimeError, match="a block failed"):
+            explore.to_geoparquet(failing, path, overwrite=True)
+        assert path.read_bytes() == before
+        assert [one.name for one in tmp_path.iterdir()] == ["cells.parquet"]
+
+    def test_refuses_what_it_cannot_write(self, emb, tmp_path):
+        with pytest.raises(SceneError, match="no valid cell"):
+            explore.to_geoparquet(emb * np.nan, tmp_path / "none.parquet")
+        with pytest.raises(StoreError, match="cells.parquet"):
+            explore.to_geoparquet(emb, tmp_path / "cells.csv")
+        with pytest.raises(OptionError, match="'polygon' or 'point'"):
+            explore.to_geoparquet(emb, tmp_path / "cells.parquet", geometry="line")
+        with pytest.raises(SceneError, match="dims"):
+            explore.to_geoparquet(emb.mean(("y", "x")), tmp_path / "cells.parquet")
