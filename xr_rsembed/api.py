@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.config import get_option
 from xr_rsembed.engine.align import align
+from xr_rsembed.engine.arguments import checked_inputs, complete_options, configured
 from xr_rsembed.engine.joint import Scenes
 from xr_rsembed.engine.settings import Settings
-from xr_rsembed.engine.validate import Input
 from xr_rsembed.errors import OptionError, SceneError
 from xr_rsembed.models.registry import describe_model, find_spec, list_models
 from xr_rsembed.models.spec import Encoder, ModelSpec
@@ -167,11 +166,10 @@ def embed(
     >>> emb.dims, emb.shape
     (('D', 'y', 'x'), (192, 28, 42))
     """
-    from xr_rsembed.engine.embed import embed_inputs
     from xr_rsembed.models.weights import resolve
 
     spec = find_spec(model)
-    normalize, layer = _configured(spec, normalize, layer)
+    normalize, layer = configured(spec, normalize, layer)
     settings = Settings(
         output=output,
         pooling=pooling,
@@ -188,10 +186,10 @@ def embed(
         out_dtype=out_dtype,
         density=density,
     )
-    options = _complete(spec, model_options, scene, modality)
-    inputs = _inputs(scene, spec, modality, modalities, settings.normalize, units, options)
+    options = complete_options(spec, model_options, scene, modality)
+    inputs = checked_inputs(scene, spec, modality, modalities, settings.normalize, units, options)
     embedding = embed_inputs(inputs, spec, settings, resolve(weights, spec), options)
-    return _by_modality(embedding) if options.get("merge") == "dict" else embedding
+    return by_modality(embedding) if options.get("merge") == "dict" else embedding
 
 
 def validate(
@@ -216,8 +214,8 @@ def validate(
     >>> validate(synthetic_scene(size=(448, 448)), "terramind")
     """
     spec = find_spec(model)
-    options = _complete(spec, model_options, scene, modality)
-    _inputs(scene, spec, modality, modalities, "default", units, options)
+    options = complete_options(spec, model_options, scene, modality)
+    checked_inputs(scene, spec, modality, modalities, "default", units, options)
 
 
 def to_bands(
@@ -263,8 +261,8 @@ def normalize(
     from xr_rsembed.engine.pixels import normalized_pixels
 
     spec = find_spec(model)
-    options = _complete(spec, model_options, scene, modality)
-    (checked,) = _inputs(scene, spec, modality, None, "default", units, options)
+    options = complete_options(spec, model_options, scene, modality)
+    (checked,) = checked_inputs(scene, spec, modality, None, "default", units, options)
     how = checked.pixels.normalization
     tile = spec.image_size
     if (
@@ -395,84 +393,9 @@ def count_missing(embedding: xr.DataArray | xr.Dataset, scene: Scenes) -> dict[s
     said = engine.recorded_settings(embedding.attrs)
     spec = find_spec(said["model"])
     settings = Settings(**{name: said[name] for name in Settings.__dataclass_fields__ if name in said})
-    options = _complete(spec, {name: said[name] for name in spec.options if name in said}, scene, None)
-    inputs = _inputs(
+    options = complete_options(spec, {name: said[name] for name in spec.options if name in said}, scene, None)
+    inputs = checked_inputs(
         scene, spec, None, said.get("modalities"), settings.normalize, said.get("units"), options
     )
     job = engine.plan_job(inputs, spec, settings, resolve("random", spec), options)
     return count(inputs, *engine.scene_blocks(inputs[0].scene, job), spec.patch_size)
-
-
-def _inputs(
-    scene: xr.DataArray | Scenes,
-    spec: ModelSpec,
-    modality: str | None,
-    modalities: Mapping[str, str] | Sequence[str] | None,
-    normalize: str,
-    units: Any,
-    options: Mapping[str, Any],
-) -> tuple[Input, ...]:
-    """The checked input of one scene, or those of several."""
-    from xr_rsembed.engine.joint import validate_joint
-    from xr_rsembed.engine.validate import validate as check
-
-    if isinstance(scene, (xr.Dataset, Mapping)):
-        if modality is not None:
-            raise OptionError(
-                "modality= is for a single DataArray.",
-                found=f"modality={modality!r} with {type(scene).__name__}",
-                expected='modalities={"S2L2A": "name of the variable"}',
-            )
-        return validate_joint(
-            scene, spec, modalities=modalities, normalize=normalize, units=units, options=options
-        )
-    if modalities is not None:
-        raise OptionError(
-            "modalities= is for a Dataset.",
-            found=f"modalities={modalities!r} with {type(scene).__name__}",
-            expected='modality="S2L2A"',
-        )
-    if modality is None and options.get("bands"):
-        modality = next(iter(options["bands"]))
-    return (check(scene, spec, modality=modality, normalize=normalize, units=units or None, options=options),)
-
-
-def _by_modality(embedding: xr.DataArray) -> xr.Dataset:
-    """The modalities as variables, slices of one array."""
-    named = {str(name): embedding.sel(modality=name, drop=True) for name in embedding["modality"].values}
-    return xr.Dataset(named, attrs=embedding.attrs)
-
-
-def _configured(spec: ModelSpec, normalize: str, layer: Any) -> tuple[str, Any]:
-    """The user's options where an argument was left out; they belong to TerraMind."""
-    ours = spec.family == "terramind"
-    if normalize == "default" and ours:
-        normalize = get_option("terramind.normalize")
-    if layer is None:
-        layer = get_option("terramind.layer_index") if ours else -1
-    return normalize, layer
-
-
-def _complete(
-    spec: ModelSpec, given: Mapping[str, Any], scene: xr.DataArray | Scenes, modality: str | None
-) -> dict[str, Any]:
-    """Model options with their defaults and canonical band names; a name that the model does not know is refused."""
-    import difflib
-
-    from xr_rsembed.engine.subset import canonical_subset
-
-    for name in given:
-        if name not in spec.options:
-            near = difflib.get_close_matches(
-                name, [*spec.options, *Settings.__dataclass_fields__, "weights", "modality"], n=1
-            )
-            raise OptionError(
-                f"{spec.key} has no option {name!r}.",
-                found=f"{name}={given[name]!r}",
-                expected=", ".join(spec.options) or "no model options",
-                remedy=f"did you mean {near[0]}=?" if near else None,
-            )
-    options = {**spec.options, **given}
-    if options.get("bands") is not None:
-        options["bands"] = canonical_subset(options["bands"], spec, scene, modality)
-    return options

@@ -24,7 +24,7 @@ from xr_rsembed.errors import OptionError, RsEmbedWarning
 from xr_rsembed.models.spec import EncoderRequest, Layout, ModelSpec, WeightsRef, freeze
 from xr_rsembed.tiling import AxisBlock
 
-__all__ = ["embed_inputs", "plan_job", "recorded_settings", "scene_blocks"]
+__all__ = ["by_modality", "embed_inputs", "plan_job", "recorded_settings", "scene_blocks"]
 
 # Settings that stand in the attrs under their own names.
 _RECORDED = (
@@ -87,6 +87,12 @@ def embed_inputs(
     if len(inputs) > 1:
         labelled.attrs |= count_missing(inputs, rows, columns, spec.patch_size)
     return _computed(labelled)
+
+
+def by_modality(embedding: xr.DataArray) -> xr.Dataset:
+    """The modalities as variables, slices of one array."""
+    named = {str(name): embedding.sel(modality=name, drop=True) for name in embedding["modality"].values}
+    return xr.Dataset(named, attrs=embedding.attrs)
 
 
 def scene_blocks(scene: xr.DataArray, job: Job) -> tuple[tuple[AxisBlock, ...], tuple[AxisBlock, ...]]:
