@@ -166,6 +166,7 @@ def embed(
     >>> emb.dims, emb.shape
     (('D', 'y', 'x'), (192, 28, 42))
     """
+    from xr_rsembed.engine.embed import by_modality, embed_inputs
     from xr_rsembed.models.weights import resolve
 
     spec = find_spec(model)
