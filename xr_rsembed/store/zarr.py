@@ -144,18 +144,14 @@ def to_zarr(
             _first(dataset), dtype=items[0].writer.layout.dtype, model=model_url, source_data=source_data
         )
         facts = fingerprint(dataset, [item.writer for item in items], group=group, scale=scale)
-        if _is_fresh(place, overwrite, resume):
-            journal = Journal(place, digest(facts))
-            journal.begin(keep_parts=resume)
-            items = _begin(_under(items, journal), dataset, facts, scale, progress)
-        else:
-            stored = _stored_facts(place)
-            journal = Journal(place, digest(stored))
-            items = _take_up(_under(items, journal), stored, facts)
+        fresh = _is_fresh(place, overwrite, resume)
+        begun = None if fresh else _take_up(items, place, facts)
+        if begun is None:
+            begun = _begin(items, dataset, Journal(place, digest(facts)), facts, scale, progress, keep=resume)
         if state_of(place) == "writing":
-            for item in items:
+            for item in begun:
                 _write_missing(item, progress)
-        journal.close()
+        begun[0].writer.journal.close()
     return open_zarr(path)
 
 
@@ -232,11 +228,19 @@ def _under(items: Sequence[_Item], journal: Journal) -> list[_Item]:
 
 
 def _begin(
-    items: Sequence[_Item], dataset: xr.Dataset, facts: Mapping[str, Any], scale: Any, progress: bool | None
+    items: Sequence[_Item],
+    dataset: xr.Dataset,
+    journal: Journal,
+    facts: Mapping[str, Any],
+    scale: Any,
+    progress: bool | None,
+    *,
+    keep: bool,
 ) -> list[_Item]:
-    """Settle the scales, and write all metadata and coords."""
-    scaled = [_scaled(item, scale, progress) for item in items]
-    journal, layouts = scaled[0].writer.journal, [item.writer.layout for item in scaled]
+    """Empty the store, settle the scales, and write all metadata and coords."""
+    journal.begin(keep_parts=keep)
+    scaled = [_scaled(item, scale, progress) for item in _under(items, journal)]
+    layouts = [item.writer.layout for item in scaled]
     attrs = {**facts["group"], ATTR: dict(facts)}
     if layouts[0].scale:
         attrs["geoemb:quantization"] = quantize.described(
@@ -285,42 +289,42 @@ def _measured(item: _Item, per_dimension: bool, progress: bool | None) -> tuple[
     )
 
 
-def _stored_facts(place: Place) -> Mapping[str, Any]:
-    """The fingerprint of the run that began a store."""
-    found: Any = zarr.open_group(place.url, mode="r").attrs.get(ATTR)
-    require_format(found, str(place))
-    return dict(found)
+def _take_up(items: Sequence[_Item], place: Place, facts: Mapping[str, Any]) -> list[_Item] | None:
+    """The items as the store was begun with them, once it is sure that it is the same run.
 
-
-def _take_up(items: Sequence[_Item], stored: Mapping[str, Any], facts: Mapping[str, Any]) -> list[_Item]:
-    """The items with the scales that the store was begun with, once it is sure that it is the same run."""
-    place = items[0].writer.journal.place
+    None where that is in doubt, and nothing is finished yet that could settle it or be lost.
+    """
+    group = zarr.open_group(place.url, mode="r")
+    stored: Any = group.attrs.get(ATTR)
+    require_format(stored, str(place))
     certain = require_same(stored, facts, str(place))
-    group = zarr.open_group(place.url, mode="r", zarr_format=3)
-    scaled = []
-    for item in items:
-        name = item.writer.layout.name
-        scales = np.asarray(group[f"{name}_scale"]) if f"{name}_scale" in group else None
-        layout = item.writer.layout.with_scale(stored_scale(dict(group[name].attrs), scales))
-        scaled.append(replace(item, writer=replace(item.writer, layout=layout)))
-        if not certain:
-            _compare(scaled[-1])
-    return scaled
+    begun = [_scaled_as(item, group) for item in _under(items, Journal(place, digest(stored)))]
+    settled = certain or any([_compared(item) for item in begun])  # a list: every one is compared
+    return begun if settled else None
 
 
-def _compare(item: _Item) -> None:
-    """Settle a doubt about the data: run one finished shard again, and raise unless its bytes come out the same."""
+def _scaled_as(item: _Item, group: zarr.Group) -> _Item:
+    """The item with the scale that stands in the store."""
+    name = item.writer.layout.name
+    scales = np.asarray(group[f"{name}_scale"]) if f"{name}_scale" in group else None
+    layout = item.writer.layout.with_scale(stored_scale(dict(group[name].attrs), scales))
+    return replace(item, writer=replace(item.writer, layout=layout))
+
+
+def _compared(item: _Item) -> bool:
+    """Run one finished shard again, and raise unless its bytes come out the same; False where none is finished."""
     writer, place = item.writer, item.writer.journal.place
     missing = set(writer.missing_shards()) if state_of(place) == "writing" else set()
     done = [shard for shard in writer.shards() if shard not in missing]
     if not done:
         for part in writer.journal.parts():
-            writer.journal.forget(*part)  # nothing to compare with, so nothing to build on
-        return
+            writer.journal.forget(*part)  # with nothing to compare, nothing to build on
+        return False
     shard = next((one for one in done if place.exists(writer.path(one))), done[0])
     values = item.array[writer.window(shard)].compute(scheduler="threads" if item.local else None)
     same = shard_bytes(values, writer.layout) == place.get(writer.path(shard))
     require_values(same, str(place), writer.name(shard))
+    return True
 
 
 def _write_missing(item: _Item, progress: bool | None) -> None:
