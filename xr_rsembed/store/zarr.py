@@ -299,8 +299,10 @@ def _take_up(items: Sequence[_Item], place: Place, facts: Mapping[str, Any]) -> 
     require_format(stored, str(place))
     certain = require_same(stored, facts, str(place))
     begun = [_scaled_as(item, group) for item in _under(items, Journal(place, digest(stored)))]
-    settled = certain or any([_compared(item) for item in begun])  # a list: every one is compared
-    return begun if settled else None
+    if certain:
+        return begun
+    compared = [_compared(item) for item in begun]
+    return begun if any(compared) else None
 
 
 def _scaled_as(item: _Item, group: zarr.Group) -> _Item:
