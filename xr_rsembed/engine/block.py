@@ -153,7 +153,7 @@ def _encode_tiles(
     """Run tiles through the encoder in batches; where a GPU's memory runs out, in smaller ones."""
     import torch
 
-    size, first = devices.batch_size(job.settings.batch_size, job.spec, device), 0
+    size, first = devices.batch_size(job.settings.batch_size, job.spec, device, len(windows)), 0
     while first < len(tiles):
         batch = tiles[first : first + size]
         try:

@@ -12,6 +12,7 @@ from dask._task_spec import DataNode, List, Task, TaskRef
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from xr_rsembed.engine import devices
 from xr_rsembed.engine.block import Job, run_block
 from xr_rsembed.engine.density import dense_blocks
 from xr_rsembed.engine.windows import assemble, coarsened, window
@@ -102,4 +103,5 @@ def embed_blocks(
 
 
 def _run(job: Job, y: AxisBlock, x: AxisBlock, windows: list[Any]) -> np.ndarray:
-    return run_block(job, y, x, [assemble(*window) for window in windows])
+    with devices.in_flight():
+        return run_block(job, y, x, [assemble(*window) for window in windows])
