@@ -212,6 +212,47 @@ def outputs() -> None:
     save(figure, "outputs.png")
 
 
+CLASS_COLOURS = {"built": "#c4281b", "crops": "#e3c878", "trees": "#1f6b3a", "water": "#2b6cb0"}
+
+
+def ten_labels() -> None:
+    """Ten labelled points, the map of classes, and the truth."""
+    import geopandas
+    import rioxarray  # noqa: F401  (registers .rio)
+    from matplotlib.colors import to_rgb
+
+    size = (1120, 1456)
+    scene = synthetic_scene(size, seed=3).load()
+    land = synthetic_scene(size, "LULC", seed=3).load().isel(band=0)
+    codes = dict(zip(land.attrs["flag_meanings"].split(), land.attrs["flag_values"].tolist(), strict=True))
+    share = {name: (land == code).coarsen(y=16, x=16).mean() for name, code in codes.items()}
+    places = []
+    for name, count in (("water", 2), ("trees", 2), ("crops", 4), ("built", 2)):
+        pure = share[name].where(share[name] > 0.9).stack(cell=("y", "x")).dropna("cell")
+        chosen = np.linspace(0, pure.sizes["cell"] - 1, count + 2).astype(int)[1:-1]
+        places += [(name, float(pure.x[k]), float(pure.y[k])) for k in chosen]
+    names, x, y = zip(*places, strict=True)
+    labels = geopandas.GeoDataFrame(
+        {"class": names}, geometry=geopandas.points_from_xy(x, y), crs=scene.rio.crs
+    )
+    emb = xs.embed(scene, **TINY, overlap=112, blend="mean")
+    found = emb.rsembed.classify(labels, cross_validate=False)["class"]
+    truth = np.array(list(codes))[np.stack([share[name].values for name in codes]).argmax(0)]
+
+    def painted(classes: np.ndarray) -> np.ndarray:
+        return np.array([[to_rgb(CLASS_COLOURS.get(name, "#bdbdbd")) for name in row] for row in classes])
+
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.35), dpi=110, layout="constrained")
+    show(axes[0], natural_colours(scene), "ten labelled points")
+    columns, rows = ((np.array(x) - 600_000) / 10, (5_200_020 - np.array(y)) / 10)
+    axes[0].scatter(
+        columns, rows, c=[CLASS_COLOURS[name] for name in names], s=55, edgecolors="white", lw=1.5
+    )
+    show(axes[1], painted(np.array(found.attrs["flag_meanings"].split())[found.values]), "the map")
+    show(axes[2], painted(truth), "the truth")
+    save(figure, "ten_labels.png")
+
+
 def _draw(name: str) -> None:
     # Text as text would hang on the reader's fonts; the salt keeps ids, and so the file, the same from run to run.
     with plt.rc_context({"svg.fonttype": "path", "svg.hashsalt": name}):
@@ -219,7 +260,7 @@ def _draw(name: str) -> None:
 
 
 PICTURES: dict[str, Callable[[], None]] = {
-    make.__name__: make for make in (landing, seams, validity, radar_scale, outputs)
+    make.__name__: make for make in (landing, seams, validity, radar_scale, outputs, ten_labels)
 }
 
 
