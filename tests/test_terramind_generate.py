@@ -7,7 +7,8 @@ import warnings
 import pytest
 import torch
 
-from xr_rsembed.errors import OptionError, WeightsNotFoundError
+from tests.fake_weights import RANDOM
+from xr_rsembed.errors import OptionError, WeightsError, WeightsNotFoundError
 from xr_rsembed.models.registry import find_spec, load_encoder
 from xr_rsembed.models.spec import EncoderRequest, WeightsRef
 from xr_rsembed.models.terramind_generate import OUTPUTS, generator_spec, resolve_tokenizers
@@ -88,6 +89,21 @@ def test_noise_follows_the_seed_not_the_batch(ours):
     for name in ASKED:
         assert torch.equal(together[name][1:], alone[name])
     assert not torch.equal(together["LULC"][0], together["LULC"][1])
+
+
+@pytest.mark.slow
+def test_a_tokenizer_lacks_nothing(theirs, tmp_path):
+    """terratorch reads these files strictly; so do we, and nothing is drawn with a random layer."""
+    state = theirs.tokenizer["tok_lulc@224"].state_dict()
+    del state["decoder.blocks.3.attn.qkv.weight"]
+    torch.save(state, tmp_path / "lulc.pt")
+    spec = generator_spec(TINY, ["LULC"], timesteps=1)
+    tokenizers = resolve_tokenizers({"LULC": tmp_path / "lulc.pt"}, ["LULC"], RANDOM, TINY)
+    options = (("timesteps", 1), ("tokenizers", tokenizers))
+    with pytest.raises(
+        WeightsError, match=r"lulc\.pt does not fit(.|\n)*decoder\.blocks\.3\.attn\.qkv\.weight"
+    ):
+        load_encoder(EncoderRequest(spec.key, ("S2L2A",), RANDOM, options=options), spec)
 
 
 def test_units_are_those_of_the_statistics():
