@@ -15,6 +15,7 @@ import xarray as xr
 from tests.embeddings import CRS, KINDS, dated, kinds, nothing_computed, place, points, stripes
 from xr_rsembed import explore
 from xr_rsembed.errors import LabelError, MismatchError, OptionError, RsEmbedWarning
+from xr_rsembed.explore.labels import labelled_cells
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +26,6 @@ def emb():
 @pytest.fixture(scope="module")
 def labels():
     return points()
-
-
-def squares(*kinds_of_land, side=4):
-    """Polygons of ``side`` cells, one for each kind, wherever; only their class matters here."""
-    corners = [place(8 + 9 * i - 0.5, 6 + 15 * i - 0.5) for i in range(len(kinds_of_land))]
-    boxes = [shapely.box(x, y - 160 * side, x + 160 * side, y) for x, y in corners]
-    return geopandas.GeoDataFrame({"class": list(kinds_of_land)}, geometry=boxes, crs=CRS)
 
 
 def truth():
@@ -86,18 +80,25 @@ class TestClassify:
         assert set(read) == {(0, 0, 0)}
 
     def test_polygons_label_the_cells_whose_centres_they_hold(self, emb):
-        boxes = []
-        for kind in range(3):
-            row, column = np.argwhere(kinds()[10:, :] == kind)[0] + (10, 0)
-            x, y = place(row, column)
-            boxes.append(
-                shapely.box(x - 10, y - 10, x + 100, y + 10)
-            )  # one centre, and some of the next cell
+        ends = [np.argwhere((kinds() == kind)[:, :-1] & (kinds()[:, 1:] != kind))[7] for kind in range(3)]
+        boxes = [shapely.box(x - 10, y - 10, x + 100, y + 10) for x, y in (place(*cell) for cell in ends)]
         areas = geopandas.GeoDataFrame({"class": KINDS}, geometry=boxes, crs=CRS)
-        found = explore.classify(emb, areas, cross_validate=False)
-        names = np.array(found["class"].attrs["flag_meanings"].split())
-        valid = found["class"].values >= 0
-        assert (names[found["class"].values] == truth())[valid].all()
+        cells = labelled_cells(emb, areas, "class", numeric=False)
+        assert len(cells.vectors) == 3, "each box also touches a cell of another kind"
+        assert {*zip(cells.vectors.argmax(axis=1), cells.targets, strict=True)} == {*enumerate(KINDS)}
+
+    def test_polygons_without_a_centre_label_what_they_touch(self, emb):
+        x, y = place(20, 20)
+        slivers = geopandas.GeoDataFrame(
+            {"class": ["a", "b"]},
+            geometry=[
+                shapely.box(x + 20, y + 20, x + 60, y + 60),
+                shapely.box(x + 820, y + 20, x + 860, y + 60),
+            ],
+            crs=CRS,
+        )
+        cells = labelled_cells(emb, slivers, "class", numeric=False)
+        np.testing.assert_array_equal(cells.vectors, [emb[:, 20, 20], emb[:, 20, 25]])
 
     def test_of_a_series_a_label_holds_at_every_date(self, emb, labels):
         series = dated(emb, stripes(seed=1)).chunk({"time": 1})
@@ -280,8 +281,6 @@ class TestBadLabels:
         np.testing.assert_array_equal(found["class"], explore.classify(emb, labels)["class"])
 
     def test_large_polygons_are_thinned_evenly(self):
-        from xr_rsembed.explore.labels import labelled_cells
-
         large = stripes(200, 200, depth=3)
         west, north = 600000, 5000000
         halves = geopandas.GeoDataFrame(

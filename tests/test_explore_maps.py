@@ -107,6 +107,11 @@ class TestSimilarity:
         with pytest.raises(MismatchError, match="model_key"):
             explore.similarity(emb, emb[:, 20, 30].assign_attrs(emb.attrs, model_key="terrafm_b"))
 
+    def test_refuses_a_query_of_other_dates(self, emb):
+        series = dated(emb, emb, emb)
+        with pytest.raises(SceneError, match="different labels along time"):
+            explore.similarity(series[:2], series[1:, :, 20, 30])
+
     def test_refuses_a_place_outside_or_on_no_valid_cell(self, emb):
         with pytest.raises(LabelError, match="expected: x 600000 to 609600"):
             explore.similarity(emb, (9.0, 45.0))

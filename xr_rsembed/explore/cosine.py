@@ -41,6 +41,8 @@ def similarity(emb: xr.DataArray, query: Any, *, crs: Any = None) -> xr.DataArra
         If the place lies outside the embedding.
     MismatchError
         If the vector is of another model, or of another length.
+    SceneError
+        If the embedding is no grid, or the query has other dates.
 
     Examples
     --------
@@ -145,19 +147,23 @@ def change(emb_a: xr.DataArray, emb_b: xr.DataArray) -> xr.DataArray:
         check_cells(emb)
     check_same_space(space_of(emb_a), space_of(emb_b), "change()")
     check_same_grid(emb_a, emb_b, "change()")
-    for dim in set(emb_a.dims) & set(emb_b.dims) - {"D", "y", "x"}:
-        if not emb_a[dim].equals(emb_b[dim]):
-            raise SceneError(
-                f"The two embeddings have different labels along {dim}.",
-                found=f"{emb_b[dim].values}",
-                expected=f"{emb_a[dim].values}",
-                remedy=f"choose one of each: emb.isel({dim}=0)",
-            )
+    _check_labels(emb_a, emb_b)
     # Coords that agree to a hundredth of a cell are the same cells; xarray would join them by exact value.
     same = {dim: emb_a[dim] for dim in ("D", "y", "x") if dim in emb_a.coords}
     bare = emb_b.drop_vars([dim for dim in ("D", "y", "x") if dim in emb_b.coords]).assign_coords(same)
     alike = _cosine(emb_a, bare, keep=emb_a)
     return (1 - alike).assign_attrs(provenance(emb_a), long_name="1 - cosine similarity", units="1")
+
+
+def _check_labels(one: xr.DataArray, other: xr.DataArray) -> None:
+    for dim in set(one.dims) & set(other.dims) - {"D", "y", "x"}:
+        if not one[dim].equals(other[dim]):
+            raise SceneError(
+                f"The two have different labels along {dim}.",
+                found=f"{other[dim].values}",
+                expected=f"{one[dim].values}",
+                remedy=f"choose one of each: isel({dim}=0)",
+            )
 
 
 def _cosine(one: xr.DataArray, other: xr.DataArray, keep: xr.DataArray) -> xr.DataArray:
@@ -215,6 +221,7 @@ def _labelled_vector(emb: xr.DataArray, query: xr.DataArray) -> xr.DataArray:
         )
     if space_of(query).keys() > {"D"} or query.sizes["D"] != emb.sizes["D"]:
         check_same_space(space_of(emb), space_of(query), "similarity()")
+    _check_labels(emb, query)
     return query.reset_coords(drop=True).drop_vars("D", errors="ignore")
 
 
