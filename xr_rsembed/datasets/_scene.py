@@ -126,7 +126,7 @@ def synthetic_scene(
     modality: Modality = "S2L2A",
     time: Sequence[Any] | None = None,
     *,
-    chunks: int | tuple[int, int] | None = 2048,
+    chunks: int | tuple[Any, Any] | None = 2048,
     seed: int = 0,
     crs: Any = "EPSG:32632",
     nodata_share: float = 0.0,
@@ -147,7 +147,7 @@ def synthetic_scene(
         height as float32 metres, or land-cover classes as uint8: the truth behind the other modalities.
     time : sequence of dates, optional
         Adds a leading ``time`` dim, with crops and leaves of each season; without it, one scene in mid June.
-    chunks : int, (int, int) or None
+    chunks : int, pair of ints or of tuples of ints, or None
         Pixels of a dask chunk down and across (all bands, one date); None gives numpy, computed at once.
     seed : int
         Which land.
@@ -202,7 +202,7 @@ def synthetic_scene(
     return scene.assign_coords(time=np.array(pixels.dates, dtype="M8[ns]"))
 
 
-def _lazy(pixels: _Pixels, chunks: int | tuple[int, int]) -> Any:
+def _lazy(pixels: _Pixels, chunks: int | tuple[Any, Any]) -> Any:
     import dask.array as da
     from dask.base import tokenize
 
