@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from dask.base import tokenize
@@ -23,6 +24,7 @@ __all__ = [
     "clear_encoders",
     "get_encoder",
     "in_flight",
+    "load_here",
     "resolve_device",
     "smaller_batch",
     "turn",
@@ -87,6 +89,11 @@ def get_encoder(spec: ModelSpec, request: EncoderRequest) -> Encoder:
         if key not in _encoders:
             _encoders[key] = load_encoder(request, spec)
         return _encoders[key]
+
+
+def load_here(spec: ModelSpec, request: EncoderRequest) -> Encoder:
+    """The encoder on the device that a request's ``auto`` means in this process."""
+    return get_encoder(spec, replace(request, device=resolve_device(request.device)))
 
 
 def clear_encoders() -> None:
@@ -226,7 +233,7 @@ def _all_worker_threads(device: str) -> Iterator[None]:
 
 def _worker_threads() -> int | None:
     """Threads of the distributed worker that runs this thread, if one does; never imports distributed."""
-    if "distributed.worker" not in sys.modules:
+    if sys.modules.get("distributed.worker") is None:
         return None
     from distributed import get_worker
 
@@ -237,7 +244,7 @@ def _worker_threads() -> int | None:
 
 
 def _has_distributed_client() -> bool:
-    if "distributed" not in sys.modules:
+    if sys.modules.get("distributed") is None:
         return False
     from distributed import default_client
 
