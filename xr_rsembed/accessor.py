@@ -49,6 +49,9 @@ class DataArrayRsEmbed(_Both):
 
     _obj: xr.DataArray
 
+    def _repr_html_(self) -> str:
+        return api.provenance_html(self._obj)
+
     def to_bands(self, model: Model = "terramind", **settings: Any) -> xr.DataArray:
         """The model's bands of this scene, in the model's order; see :func:`xr_rsembed.api.to_bands`."""
         return api.to_bands(self._obj, model, **settings)

@@ -30,6 +30,7 @@ _ELSEWHERE = {
     "generate": ("xr_rsembed.engine.generate", "generate"),
     "get_embedding": ("xr_rsembed.places", "get_embedding"),
     "get_embeddings_batch": ("xr_rsembed.places", "get_embeddings_batch"),
+    "provenance_html": ("xr_rsembed.explore.html", "provenance_html"),
     "plot_rgb": ("xr_rsembed.explore.plots", "plot_rgb"),
     "plot_scene": ("xr_rsembed.explore.plots", "plot_scene"),
     "plot_similarity": ("xr_rsembed.explore.plots", "plot_similarity"),
