@@ -149,7 +149,7 @@ def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -
 def _groups(ready: Sequence[pixels.Window]) -> list[tuple[list[tuple[int, int]], tuple[int, ...]]]:
     """Tiles, and which of the windows they see."""
     return [
-        (tiles, tuple(number for number, window in enumerate(ready) if window in seen))
+        (tiles, tuple(number for number, window in enumerate(ready) if any(window is one for one in seen)))
         for tiles, seen in pixels.tile_groups(ready)
     ]
 

@@ -103,8 +103,8 @@ def generate(
 
     Examples
     --------
-    >>> import dask.array, xr_rsembed
-    >>> scene = xr_rsembed.datasets.synthetic_scene(size=(448, 448), chunks=224)
+    >>> from xr_rsembed.datasets import synthetic_scene
+    >>> scene = synthetic_scene(size=(448, 448), chunks=224)
     >>> images = generate(scene, ["LULC", "DEM"], model="terramind_v1_tiny", weights="random")
     >>> images.LULC.dtype, images.DEM.dims, images.DEM.attrs["units"]
     (dtype('uint8'), ('y', 'x'), 'm')

@@ -162,6 +162,7 @@ class ModelDescription:
     depth: int
     image_size: int
     patch_size: int
+    resolution: float
     grid_type: str
     pooled: str
     modalities: tuple[Modality, ...]
@@ -177,7 +178,8 @@ class ModelDescription:
             ("D", f"{self.embed_dim}, from any of {self.depth} layers"),
             (
                 "input",
-                f"{self.image_size} x {self.image_size} px, one cell per {self.patch_size} x {self.patch_size}",
+                f"{self.image_size} x {self.image_size} px of {self.resolution:g} m, "
+                f"one cell per {self.patch_size} x {self.patch_size}",
             ),
             ("grid", self.grid_type),
             ("pooled from", self.pooled),
@@ -231,6 +233,7 @@ def describe_model(name: str | ModelSpec | Encoder) -> ModelDescription:
         depth=spec.depth,
         image_size=spec.image_size,
         patch_size=spec.patch_size,
+        resolution=spec.resolution,
         grid_type=spec.grid_type,
         pooled=spec.pooled,
         modalities=spec.modalities,
