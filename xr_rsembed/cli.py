@@ -263,14 +263,9 @@ def _fetched(
             expected="--time, and either --bbox or --point",
             remedy="--bbox 9.0 45.0 9.2 45.2 --time 2022-06-01/2022-09-01",
         )
-    return fetch(
-        str(provider),
-        PointBuffer(*point, buffer_m=buffer) if point else None,
-        bbox=bbox,
-        time=period,
-        **({"modality": modality} if modality else {}),
-        **_pairs(options),
-    )
+    wishes = _pairs(options) | ({"modality": modality} if modality else {})
+    place = PointBuffer(*point, buffer_m=buffer) if point else None
+    return fetch(str(provider), place, bbox=bbox, time=period, **wishes)
 
 
 def _pairs(options: list[str] | None) -> dict[str, Any]:

@@ -20,7 +20,9 @@ __all__ = ["explore", "serve"]
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def explore(embedding: xr.DataArray, scene: xr.DataArray | None = None, *, clusters: int = 8) -> Any:
+def explore(
+    embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | None = None, *, clusters: int = 8
+) -> Any:
     """An embedding as a map to click on.
 
     Parameters
@@ -120,7 +122,7 @@ def explore(embedding: xr.DataArray, scene: xr.DataArray | None = None, *, clust
 
 
 def serve(
-    embedding: xr.DataArray,
+    embedding: xr.DataArray | xr.Dataset,
     scene: xr.DataArray | None = None,
     *,
     address: str = "127.0.0.1",

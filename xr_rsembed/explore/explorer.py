@@ -91,7 +91,7 @@ class Cells:
         return np.ascontiguousarray(picture)
 
 
-def read_cells(embedding: xr.DataArray) -> Cells:
+def read_cells(embedding: xr.DataArray | xr.Dataset) -> Cells:
     """Read the cells of a grid embedding, a block at a time.
 
     Parameters
@@ -109,6 +109,13 @@ def read_cells(embedding: xr.DataArray) -> Cells:
     >>> read_cells(emb).units.shape
     (8, 3)
     """
+    if not isinstance(embedding, xr.DataArray):
+        raise SceneError(
+            "The explorer shows one embedding.",
+            found=f"{type(embedding).__name__} of {', '.join(map(str, embedding))}",
+            expected="a DataArray",
+            remedy="choose one first, such as ds.embedding",
+        )
     if set(embedding.dims) != {"D", "y", "x"}:
         raise SceneError(
             "The explorer shows one grid of cells.",
@@ -141,7 +148,7 @@ class Explorer:
     """The state of one explorer page: which view is shown, which cell was clicked, which labels there are."""
 
     def __init__(
-        self, embedding: xr.DataArray, scene: xr.DataArray | None = None, *, clusters: int = 8
+        self, embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | None = None, *, clusters: int = 8
     ) -> None:
         self.cells = read_cells(embedding)
         self.attrs = dict(embedding.attrs)
