@@ -34,6 +34,7 @@ bench: .venv/dev
 
 chaos: .venv/dev
 	$(BIN)/python -m tests.chaos.run_chaos
+	$(BIN)/python -m tests.chaos.provider_faults 1000
 
 notebooks: .venv/dev
 	$(BIN)/python -m pytest --nbmake notebooks
