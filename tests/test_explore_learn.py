@@ -286,11 +286,11 @@ class TestBadLabels:
         halves = geopandas.GeoDataFrame(
             {"class": ["small", "large"]},
             geometry=[
-                shapely.box(west, north - 160 * 160, west + 160 * 50, north - 160 * 10),
+                shapely.box(west, north - 160 * 30, west + 160 * 50, north - 160 * 10),
                 shapely.box(west + 160 * 50, north - 160 * 200, west + 160 * 200, north),
             ],
             crs=CRS,
         )
         cells = labelled_cells(large, halves, "class", numeric=False)
         names, counts = np.unique(cells.targets.astype(str), return_counts=True)
-        assert dict(zip(names, counts, strict=True)) == {"small": 7500, "large": 10000}
+        assert dict(zip(names, counts, strict=True)) == {"small": 1000, "large": 2500}

@@ -16,7 +16,7 @@ from xr_rsembed.georef import scene_geobox
 
 __all__ = ["LabelledCells", "labelled_cells"]
 
-_MOST = 20_000  # cells learned from; more of them only make large polygons slow
+_MOST = 5_000  # cells learned from: more of them make kNN over a granule slow, and say little new
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def classify(
         With leading dims such as time a label holds at every date, and every date gets its map.
     labels : GeoDataFrame
         Points or polygons in any CRS. A polygon labels the cells whose centres lie in it; of large ones at most
-        20 000 cells in all are taken, at random.
+        5 000 cells in all are taken, at random, of each class its share.
     column : str
         The column with the classes: names or numbers.
     method : {"knn", "linear"}
