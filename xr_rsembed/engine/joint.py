@@ -107,6 +107,12 @@ def _chosen(
     arrays: Mapping[str, xr.DataArray], spec: ModelSpec, modalities: Mapping[str, str] | Iterable[str] | None
 ) -> dict[str, str]:
     """Variable names by the model's own names of the modalities."""
+    if modalities is not None and not isinstance(modalities, Iterable):
+        raise OptionError(
+            "modalities= says which variables to take.",
+            found=repr(modalities),
+            expected='{"S2L2A": "name of the variable"} or ["name of the variable"]',
+        )
     if isinstance(modalities, Mapping):
         pairs = [(str(name), str(variable)) for name, variable in modalities.items()]
     else:
