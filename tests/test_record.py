@@ -116,3 +116,11 @@ def test_a_weights_file_is_known_by_its_hash(tmp_path):
     torch.save(state, file)
     with pytest.raises(WeightsError, match="not the ones"):
         xr_rsembed.reproduce(first, pixels)
+
+
+def test_a_scene_s_origin_goes_with_its_embedding():
+    pixels = scene().assign_attrs(provider="stac", dates=["2022-06-05"], item_ids=["S2A_1"], secret="x")
+    attrs = pixels.rsembed.embed("terramind_v1_tiny", weights="random").attrs
+    assert attrs["scene_dates"] == ["2022-06-05"]
+    assert attrs["scene_item_ids"] == ["S2A_1"]
+    assert "x" not in attrs.values()

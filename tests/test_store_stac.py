@@ -84,7 +84,7 @@ def test_time_from_coord_and_attrs(tmp_path):
         "2022-06-01T00:00:00Z",
         "2022-07-01T00:00:00Z",
     )
-    save(embedding(dates=["2022-06-05"]), tmp_path / "one.zarr")
+    save(embedding(scene_dates=["2022-06-05"]), tmp_path / "one.zarr")
     assert to_stac_item(tmp_path / "one.zarr").datetime.isoformat() == "2022-06-05T00:00:00+00:00"
     save(embedding(), tmp_path / "none.zarr")
     with pytest.raises(OptionError, match='time="2022-06-01"'):

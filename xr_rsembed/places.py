@@ -233,9 +233,7 @@ class _Recipe:
         settings: dict[str, Any] = {**self.settings, "output": self.output.mode}
         if self.output.pooling in ("mean", "max"):
             settings["pooling"] = self.output.pooling
-        emb = api.embed(scene, self.spec.key, **settings)
-        origin = {name: scene.attrs[name] for name in _ORIGIN if name in scene.attrs}
-        return emb.assign_attrs({f"scene_{name}": value for name, value in origin.items()})
+        return api.embed(scene, self.spec.key, **settings)
 
     def key(self, grid: GeoBox, span: TemporalSpec) -> str:
         """A digest of all that decides the numbers of one place."""
@@ -253,18 +251,6 @@ class _Recipe:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()[:32]
 
 
-#: Attrs of a scene that go with its embedding.
-_ORIGIN = (
-    "provider",
-    "catalog",
-    "collection",
-    "composite",
-    "dates",
-    "item_ids",
-    "covered",
-    "time_start",
-    "time_end",
-)
 _NOT_IN_NUMBERS = ("weights", "device", "batch_size")
 
 

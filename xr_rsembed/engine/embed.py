@@ -43,6 +43,19 @@ _RECORDED = (
 # What stands in the attrs of each input: plain for one, a list in the order of the modalities for several.
 _OF_INPUTS = ("modality", "variable", "bands", "normalization", "units")
 
+# What a provider says of a scene and its embedding keeps, under ``scene_...``.
+_ORIGIN = (
+    "provider",
+    "catalog",
+    "collection",
+    "composite",
+    "dates",
+    "item_ids",
+    "covered",
+    "time_start",
+    "time_end",
+)
+
 
 def embed_inputs(
     inputs: tuple[Input, ...],
@@ -203,6 +216,9 @@ def record(
         "model_options": json.dumps(dict(sorted(options.items()))),
         "xr_rsembed_version": __version__,
     }
+    if len(inputs) == 1:
+        origin = inputs[0].scene.attrs
+        attrs |= {f"scene_{name}": origin[name] for name in _ORIGIN if name in origin}
     if spec.family == "terramind":
         attrs["bands_terramind"] = [terramind_name(band) for item in inputs for band in item.bands]
     return attrs

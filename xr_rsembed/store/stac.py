@@ -271,7 +271,9 @@ def _times(emb: xr.DataArray, given: Time | None) -> tuple[datetime, datetime]:
     if found is None and "time" in emb.coords:
         found = [str(value) for value in np.datetime_as_string(np.ravel(emb["time"].values), unit="s")]
     if found is None:
-        dates = emb.attrs.get("dates") or [emb.attrs.get("time_start"), emb.attrs.get("time_end")]
+        dates = emb.attrs.get("scene_dates") or [
+            emb.attrs.get(f"scene_time_{end}") for end in ("start", "end")
+        ]
         found = [date for date in dates if date]
     moments = [_moment(one) for one in ([found] if isinstance(found, str | datetime) else found)]
     if not moments:
