@@ -1,0 +1,151 @@
+"""What every benchmark does alike: contenders in turn, each in a process of its own; the machine; the results."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+class Contender:
+    """A process that does the same piece of work whenever it is told to.
+
+    A process of its own keeps a contender's imports, thread pools and allocator out of the others'. What it runs is
+    ``python -m MODULE JSON``, which calls :func:`serve`.
+    """
+
+    def __init__(self, module: str, given: Mapping[str, Any]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, json.dumps(given)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
+        self.ready = self._answer()
+
+    def round(self) -> dict[str, float]:
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"a contender ended with {self.process.wait()}: {self.process.args}")
+
+
+def serve(prepare: Any) -> None:
+    """The contender's side: ``prepare(**given)`` gives the work, which is then done once for each line of stdin."""
+    import resource
+    import time
+    import warnings
+
+    warnings.simplefilter("ignore")
+    started = time.perf_counter()
+    work = prepare(**json.loads(sys.argv[1]))
+    built = time.perf_counter()
+    facts = work() or {}
+    warm = time.perf_counter()
+    print(json.dumps({"prepare": built - started, "first": warm - built, **facts}), flush=True)
+    for _ in sys.stdin:
+        before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        work()
+        taken, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        print(json.dumps({"seconds": taken, "cpu": cpu, "faults": after.ru_minflt - before.ru_minflt}), flush=True)
+
+
+@contextlib.contextmanager
+def contenders(module: str, named: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Contender]]:
+    """Start all, one after the other, and end them."""
+    running: dict[str, Contender] = {}
+    try:
+        for name, given in named.items():
+            running[name] = Contender(module, given)
+        yield running
+    finally:
+        for one in running.values():
+            one.close()
+
+
+def duel(module: str, named: Mapping[str, Mapping[str, Any]], rounds: int, tiles: int) -> dict[str, Any]:
+    """Every contender in turn, round after round.
+
+    Returns
+    -------
+    dict
+        By name: ``ms`` a tile and ``cpu_ms`` a tile (medians), ``best_ms``, ``faults`` a tile, and ``speed`` and
+        ``cpu_speed``: the first contender's time over this one's, the median of the rounds' own ratios.
+    """
+    with contenders(module, named) as running:
+        taken = {name: [] for name in named}
+        for _ in range(rounds):
+            for name, one in running.items():
+                taken[name].append(one.round())
+        ready = {name: one.ready for name, one in running.items()}
+    first = taken[next(iter(named))]
+    return {name: _summary(found, first, tiles) | ready[name] for name, found in taken.items()}
+
+
+def _summary(found: list[dict[str, float]], first: list[dict[str, float]], tiles: int) -> dict[str, float]:
+    def median(key: str) -> float:
+        return statistics.median(one[key] for one in found)
+
+    def ratio(key: str) -> float:
+        return statistics.median(one[key] / other[key] for one, other in zip(first, found, strict=True))
+
+    return {
+        "ms": 1e3 * median("seconds") / tiles,
+        "best_ms": 1e3 * min(one["seconds"] for one in found) / tiles,
+        "cpu_ms": 1e3 * median("cpu") / tiles,
+        "best_cpu_ms": 1e3 * min(one["cpu"] for one in found) / tiles,
+        "faults": median("faults") / tiles,
+        "speed": ratio("seconds"),
+        "cpu_speed": ratio("cpu"),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on, and how busy it was."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        flags = next((line for line in lines if line.startswith("flags")), "")
+        extras = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {flag}" in flags]
+        model = f"{names[0]} ({', '.join(extras)})" if names else model
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+    }
+
+
+def save(name: str, rows: Any, **facts: Any) -> None:
+    """Write results/NAME.json, with the machine."""
+    RESULTS.mkdir(exist_ok=True)
+    document = {"machine": machine(), **facts, "rows": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
