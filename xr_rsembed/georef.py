@@ -29,6 +29,8 @@ NATIVE_RESOLUTION = 10.0  # metres a pixel that the models were trained on
 _OTHER_Y = ("lat", "latitude", "northing", "Y", "row", "rows", "height")
 _OTHER_X = ("lon", "longitude", "easting", "X", "col", "cols", "column", "width")
 
+_OUTPUT_DIMS = ("D", "layer", "modality", "tile_y", "tile_x")
+
 
 def check_grid(scene: xr.DataArray) -> None:
     """Raise unless the scene has y and x dims on a regular, unrotated grid; warn of what may surprise.
@@ -185,10 +187,25 @@ def _check_dims(scene: xr.DataArray) -> None:
             "A scene is an xarray.DataArray.", found=type(scene).__name__, expected="DataArray (band, y, x)"
         )
     for dim, size in scene.sizes.items():
+        if np.isnan(size):
+            raise SceneError(
+                "A lazy scene must know its own size.",
+                found=f"chunks of unknown length along {dim}",
+                expected="known lengths",
+                remedy="da.copy(data=da.data.compute_chunk_sizes())",
+            )
         if size == 0:
             raise SceneError(
                 "The scene has an empty axis.", found=f"{dim} of length 0", expected="at least one pixel"
             )
+    taken = [dim for dim in scene.dims if dim in _OUTPUT_DIMS]
+    if taken:
+        raise SceneError(
+            f"The scene has a dim {taken[0]}, which is the name of a dim of embeddings.",
+            found=f"dims {tuple(scene.dims)}",
+            expected="dims (..., band, y, x)",
+            remedy=f'da.rename({taken[0]}="another_name")',
+        )
     lacking = [dim for dim in ("y", "x") if dim not in scene.dims]
     if not lacking:
         return
@@ -209,10 +226,11 @@ def _check_dims(scene: xr.DataArray) -> None:
 
 
 def _check_regular(values: np.ndarray, dim: str) -> None:
-    if values.ndim != 1 or not np.issubdtype(values.dtype, np.number):
+    numbers = values.ndim == 1 and values.dtype.kind in "uif"
+    if not numbers or not np.isfinite(values).all():
         raise GridError(
-            f"The {dim} coord must be 1-D numbers.",
-            found=f"{values.ndim}-D {values.dtype}",
+            f"The {dim} coord must be 1-D, finite numbers.",
+            found=f"{values.ndim}-D {values.dtype}{', not all finite' if numbers else ''}",
             expected="pixel centres",
         )
     steps = np.diff(values.astype("float64"))
@@ -247,8 +265,23 @@ def stored_transform(scene: xr.DataArray) -> Any:
     for name in ("spatial_ref", str(scene.encoding.get("grid_mapping", "spatial_ref"))):
         text = scene.coords[name].attrs.get("GeoTransform") if name in scene.coords else None
         if text:
-            return Affine.from_gdal(*(float(part) for part in str(text).split()))
+            return Affine.from_gdal(*_six_numbers(str(text)))
     return None
+
+
+def _six_numbers(text: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 6 or not np.isfinite(numbers).all():
+        raise GridError(
+            "The scene's GeoTransform cannot be read.",
+            found=repr(text),
+            expected="six numbers, such as '600000 10 0 5000000 0 -10'",
+            remedy='del da.spatial_ref.attrs["GeoTransform"]; the coords say the same',
+        )
+    return numbers
 
 
 def _origin_and_step(values: np.ndarray, stored_step: float | None) -> tuple[float, float | None]:
@@ -261,7 +294,15 @@ def _origin_and_step(values: np.ndarray, stored_step: float | None) -> tuple[flo
 def _crs(scene: xr.DataArray) -> Any:
     from odc.geo.xr import ODCExtensionDa
 
-    return ODCExtensionDa(scene).crs
+    try:
+        return ODCExtensionDa(scene).crs
+    except (TypeError, ValueError) as error:
+        raise GridError(
+            "The scene's CRS cannot be read.",
+            found=f"{type(error).__name__}: {error}",
+            expected="one that odc-geo or rioxarray wrote",
+            remedy='remove "grid_mapping" and "crs" from da.attrs, then da.rio.write_crs("EPSG:32632")',
+        ) from error
 
 
 def _metres_per_unit(geobox: GeoBox) -> float:

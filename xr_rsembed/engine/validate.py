@@ -237,12 +237,24 @@ def settle(fitting: list[Modality], spec: ModelSpec, found: str) -> Modality:
 
 
 def nodata_of(scene: xr.DataArray) -> float | None:
-    """The value that marks an invalid pixel besides NaN; None where the scene names none."""
+    """The value that marks an invalid pixel besides NaN; None where the scene names none.
+
+    Raises
+    ------
+    SceneError
+        If the attr that should hold it is no number.
+    """
     for name in ("_FillValue", "missing_value", "nodata"):
         value = scene.attrs.get(name)
-        if value is not None:
-            number = float(np.atleast_1d(value)[0])
-            return None if np.isnan(number) else number
+        if value is None:
+            continue
+        try:
+            number = float(np.ravel(value)[0])
+        except (TypeError, ValueError, IndexError):
+            raise SceneError(
+                f"The attr {name} is no number.", found=repr(value), expected="a number, such as 0"
+            ) from None
+        return None if np.isnan(number) else number
     return None
 
 
