@@ -7,6 +7,8 @@ an account or a network stands in a ``{code-block} python`` instead, and is only
 from __future__ import annotations
 
 import ast
+import functools
+import inspect
 import os
 import re
 import subprocess
@@ -18,6 +20,7 @@ import xarray as xr
 
 import xr_rsembed
 from xr_rsembed import accessor
+from xr_rsembed.datasets import synthetic_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -59,6 +62,80 @@ def test_quickstart_is_among_the_pages_that_run():
 def test_code_parses(page):
     for _, code, _ in blocks(page):
         ast.parse(code)
+
+
+# --- code that wants an account, a network or weights, with stand-ins for these --------------------------------------
+
+SHOWN = [ROOT / "README.md"] + [
+    DOCS / f"{name}.md"
+    for name in (
+        "index",
+        "maps",
+        "stores",
+        "generation",
+        "providers",
+        "cite",
+        "models/terramind",
+        "models/terrafm",
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def emb() -> xr.DataArray:
+    return scene().rsembed.embed("terramind_v1_tiny", weights="random").compute()
+
+
+@functools.cache
+def scene(modality: str = "S2L2A", units: str | None = None) -> xr.DataArray:
+    """In memory, yet lazy: what a page only builds costs nothing."""
+    return synthetic_scene((448, 672), modality, seed=3, units=units).load().chunk()
+
+
+@pytest.fixture
+def world(emb, tmp_path, monkeypatch):
+    """The names that pages take for granted: a scene for every request, random weights, small models, some labels."""
+    import geopandas
+    import rioxarray  # noqa: F401  (registers .rio)
+    import shapely
+
+    from xr_rsembed.models import terramind_generate, weights
+    from xr_rsembed.providers.fetch import fetch
+
+    def stand_in(*args, **options):
+        inspect.signature(fetch).bind(*args, **options)
+        return scene()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(xr_rsembed, "fetch", stand_in, raising=False)
+    for module in (weights, terramind_generate):
+        monkeypatch.setattr(module, "resolve", lambda choice, spec: weights._RANDOM)
+    scene().rio.to_raster("scene.tif")
+    scene().to_dataset(name="scene").to_zarr("scene.zarr")
+    inside = [shapely.Point(600_500 + 700 * k, 5_199_500 - 400 * k) for k in range(6)]
+    points = geopandas.GeoDataFrame(
+        {"class": ["a", "b"] * 3, "biomass": range(6)}, geometry=inside, crs=32632
+    )
+    points.to_file("labels.geojson")
+    with xr_rsembed.set_options(progress=False, terramind__model_key="terramind_v1_tiny"):
+        yield {
+            "xr_rsembed": xr_rsembed,
+            "scene": scene(),
+            "s2": scene(),
+            "s1": scene("S1RTC", units="linear"),
+            "emb": emb,
+            "later": emb,
+            "labels": points,
+            "points": points,
+            "polygons": points.set_geometry(points.buffer(300)),
+        }
+
+
+@pytest.mark.filterwarnings("ignore:The cross-validation")
+@pytest.mark.parametrize("page", SHOWN, ids=lambda page: page.stem)
+def test_code_runs_with_stand_ins(page, world):
+    for _, code, line in blocks(page):
+        exec(compile("\n" * line + code, str(page), "exec"), world)
 
 
 # --- nothing public is left out --------------------------------------------------------------------------------------
