@@ -28,6 +28,7 @@ from xr_rsembed.specs import BBox, OutputSpec, PointBuffer, SensorSpec, Temporal
 
 if TYPE_CHECKING:
     from xr_rsembed.engine.generate import generate
+    from xr_rsembed.explore.cosine import change
     from xr_rsembed.places import get_embedding, get_embeddings_batch
     from xr_rsembed.providers.fetch import fetch
     from xr_rsembed.store.export import save
@@ -44,6 +45,7 @@ __all__ = [
     "TemporalSpec",
     "__version__",
     "align",
+    "change",
     "count_missing",
     "datasets",
     "describe_model",

@@ -25,6 +25,7 @@ from xr_rsembed.tiling import Blend, Edge
 
 # Name here: module and name there.
 _ELSEWHERE = {
+    "change": ("xr_rsembed.explore.cosine", "change"),
     "explorer": ("xr_rsembed.explore.app", "explore"),
     "fetch": ("xr_rsembed.providers.fetch", "fetch"),
     "generate": ("xr_rsembed.engine.generate", "generate"),
