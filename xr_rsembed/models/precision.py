@@ -1,7 +1,8 @@
-"""What every torch encoder does alike: its number type on its device, and the layers it is asked for."""
+"""What torch encoders do alike: their number type on a device, the layers asked for, random numbers of their own."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from xr_rsembed.errors import DeviceError, OptionError
@@ -9,7 +10,7 @@ from xr_rsembed.errors import DeviceError, OptionError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["layer_indices", "precision_dtype"]
+__all__ = ["layer_indices", "own_random", "precision_dtype"]
 
 
 def precision_dtype(precision: str, device: str) -> torch.dtype:
@@ -49,3 +50,10 @@ def layer_indices(layers: tuple[int, ...], depth: int) -> tuple[int, ...]:
         if not -depth <= layer < depth:
             raise OptionError("There is no such layer.", found=layer, expected=f"-{depth} to {depth - 1}")
     return tuple(layer % depth for layer in layers)
+
+
+def own_random(image: torch.Tensor) -> AbstractContextManager[None]:
+    """A context whose random numbers leave torch's own state, on the CPU and on the image's device, as it was."""
+    import torch
+
+    return torch.random.fork_rng(devices=[image.device] if image.is_cuda else [])

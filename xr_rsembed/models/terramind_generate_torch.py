@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from xr_rsembed.errors import OptionError
 from xr_rsembed.models import checkpoint
+from xr_rsembed.models.precision import own_random
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
 from xr_rsembed.models.terramind_generate import OUTPUTS
 from xr_rsembed.models.terratorch_build import build
@@ -40,7 +41,7 @@ class TerraMindGenerator:
 
     def _one(self, tile: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         self.seed = seed
-        with torch.random.fork_rng():
+        with own_random(next(iter(tile.values()))):
             images = self.model(tile, standardize=False)
         return {name: _physical(name, image.float()) for name, image in images.items()}
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xr_rsembed.errors import RsEmbedWarning
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.packed import pack
-from xr_rsembed.models.precision import layer_indices, precision_dtype
+from xr_rsembed.models.precision import layer_indices, own_random, precision_dtype
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 from xr_rsembed.models.terramind import bands_of
 from xr_rsembed.models.terratorch_build import build
@@ -222,6 +222,6 @@ def _think(model: Any, images: dict[str, Tensor], layers: tuple[int, ...]) -> li
     tiles = []
     for index in range(len(next(iter(images.values())))):
         tile = {name: image[index : index + 1] for name, image in images.items()}
-        with torch.random.fork_rng():
+        with own_random(next(iter(tile.values()))):
             tiles.append(_official(model, tile, layers))
     return [torch.cat(states) for states in zip(*tiles, strict=True)]
