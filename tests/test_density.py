@@ -18,6 +18,7 @@ from tests import fakes, joint, strategies
 from xr_rsembed.errors import OptionError, RsEmbedWarning
 from xr_rsembed.models import registry
 from xr_rsembed.models.spec import ModelFamily
+from xr_rsembed.store import conventions
 from xr_rsembed.tiling import blocks, plan_axis
 
 pytestmark = pytest.mark.usefixtures("probe")
@@ -218,6 +219,9 @@ def test_recorded_and_reproduced(tmp_path):
     assert first.attrs["density"] == 2
     first.to_zarr(tmp_path / "emb.zarr")
     stored = xr.open_zarr(tmp_path / "emb.zarr")["embedding"]
+    layout = conventions.chip_layout(stored.attrs)
+    assert (layout["chip_size"], layout["stride"]) == ([16, 16], [8, 8])
+    assert conventions.pixel_size(stored) == 10.0
     again = xr_rsembed.reproduce(stored, scene, device="cpu")
     xr.testing.assert_identical(again.compute(), first.compute())
 

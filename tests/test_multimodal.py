@@ -122,6 +122,7 @@ def test_dict_is_a_dataset_from_one_forward_a_tile():
         assert computed[name].dims == ("D", "y", "x")
         np.testing.assert_allclose(computed[name], wanted[number], rtol=1e-5, atol=1e-4)
     assert computed["S2L2A"].attrs["modality"] == list(joint.NAMES)
+    assert computed.attrs["merge"] == "dict"
     assert computed.rio.crs.to_epsg() == 32632
 
 

@@ -219,6 +219,8 @@ def record(
     if len(inputs) == 1:
         origin = inputs[0].scene.attrs
         attrs |= {f"scene_{name}": origin[name] for name in _ORIGIN if name in origin}
+    if len(inputs) > 1 and "merge" in options:
+        attrs["merge"] = options["merge"] or "none"
     if spec.family == "terramind":
         attrs["bands_terramind"] = [terramind_name(band) for item in inputs for band in item.bands]
     return attrs

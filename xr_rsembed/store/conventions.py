@@ -115,8 +115,10 @@ def chip_layout(attrs: Mapping[str, Any]) -> dict[str, Any] | None:
     size = attrs.get("tile_size" if attrs.get("output") == "tiles" else "patch_size")
     if size is None:
         return None
-    overlap = int(attrs.get("overlap", 0)) if attrs.get("output") == "tiles" else 0
-    stride = int(size) - overlap
+    if attrs.get("output") == "tiles":
+        stride = int(size) - int(attrs.get("overlap", 0))
+    else:
+        stride = int(size) // int(attrs.get("density", 1))
     return {"layout_type": "regular_grid", "chip_size": [int(size)] * 2, "stride": [stride] * 2}
 
 
