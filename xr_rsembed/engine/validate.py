@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import xarray as xr
 
 from xr_rsembed import bands
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import BandOrderError, RsEmbedWarning, SceneError, UnitsError, UnknownModelError
+from xr_rsembed.engine.units import settle_units
+from xr_rsembed.errors import BandOrderError, RsEmbedWarning, SceneError, UnknownModelError
 from xr_rsembed.georef import check_grid
 from xr_rsembed.models.spec import Modality, ModelSpec
 from xr_rsembed.normalize import Normalization
@@ -30,19 +31,6 @@ __all__ = [
 ]
 
 OTHER_BAND_DIMS = ("bands", "channel", "channels", "variable", "wavelength", "C", "c", "component")
-_UNITS = {
-    "DN": ("dn", "digital number", "digital numbers", "digital_number", "digital_numbers", "counts"),
-    "dB": ("db", "decibel", "decibels"),
-    "linear": ("linear", "linear power", "linear_power", "power", "intensity"),
-    "reflectance": (
-        "reflectance",
-        "surface reflectance",
-        "surface_reflectance",
-        "toa reflectance",
-        "toa_reflectance",
-    ),
-    "m": ("m", "metre", "meter", "metres", "meters"),
-}
 _MODALITY_ALIASES = {
     "s2": ("S2L2A", "S2L1C"),
     "s2l2a": ("S2L2A",),
@@ -133,8 +121,8 @@ def validate(
     _check_bands(scene, kind, spec)
     scene = scene.transpose(..., "band", "y", "x")
     how = Normalization("none", source="none") if normalize == "none" else kind.normalization
-    pixels = _read_units(scene, kind, units, Pixels(kind.name, how, nodata_of(scene)))
-    return Input(scene, kind.bands, pixels, units or "")
+    to_db, guard = (False, "") if how.kind == "none" else settle_units(scene, kind, units)
+    return Input(scene, kind.bands, Pixels(kind.name, how, nodata_of(scene), to_db, guard), units or "")
 
 
 def select_bands(scene: xr.DataArray, spec: ModelSpec, modality: str | None = None) -> xr.DataArray:
@@ -347,58 +335,6 @@ def _nearest_by_names(labels: list[str], spec: ModelSpec) -> Modality | None:
 def _alike(modalities: list[Modality]) -> bool:
     """Whether it makes no difference which of these is taken (TerraFM reads S1GRD and S1RTC alike)."""
     return len({(one.bands, one.units, one.normalization) for one in modalities}) == 1
-
-
-def _read_units(scene: xr.DataArray, kind: Modality, stated: str | None, pixels: Pixels) -> Pixels:
-    """Settle the pixels' units against what the model takes; what is only assumed is guarded in the block."""
-    if pixels.normalization.kind == "none" or not kind.units:
-        return pixels
-    known = _units_name(stated) if stated is not None else _units_name(scene.attrs.get("units"))
-    if stated is not None and known is None:
-        raise UnitsError("Unknown units.", found=repr(stated), expected="'DN', 'dB' or 'linear'")
-    if known == kind.units:
-        return pixels
-    if known is None:
-        _refuse_doubt(scene, kind)
-        return replace(pixels, guard=kind.units if kind.units in ("DN", "dB", "linear") else "")
-    if (known, kind.units) == ("linear", "dB"):
-        return replace(pixels, to_db=True)
-    raise wrong_units(known, kind.units)
-
-
-def wrong_units(found: str, expected: str) -> UnitsError:
-    """The error for pixels in units that the model does not take, with the conversion."""
-    remedies = {
-        ("dB", "linear"): 'linear = (10 ** (da / 10)).assign_attrs(da.attrs, units="linear")',
-        ("linear", "dB"): 'say so: units="linear" or da.attrs["units"] = "linear"; it is then converted',
-        ("reflectance", "DN"): 'dn = (da * 10000).assign_attrs(da.attrs, units="DN")',
-    }
-    return UnitsError(
-        f"The scene is in {found}, the model takes {expected}.",
-        found=found,
-        expected=expected,
-        remedy=remedies.get(
-            (found, expected), f'convert the pixels and set da.attrs["units"] = "{expected}"'
-        ),
-    )
-
-
-def _units_name(value: Any) -> str | None:
-    if isinstance(value, (tuple, list)):
-        value = value[0] if len({str(one).lower() for one in value}) == 1 else None
-    text = str(value).strip().lower() if value is not None else ""
-    return next((name for name, words in _UNITS.items() if text in words), None)
-
-
-def _refuse_doubt(scene: xr.DataArray, kind: Modality) -> None:
-    """Integers for radar are a doubt that no value range can settle."""
-    if kind.units in ("dB", "linear") and scene.dtype.kind in "ui":
-        raise UnitsError(
-            f"{kind.name} pixels of dtype {scene.dtype} could be scaled in many ways.",
-            found=f"dtype {scene.dtype}, no units in attrs",
-            expected=f"floating {kind.units}",
-            remedy='convert to floats, then embed(..., units="dB") or units="linear"',
-        )
 
 
 def input_attrs(item: Input) -> dict[str, Any]:
