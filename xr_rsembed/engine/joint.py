@@ -107,28 +107,16 @@ def _chosen(
     arrays: Mapping[str, xr.DataArray], spec: ModelSpec, modalities: Mapping[str, str] | Iterable[str] | None
 ) -> dict[str, str]:
     """Variable names by the model's own names of the modalities."""
-    if modalities is not None and not isinstance(modalities, Iterable):
-        raise OptionError(
-            "modalities= says which variables to take.",
-            found=repr(modalities),
-            expected='{"S2L2A": "name of the variable"} or ["name of the variable"]',
-        )
-    if isinstance(modalities, Mapping):
-        pairs = [(str(name), str(variable)) for name, variable in modalities.items()]
-    else:
-        names = arrays if modalities is None else [modalities] if isinstance(modalities, str) else modalities
-        pairs = [("", str(name)) for name in names]
     chosen: dict[str, str] = {}
-    for asked, variable in pairs:
+    for asked, variable in _asked(arrays, modalities):
         if variable not in arrays:
             raise SceneError(f"There is no variable {variable!r}.", found=", ".join(arrays) or "no variable")
         name = _modality_of(variable, arrays, asked, spec)
         if name in chosen or variable in chosen.values():
+            pairs = [*chosen.items(), (name, variable)]
             raise OptionError(
                 f"{'The modality ' + name if name in chosen else 'The variable ' + variable} is given twice.",
-                found=", ".join(
-                    [f"{name}: {variable}" for name, variable in chosen.items()] + [f"{name}: {variable}"]
-                ),
+                found=", ".join(f"{one}: {other}" for one, other in pairs),
                 expected="one variable for each modality",
                 remedy=f'modalities={{"{name}": "{variable}"}} says which',
             )
@@ -136,6 +124,20 @@ def _chosen(
     if not chosen:
         raise SceneError("There is no variable to embed.", found="none", expected="one for each modality")
     return chosen
+
+
+def _asked(arrays: Mapping[str, xr.DataArray], modalities: Any) -> list[tuple[str, str]]:
+    """Pairs of modality and variable; an empty modality is for the variable to tell."""
+    if modalities is not None and not isinstance(modalities, Iterable):
+        raise OptionError(
+            "modalities= says which variables to take.",
+            found=repr(modalities),
+            expected='{"S2L2A": "name of the variable"} or ["name of the variable"]',
+        )
+    if isinstance(modalities, Mapping):
+        return [(str(name), str(variable)) for name, variable in modalities.items()]
+    names = arrays if modalities is None else [modalities] if isinstance(modalities, str) else modalities
+    return [("", str(name)) for name in names]
 
 
 def _modality_of(variable: str, arrays: Mapping[str, xr.DataArray], asked: str, spec: ModelSpec) -> str:
@@ -201,9 +203,8 @@ def _with_own_bands(
     renamed = []
     for array, kind, dim in zip(arrays, kinds, dims, strict=True):
         if "band" not in array.dims:
-            array = array.drop_vars(
-                "band", errors="ignore"
-            )  # of another variable that was one band of its scene
+            # A scalar coord, left by another variable that was one band of its scene.
+            array = array.drop_vars("band", errors="ignore")
         if dim is None:
             array = array.expand_dims(band=list(kind.bands))
         elif dim != "band":
