@@ -23,7 +23,8 @@ from xr_rsembed.providers.gee_client import (
     compute_pixels,
     connect,
 )
-from xr_rsembed.providers.gee_images import FoundImage, covered_share, find_images, solar_days
+from xr_rsembed.providers.gee_images import FoundImage, find_images, solar_days
+from xr_rsembed.providers.grid import covered
 from xr_rsembed.providers.lazy import lazy_scene
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class EarthEngine:
             "catalog": "earth-engine",
             "item_ids": [image.id for image in images],
             "dates": sorted({image.when.date().isoformat() for image in images}),
-            "covered": covered_share(images, request),
+            **covered(request.grid, [image.outline for image in images]),
             "resampling": "nearest",
         }
         side = request_side(len(request.bands), request.dtype.itemsize, request.chunks)

@@ -17,7 +17,7 @@ from xr_rsembed.providers.search import footprint
 if TYPE_CHECKING:
     import ee
 
-__all__ = ["COLLECTIONS", "FoundImage", "covered_share", "find_images", "solar_days"]
+__all__ = ["COLLECTIONS", "FoundImage", "find_images", "solar_days"]
 
 #: Modality to its usual collection; Sentinel-1 in dB is ``COPERNICUS/S1_GRD``.
 COLLECTIONS: Mapping[str, str] = {
@@ -78,17 +78,6 @@ def solar_days(images: Sequence[FoundImage], request: SceneRequest) -> list[list
     """Images grouped by local solar date; days and the images of a day are in order of time."""
     days = groupby(images, key=lambda image: solar_day(image.when, request.grid))
     return [list(day) for _, day in days]
-
-
-def covered_share(images: Sequence[FoundImage], request: SceneRequest) -> float:
-    """Share of the grid's area that lies under at least one footprint; 1 where an image has none."""
-    import shapely
-
-    outlines = [image.outline for image in images]
-    if any(outline is None for outline in outlines):
-        return 1.0
-    extent = shapely.box(*request.grid.boundingbox.bbox)
-    return round(shapely.union_all(outlines).intersection(extent).area / extent.area, 4)
 
 
 def _collection_name(request: SceneRequest) -> str:

@@ -14,7 +14,7 @@ from xr_rsembed.specs import BBox, PointBuffer
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["lonlat_bounds", "target_grid"]
+__all__ = ["covered", "lonlat_bounds", "target_grid"]
 
 PATCH = 16  # pixels a cell: requests share one lattice of cells
 _UTM_LATITUDES = (-80.0, 84.0)
@@ -215,3 +215,14 @@ def _lattice(bounds: tuple[float, float, float, float], crs: str, scale_m: float
 
     cells = GeoBox.from_bbox(bounds, crs, resolution=PATCH * scale_m, anchor="edge", tol=1e-6)
     return cells.zoom_out(1 / PATCH)
+
+
+def covered(grid: GeoBox, outlines: Sequence[Any]) -> dict[str, float]:
+    """The attr ``covered``: the share of a grid under footprints in its CRS; none where a footprint is not known."""
+    import shapely
+
+    if any(outline is None for outline in outlines):
+        return {}
+    extent = shapely.box(*grid.boundingbox.bbox)
+    under = shapely.union_all(outlines).intersection(extent)
+    return {"covered": round(under.area / extent.area, 4)}

@@ -36,6 +36,7 @@ from xr_rsembed.providers.catalogs import (
     public_url,
 )
 from xr_rsembed.providers.composite import compose, gap, harmonize, lay_over
+from xr_rsembed.providers.grid import covered
 from xr_rsembed.providers.lazy import lazy_scene
 from xr_rsembed.providers.readers import READERS, Asset, Source, read
 from xr_rsembed.providers.search import acquired, find_items, footprint
@@ -165,7 +166,7 @@ class Stac:
             "collection": collection.id or str(found.items[0].get("collection") or ""),
             "item_ids": [shot.item for shot in shots],
             "dates": sorted({shot.when.date().isoformat() for shot in shots}),
-            **_covered(shots, request.grid),
+            **covered(request.grid, [shot.outline for shot in shots]),
             "reader": options.reader,
             "resampling": options.resampling,
             **({"items_incomplete": incomplete} if incomplete else {}),
@@ -295,17 +296,6 @@ def _solar_days(shots: Sequence[Shot], grid: GeoBox) -> list[tuple[Shot, ...]]:
     for shot in shots:
         days.setdefault(solar_day(shot.when, grid), []).append(shot)
     return [tuple(day) for _, day in sorted(days.items())]
-
-
-def _covered(shots: Sequence[Shot], grid: GeoBox) -> dict[str, float]:
-    """The share of the grid under the items' footprints; nothing is said where an item has none."""
-    import shapely
-
-    if any(shot.outline is None for shot in shots):
-        return {}
-    extent = shapely.box(*grid.boundingbox.bbox)
-    under = shapely.union_all([shot.outline for shot in shots]).intersection(extent)
-    return {"covered": round(under.area / extent.area, 4)}
 
 
 # --- the pixels ---------------------------------------------------------------------------------------------
