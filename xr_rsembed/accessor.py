@@ -81,7 +81,7 @@ class DataArrayRsEmbed(_Both):
         return explore.nearest(self._obj, query, k, **options)
 
     def change(self, other: xr.DataArray) -> xr.DataArray:
-        """How far each cell moved between two embeddings; see :func:`xr_rsembed.explore.change`."""
+        """How far each cell moved between two embeddings; see :func:`xr_rsembed.change`."""
         return explore.change(self._obj, other)
 
     def pca(self, n: int = 3, **options: Any) -> xr.DataArray:
