@@ -16,6 +16,14 @@ from xr_rsembed.errors import OptionError, RsEmbedError, SceneError
 TINY = "terramind_v1_tiny"
 SIZE = (448, 448)  # two by two tiles
 NAMES = ("S2L2A", "S1GRD", "DEM")
+KEYS = {
+    "S2L2A": "untok_sen2l2a@224",
+    "S2L1C": "untok_sen2l1c@224",
+    "S1GRD": "untok_sen1grd@224",
+    "S1RTC": "untok_sen1rtc@224",
+    "DEM": "untok_dem@224",
+    "RGB": "untok_sen2rgb@224",
+}
 SUBSET = ["BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"]
 CANONICAL = ["B2", "B3", "B4", "B8A", "B11", "B12"]
 
@@ -34,7 +42,7 @@ def file(tmp_path_factory):
     """Weights of every modality, from terratorch's own initial values."""
     torch.manual_seed(11)
     path = tmp_path_factory.mktemp("terramind") / "tiny.pt"
-    torch.save(terratorch_model(("S2L2A", "S2L1C", "S1GRD", "S1RTC", "DEM")).state_dict(), path)
+    torch.save(terratorch_model(tuple(KEYS)).state_dict(), path)
     return path
 
 
@@ -65,13 +73,14 @@ def normalized(name: str, scene: xr.DataArray, bands=None) -> torch.Tensor:
     """z-scores with terratorch's statistics, (C, y, x); zero where a pixel is NaN."""
     from terratorch.models.backbones.terramind.model import terramind_register
 
-    key = {"S2L2A": "untok_sen2l2a@224", "S1GRD": "untok_sen1grd@224", "DEM": "untok_dem@224"}[name]
     mean, std = (
-        np.array(getattr(terramind_register, f"v1_pretraining_{what}")[key], dtype="float32")[:, None, None]
+        np.array(getattr(terramind_register, f"v1_pretraining_{what}")[KEYS[name]], dtype="float32")[
+            :, None, None
+        ]
         for what in ("mean", "std")
     )
     pixels = scene.values.astype("float32")
-    seen = np.nan_to_num((np.clip(pixels, 0, 10000) if name == "S2L2A" else pixels) - mean) / std
+    seen = np.nan_to_num((np.clip(pixels, 0, 10000) if name.startswith("S2") else pixels) - mean) / std
     if bands:
         seen = seen[[list(scene.band.values).index(band) for band in bands]]
     return torch.from_numpy(np.where(np.isnan(pixels).any(axis=0), 0, seen).astype("float32"))
@@ -108,6 +117,26 @@ def assert_close(found, wanted):
     np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
     scale = max(1.0, float(np.nanmax(np.abs(wanted))))  # unnormed layers grow
     assert float(np.nanmax(np.abs(np.asarray(found) - wanted))) <= 1e-5 * scale
+
+
+@pytest.fixture(scope="module")
+def of_all(file):
+    return terratorch_model(tuple(KEYS), file)
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_every_modality_as_a_scene(file, of_all, name):
+    if name == "RGB":
+        s2 = synthetic_scene((224, 224), seed=5).sel(band=["B4", "B3", "B2"])
+        scene = (s2 / 20).clip(0, 255).astype("uint8").assign_coords(band=["R", "G", "B"])
+    else:
+        scene = synthetic_scene((224, 224), modality=name, seed=5)
+    wanted = {"scene": scene}
+    with torch.inference_mode():
+        tokens = of_all({name: normalized(name, scene)[None]})[-1][0]
+    found = xr_rsembed.embed(wanted, TINY, weights=file, device="cpu", modalities={name: "scene"})
+    assert_close(found.values, tokens.mT.unflatten(-1, (14, 14)).numpy())
+    assert found.attrs["modality"] == name
 
 
 @pytest.mark.parametrize("merge", ["mean", "max"])
