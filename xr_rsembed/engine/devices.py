@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import warnings
@@ -35,6 +36,27 @@ _locks: defaultdict[Any, threading.RLock] = defaultdict(threading.RLock)
 _registry_lock = threading.Lock()
 _flights = threading.BoundedSemaphore(3)
 _batch_limits: dict[tuple[str, str], int] = {}
+
+
+def _after_fork() -> None:
+    """Let go of what a forked process inherits from threads that are not in it: it would wait for them for ever.
+
+    These are locks that another thread held, the threads of dask's pool, and those of OpenMP, which torch can do
+    without only where it runs on one thread (as in torch's own DataLoader workers).
+    """
+    import dask.threaded
+
+    global _registry_lock, _flights
+    _locks.clear()
+    _registry_lock, _flights = threading.Lock(), threading.BoundedSemaphore(3)
+    dask.threaded.default_pool = None
+    dask.threaded.pools.clear()
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def resolve_device(device: str) -> str:
