@@ -9,7 +9,7 @@ import importlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 from xr_rsembed.config import get_option
@@ -271,8 +271,6 @@ def _installed() -> tuple[ModelFamily, ...]:
         name: importlib.import_module(f"xr_rsembed.models.{name}").FAMILY for name in _OURS
     }
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        if _is_ours(point):
-            continue
         try:
             family = point.load()
             if not isinstance(family, ModelFamily):
@@ -292,10 +290,6 @@ def _installed() -> tuple[ModelFamily, ...]:
         else:
             found[family.name] = family
     return tuple(found.values())
-
-
-def _is_ours(point: EntryPoint) -> bool:
-    return point.value.startswith("xr_rsembed.")
 
 
 def _unknown(name: str, names: list[str]) -> UnknownModelError:
