@@ -32,8 +32,14 @@ _OTHER_X = ("lon", "longitude", "easting", "X", "col", "cols", "column", "width"
 _OUTPUT_DIMS = ("D", "layer", "modality", "tile_y", "tile_x")
 
 
-def check_grid(scene: xr.DataArray) -> None:
+def check_grid(scene: xr.DataArray, resolution: float = NATIVE_RESOLUTION) -> None:
     """Raise unless the scene has y and x dims on a regular, unrotated grid; warn of what may surprise.
+
+    Parameters
+    ----------
+    scene : DataArray
+    resolution : float
+        Metres a pixel that the model was trained on.
 
     Raises
     ------
@@ -65,11 +71,11 @@ def check_grid(scene: xr.DataArray) -> None:
         )
         return
     metres = abs(geobox.resolution.x) * _metres_per_unit(geobox)
-    if not NATIVE_RESOLUTION / 2 <= metres <= NATIVE_RESOLUTION * 2:
+    if not resolution / 2 <= metres <= resolution * 2:
         warnings.warn(
-            f"The scene has pixels of {metres:g} m; the models were trained on {NATIVE_RESOLUTION:g} m. A patch of "
-            f"16 pixels then spans {16 * metres:g} m on the ground instead of 160 m, and embeddings may mean less. "
-            "Resample with da.odc.reproject(da.odc.crs, resolution=10) if the source allows.",
+            f"The scene has pixels of {metres:g} m; the model was trained on {resolution:g} m. A patch then "
+            f"spans {metres / resolution:g} times the ground that it should, and embeddings may mean less. "
+            f"Resample with da.odc.reproject(da.odc.crs, resolution={resolution:g}) if the source allows.",
             RsEmbedWarning,
             stacklevel=2,
         )

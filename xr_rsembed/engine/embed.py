@@ -88,7 +88,7 @@ def embed_inputs(
     rows, columns = scene_blocks(scene, job)
     _warn_of_padding(scene, spec, settings)
     _warn_of_cost(settings)
-    values = embed_blocks([_as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
+    values = embed_blocks([as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
     if settings.output == "pooled":
         values = _pooled(values, job.layout, settings)
     elif settings.output == "tiles":
@@ -297,7 +297,8 @@ def _is_lazy(inputs: tuple[Input, ...]) -> bool:
     return any(item.scene.chunks is not None for item in inputs)
 
 
-def _as_dask(scene: xr.DataArray, rows: tuple[AxisBlock, ...], columns: tuple[AxisBlock, ...]) -> da.Array:
+def as_dask(scene: xr.DataArray, rows: tuple[AxisBlock, ...], columns: tuple[AxisBlock, ...]) -> da.Array:
+    """The scene's pixels as a dask array, read a block at a time where nothing says otherwise."""
     if scene.chunks is not None:
         return scene.data
     if scene.variable._in_memory:

@@ -19,7 +19,7 @@ from dask.highlevelgraph import HighLevelGraph
 from xr_rsembed import georef
 from xr_rsembed.config import get_option
 from xr_rsembed.engine import devices
-from xr_rsembed.engine.embed import _as_dask
+from xr_rsembed.engine.embed import as_dask
 from xr_rsembed.engine.feather import Drawing, draw_block, pixel_range
 from xr_rsembed.engine.joint import Scenes, validate_joint
 from xr_rsembed.engine.validate import Input, validate
@@ -132,7 +132,7 @@ def generate(
         origin=_origin(inputs[0].scene),
     )
     rows, columns = (_axis_blocks(inputs[0].scene.sizes[dim], overlap, edge, spec) for dim in ("y", "x"))
-    stack = _blocks([_as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
+    stack = _blocks([as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
     images = _label(stack, inputs[0].scene, outputs, probabilities)
     images.attrs = _record(inputs, spec, request, job, edge, drawers)
     if any(item.scene.chunks is not None for item in inputs):

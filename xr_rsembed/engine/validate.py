@@ -111,7 +111,7 @@ def validate(
     ------
     SceneError, GridError, BandOrderError, UnitsError, UnknownModelError
     """
-    check_grid(scene)
+    check_grid(scene, spec.resolution)
     scene = _with_band_dim(scene, modality)
     _check_dtype(scene)
     declared = choose_modality(scene, spec, modality)
@@ -133,7 +133,7 @@ def select_bands(scene: xr.DataArray, spec: ModelSpec, modality: str | None = No
     BandOrderError
         If a band is missing, doubled, or the bands have no names to go by.
     """
-    check_grid(scene)
+    check_grid(scene, spec.resolution)
     scene = _with_band_dim(scene, modality)
     labels = band_labels(scene)
     if modality is None and labels is not None:
