@@ -24,7 +24,7 @@ from xr_rsembed.errors import OptionError, RsEmbedWarning
 from xr_rsembed.models.spec import EncoderRequest, Layout, ModelSpec, WeightsRef, freeze
 from xr_rsembed.tiling import AxisBlock
 
-__all__ = ["by_modality", "embed_inputs", "plan_job", "recorded_settings", "scene_blocks"]
+__all__ = ["as_dask", "by_modality", "embed_inputs", "plan_job", "recorded_settings", "scene_blocks"]
 
 # Settings that stand in the attrs under their own names.
 _RECORDED = (
