@@ -1,6 +1,6 @@
 """The graph over the scene's size and chunks: seconds to build, tasks a block, bytes pickled.
 
-    python -m benchmarks graph
+python -m benchmarks graph
 """
 
 from __future__ import annotations

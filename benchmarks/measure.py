@@ -25,14 +25,15 @@ class Contender:
     ``python -m MODULE JSON``, which calls :func:`serve`.
     """
 
-    def __init__(self, module: str, given: Mapping[str, Any]) -> None:
+    def __init__(self, module: str, given: Mapping[str, Any], threads: int | None = None) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(given)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "RS_EMBED_PROGRESS": "0"}
+            | ({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
         )
         self.ready = self._answer()
 
@@ -73,24 +74,37 @@ def serve(prepare: Any) -> None:
         work()
         taken, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        print(json.dumps({"seconds": taken, "cpu": cpu, "faults": after.ru_minflt - before.ru_minflt}), flush=True)
+        print(
+            json.dumps({"seconds": taken, "cpu": cpu, "faults": after.ru_minflt - before.ru_minflt}),
+            flush=True,
+        )
 
 
 @contextlib.contextmanager
-def contenders(module: str, named: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Contender]]:
+def contenders(
+    module: str, named: Mapping[str, Mapping[str, Any]], threads: int | None = None
+) -> Iterator[dict[str, Contender]]:
     """Start all, one after the other, and end them."""
     running: dict[str, Contender] = {}
     try:
         for name, given in named.items():
-            running[name] = Contender(module, given)
+            running[name] = Contender(module, given, threads)
         yield running
     finally:
         for one in running.values():
             one.close()
 
 
-def duel(module: str, named: Mapping[str, Mapping[str, Any]], rounds: int, tiles: int) -> dict[str, Any]:
+def duel(
+    module: str, named: Mapping[str, Mapping[str, Any]], rounds: int, tiles: int, threads: int | None = None
+) -> dict[str, Any]:
     """Every contender in turn, round after round.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Threads of torch. On a machine that others use too, 1: the CPU time of one thread hangs little on what they do,
+        that of several waiting for each other a great deal.
 
     Returns
     -------
@@ -98,7 +112,7 @@ def duel(module: str, named: Mapping[str, Mapping[str, Any]], rounds: int, tiles
         By name: ``ms`` a tile and ``cpu_ms`` a tile (medians), ``best_ms``, ``faults`` a tile, and ``speed`` and
         ``cpu_speed``: the first contender's time over this one's, the median of the rounds' own ratios.
     """
-    with contenders(module, named) as running:
+    with contenders(module, named, threads) as running:
         taken = {name: [] for name in named}
         for _ in range(rounds):
             for name, one in running.items():

@@ -1,6 +1,6 @@
 """`embed` end to end beside the raw model and the loop that people write by hand; fidelity of bfloat16.
 
-    python -m benchmarks speed [--models tiny,small,base] [--rounds 9]
+python -m benchmarks speed [--models tiny,small,base] [--rounds 9]
 """
 
 from __future__ import annotations
@@ -24,17 +24,22 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(models: tuple[str, ...] = ("tiny", "small", "base"), rounds: int = 9, compiled: bool = True) -> None:
+def run(
+    models: tuple[str, ...] = ("tiny", "small", "base"),
+    rounds: int = 9,
+    compiled: bool = True,
+    threads: int | None = None,
+) -> None:
     rows: dict[str, Any] = {}
     for size in models:
         key, side = f"terramind_v1_{size}", 2 if size == "base" else 4
         some = CONTENDERS | (COMPILED if compiled else {})
         named = {name: {"model": key, "side": side, **given} for name, given in some.items()}
-        rows[key] = measure.duel("benchmarks.speed", named, rounds, side**2)
+        rows[key] = measure.duel("benchmarks.speed", named, rounds, side**2, threads)
         rows[key]["fidelity of bfloat16"] = fidelity(key)
         for name, row in rows[key].items():
             print(key, name, {k: round(v, 4) for k, v in row.items()}, flush=True)
-        measure.save("speed", rows, rounds=rounds)
+        measure.save("speed", rows, rounds=rounds, threads=threads)
 
 
 def scene(side: int) -> Any:

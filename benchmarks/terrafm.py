@@ -1,6 +1,6 @@
 """TerraFM-B: `embed` beside the two passes of the published style, one for the vector and one for the features.
 
-    python -m benchmarks terrafm [--rounds 7]
+python -m benchmarks terrafm [--rounds 7]
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(rounds: int = 7) -> None:
-    rows = measure.duel("benchmarks.terrafm", CONTENDERS, rounds, SIDE**2)
+def run(rounds: int = 7, threads: int | None = None) -> None:
+    rows = measure.duel("benchmarks.terrafm", CONTENDERS, rounds, SIDE**2, threads)
     for name, row in rows.items():
         print(name, {k: round(v, 4) for k, v in row.items()}, flush=True)
-    measure.save("terrafm", rows, rounds=rounds)
+    measure.save("terrafm", rows, rounds=rounds, threads=threads)
 
 
 def prepare(kind: str, precision: str = "float32") -> Callable[[], None]:

@@ -18,6 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import StoreError
+from xr_rsembed.store.pace import paced
 
 __all__ = ["Step", "bar", "run_blocks"]
 
@@ -58,7 +59,7 @@ def run_blocks(
         return
     schedule = None if local else get_scheduler()
     with _Counter(name, advance):
-        (schedule or dask.threaded.get)(graph, keys)
+        (schedule or dask.threaded.get)(paced(graph, keys), keys)
 
 
 def _unalias(graph: Any, keys: Sequence[Any]) -> None:
