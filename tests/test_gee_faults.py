@@ -68,7 +68,8 @@ def test_pixels_come_at_the_second_attempt(server, right, fault):
 def test_the_list_of_images_comes_at_the_second_attempt(server, fault):
     server.fail("compute", fault)
     assert len(open_scene(server).attrs["dates"]) == 2
-    assert server.requests["compute"] == 2
+    # A machine under load may time a good answer out as well as the stuck one.
+    assert server.requests["compute"] in ((2, 3) if fault == "stuck" else (2,))
 
 
 @pytest.mark.parametrize("method", ["discovery", "algorithms"])
