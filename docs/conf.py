@@ -30,6 +30,9 @@ extensions = [
     "from_code",
 ]
 
+# Pages of names that are public no more would stand in no table of contents.
+shutil.rmtree(HERE / "api" / "generated", ignore_errors=True)
+
 # The notebooks live beside the docs, executed and with their outputs; the build reads copies.
 NOTEBOOKS = HERE.parent / "notebooks"
 shutil.rmtree(HERE / "notebooks", ignore_errors=True)
