@@ -18,8 +18,9 @@ BIN := .venv/bin
 demo: .venv/user
 	$(BIN)/xr-rsembed demo
 
+# Two processes of one thread each: the tests are many and small.
 test: .venv/dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/dev
 	$(BIN)/ruff check .

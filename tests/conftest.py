@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def _only_loopback(self, address):
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", _only_loopback)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def encoders_given_back():
+    """A run of all tests holds the models of one module at a time, not of all."""
+    yield
+    devices = sys.modules.get("xr_rsembed.engine.devices")
+    if devices is not None:
+        devices.clear_encoders()
 
 
 @pytest.fixture
