@@ -1,0 +1,25 @@
+"""``python -m benchmarks [NAME ...]``: run all or some, then write docs/performance.md from all results there are."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import warnings
+
+from benchmarks import page
+
+NAMES = ("speed", "terrafm", "roofline", "seams", "graph", "schedulers", "granule")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=", ".join(NAMES))
+    warnings.simplefilter("ignore")
+    for name in parser.parse_args().names or NAMES:
+        print(f"== {name}", flush=True)
+        importlib.import_module(f"benchmarks.{name}").run()
+    page.write()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""docs/performance.md, written from benchmarks/results/*.json: no figure in it was typed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from benchmarks.measure import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+HEAD = """\
+# Performance
+
+<!-- Written by `python -m benchmarks`; changes here are lost. -->
+
+Every table is from one run on one machine. Contenders run in turn, round after round, each in a process of its own;
+a ratio is the median of the rounds' own ratios. `make bench` takes all figures on your machine and writes this page.
+"""
+
+
+def write() -> None:
+    parts = [HEAD]
+    for name, section in SECTIONS.items():
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            found = json.loads(path.read_text())
+            parts.append(section(found).strip() + "\n\n" + _taken(found))
+    PAGE.write_text("\n".join(parts))
+
+
+def _taken(found: dict[str, Any]) -> str:
+    where = found["machine"]
+    threads = f", {found['threads']} torch thread" if found.get("threads") else ""
+    return (
+        f"*{where['date']}, {where['cpu']}, {where['cores']} cores{threads}; "
+        f"load average {where['load']} at the end of the run.*\n"
+    )
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def speed(found: dict[str, Any]) -> str:
+    busy = bool(found.get("threads"))
+    key, unit = ("cpu_speed", "cpu_ms") if busy else ("speed", "ms")
+    what = (
+        "The machine was shared, so these are CPU times of one torch thread, which other work disturbs least."
+        if busy
+        else "Wall times, with all cores."
+    )
+    models = found["rows"]
+    names = [name for name in next(iter(models.values())) if not name.startswith("fidelity")]
+    table = _table(
+        ["Speed (ms a tile)", *models],
+        [
+            [name, *(f"{rows[name][key]:.2f} ({rows[name][unit]:.0f})" for rows in models.values())]
+            for name in names
+        ],
+    )
+    fidelity = _table(
+        ["bfloat16 beside float32", "least cosine", "mean cosine", "10 nearest neighbours kept"],
+        [
+            [
+                model,
+                f"{rows['fidelity of bfloat16']['cosine_min']:.5f}",
+                f"{rows['fidelity of bfloat16']['cosine_mean']:.6f}",
+                f"{rows['fidelity of bfloat16']['neighbours_kept']:.1%}",
+            ]
+            for model, rows in models.items()
+        ],
+    )
+    tax = ", ".join(
+        f"{rows['embed, float32'][unit] / rows['encoder alone, float32'][unit] - 1:+.1%} ({model})"
+        for model, rows in models.items()
+    )
+    return f"""
+## TerraMind: embed beside the raw model
+
+Speed over terratorch's own float32 forward on tensors that lie ready (1.0, higher is faster). The loop by hand and
+`embed` start from a scene in memory and end with a labelled array.
+{what}
+
+{table}
+
+What `embed` takes beyond its own encoder on tensors that lie ready, for reading, cutting, normalizing, placing: {tax}.
+
+Random weights; the neighbours are among the cells of one scene.
+
+{fidelity}
+"""
+
+
+def terrafm(found: dict[str, Any]) -> str:
+    key = "cpu_speed" if found.get("threads") else "speed"
+    rows = [[name, f"{row[key]:.2f}"] for name, row in found["rows"].items()]
+    return f"""
+## TerraFM-B: one pass beside two
+
+The published way to a tile's vector and its feature map is two passes. `embed` gets both from one.
+
+{_table(["Contender", "Speed"], rows)}
+"""
+
+
+def roofline(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            model,
+            f"{row['gflop_per_tile']:.1f}",
+            f"{row['products_alone_gflops']:.0f}",
+            f"{row['encoder_gflops']:.0f}",
+            f"{row['roofline']:.0%}",
+        ]
+        for model, row in found["rows"].items()
+    ]
+    head = ["Model", "Gflop a tile", "products alone, Gflop/s", "encoder, Gflop/s", "share"]
+    return f"""
+## Roofline
+
+The matrix products of the linear layers alone, and the rate at which the whole encoder gets through them, float32.
+
+{_table(head, rows)}
+"""
+
+
+def seams(found: dict[str, Any]) -> str:
+    rows = [
+        [f"{row['overlap']}, {row['blend']}", f"{row['seam']:.2f}", f"{row['cost']:.2f}"]
+        for row in found["rows"]
+    ]
+    return f"""
+## Seams
+
+The mean step between neighbouring cells across the borders of tiles over that inside them (1.0 is no seam), and the
+time over that without overlap. {found["model"]}, {found["weights"]} weights.
+
+{_table(["Overlap, blend", "Seam", "Time"], rows)}
+"""
+
+
+def graph(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{row['side']:,} x {row['side']:,}, {tuple(row['chunks'])}, overlap {row['overlap']}",
+            row["blocks"],
+            f"{row['cpu_seconds']:.2f}",
+            f"{row['tasks_per_block']:.1f}",
+            f"{row['megabytes']:.1f}",
+        ]
+        for row in found["rows"]
+    ]
+    head = [
+        "Scene in 12 bands, source chunks",
+        "Blocks",
+        "CPU seconds to build",
+        "Tasks a block",
+        "MB pickled",
+    ]
+    return f"""
+## Graph
+
+Tasks beyond the source's own.
+
+{_table(head, rows)}
+"""
+
+
+def schedulers(found: dict[str, Any]) -> str:
+    rows = [[name, f"{row['over_threads']:.2f}"] for name, row in found["rows"].items()]
+    return f"""
+## Schedulers
+
+Speed over dask's threads, {found["model"]}, blocks of 2 x 2 tiles.
+
+{_table(["Scheduler", "Speed"], rows)}
+"""
+
+
+def granule(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{row['side']:,} x {row['side']:,}",
+            row["tiles"],
+            f"{row['seconds']:.0f}",
+            f"{1e3 * row['cpu_seconds'] / row['tiles']:.1f}",
+            f"{row['encoder_mib']:.0f}",
+            f"{row['peak_mib']:.0f}",
+            f"{row['peak_mib'] - row['torch_mib']:.0f}",
+        ]
+        for row in found["rows"]
+    ]
+    head = [
+        "Pixels", "Tiles", "Seconds", "CPU ms a tile", "MiB before", "MiB at the peak", "MiB above torch's own",
+    ]  # fmt: skip
+    return f"""
+## A whole granule to Zarr
+
+From a store in chunks of {found["chunks"]} (band, y, x) to a store, {found["model"]}, on dask's threads. "Before" is
+with the encoder loaded, which takes most of it: importing terratorch alone is some 850 MiB.
+
+{_table(head, rows)}
+"""
+
+
+SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "speed": speed,
+    "terrafm": terrafm,
+    "roofline": roofline,
+    "seams": seams,
+    "granule": granule,
+    "graph": graph,
+    "schedulers": schedulers,
+}
