@@ -195,3 +195,12 @@ def test_every_picture_is_small_and_used():
     for picture in [*(DOCS / "figures").glob("*.png"), *(DOCS / "figures").glob("*.svg")]:
         assert picture.stat().st_size < 300_000, picture.name
         assert f"figures/{picture.name}" in text, f"{picture.name} stands on no page"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_that_a_page_names_are_there(page):
+    named = set(re.findall(r"`([\w/]+/\w+\.py)`", page.read_text()))
+    missing = [
+        path for path in named if not (ROOT / path).exists() and not (ROOT / "xr_rsembed" / path).exists()
+    ]
+    assert sorted(missing) == []
