@@ -8,7 +8,7 @@ import warnings
 
 from benchmarks import page
 
-NAMES = ("speed", "terrafm", "roofline", "seams", "graph", "schedulers", "granule")
+NAMES = ("speed", "terrafm", "roofline", "seams", "graph", "schedulers", "granule", "gpu")
 
 
 def main() -> None:
