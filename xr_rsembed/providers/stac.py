@@ -14,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
@@ -153,7 +153,8 @@ class Stac:
         days = _solar_days(shots, request.grid)
         plan = _Plan(
             tuple(days),
-            Source(catalog, options.reader, options.resampling, options.gdal),
+            # The catalogue's own address may hold a key, and reading pixels asks nothing of it.
+            Source(replace(catalog, href=catalog.name), options.reader, options.resampling, options.gdal),
             request.composite,
             request.dtype,
             float(request.nodata),

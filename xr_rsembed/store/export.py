@@ -10,7 +10,7 @@ import xarray as xr
 
 from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
 from xr_rsembed.store.cog import open_cog, to_cog
-from xr_rsembed.store.conventions import without_credentials
+from xr_rsembed.store.conventions import scrubbed, without_credentials
 from xr_rsembed.store.netcdf import open_netcdf, to_netcdf
 from xr_rsembed.store.place import Place
 from xr_rsembed.store.read import open_zarr
@@ -96,9 +96,9 @@ def open_file(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
     except (OSError, ValueError) as error:
         raise StoreError(
             f"{place} cannot be read.",
-            found=f"{type(error).__name__}: {error}",
+            found=f"{type(error).__name__}: {scrubbed(str(error))}",
             expected=f"a {suffix} file",
-        ) from error
+        ) from (error if place.local else None)  # others' errors carry the address with its signature
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 
-from xr_rsembed.store.conventions import without_credentials
+from xr_rsembed.errors import StoreError
+from xr_rsembed.store.conventions import scrubbed, without_credentials
 
 __all__ = ["Place"]
 
@@ -59,7 +60,7 @@ class Place:
         if not self.local:
             self._files().pipe_file(self._full(name), data)
             return
-        target = Path(self._full(name))
+        target = self._inside(name)
         # The thread's own name: two writers of one object never share a half-written file.
         part = Path(
             self._full(staging), f"{target.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
@@ -74,7 +75,7 @@ class Place:
         for folder in (target.parent, *(new.parent for new in made)):
             _sync_folder(folder)
 
-    def get(self, name: str) -> bytes | None:
+    def get(self, name: str = "") -> bytes | None:
         """The bytes of one object, or None where there is none."""
         try:
             return bytes(self._files().cat_file(self._full(name)))
@@ -103,7 +104,7 @@ class Place:
     def remove(self, name: str = "") -> None:
         """Remove an object or a folder with all it holds; nothing happens where there is none."""
         if self.local:
-            path = Path(self._full(name))
+            path = self._inside(name)
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -121,11 +122,31 @@ class Place:
                     os.fsync(opened.fileno())
             _sync_folder(Path(folder))
 
+    def _inside(self, name: str) -> Path:
+        """The local path of an object that is to be written or removed: not through a link to another folder."""
+        path, root = Path(self._full(name)), Path(self.url)
+        if name and not path.parent.resolve().is_relative_to(root.resolve()):
+            raise StoreError(
+                f"{self} holds a link that leads out of it.",
+                found=f"{path.parent} is in {path.parent.resolve()}",
+                expected="a store in one folder",
+                remedy="put the folder in the link's place, or write to another path",
+            )
+        return path
+
     def _full(self, name: str) -> str:
         return f"{self.url}/{name}" if name else self.url
 
     def _files(self) -> Any:
-        return fsspec.core.url_to_fs(self.url)[0]
+        try:
+            return fsspec.core.url_to_fs(self.url)[0]
+        except (ImportError, ValueError) as error:
+            raise StoreError(
+                f"{self} cannot be opened.",
+                found=f"fsspec: {scrubbed(str(error))}",
+                expected="a path, or a URL that an installed fsspec package opens",
+                remedy="for s3:// pip install s3fs, for gs:// gcsfs, for az:// adlfs",
+            ) from None
 
 
 def _sync_folder(folder: Path) -> None:

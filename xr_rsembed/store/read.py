@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xr_rsembed.errors import RsEmbedWarning, StoreError, StoreNotFoundError
+from xr_rsembed.errors import RsEmbedError, RsEmbedWarning, StoreError, StoreNotFoundError
+from xr_rsembed.store.conventions import scrubbed
 from xr_rsembed.store.journal import State, state_of
 from xr_rsembed.store.place import Place
 
@@ -38,7 +39,16 @@ def open_zarr(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
         If there is no Zarr store.
     """
     place = Place.at(path)
-    state, dataset = _steadily_opened(place)
+    try:
+        state, dataset = _steadily_opened(place)
+    except RsEmbedError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{place} cannot be reached.",
+            found=f"{type(error).__name__}: {scrubbed(str(error))}",
+            expected="a place that answers and lets you read",
+        ) from (error if place.local else None)
     if state == "writing":
         warnings.warn(
             f"{place} is not finished: cells that are not written yet read as NaN. Where no process is at work on "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import pystac
 import xarray as xr
 import zarr
 
-from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
+from xr_rsembed.errors import OptionError, RsEmbedError, StoreError, StoreNotFoundError
 from xr_rsembed.store.conventions import (
     model_url,
     pixel_size,
@@ -153,15 +154,19 @@ def open_embedding(source: pystac.Item | str | os.PathLike[str]) -> xr.DataArray
 def _read_item(path: str) -> pystac.Item:
     place = Place.at(path)
     try:
-        return pystac.Item.from_file(place.url)
-    except FileNotFoundError as error:
-        raise StoreNotFoundError(f"There is no STAC item at {place}.", expected="a STAC item") from error
-    except (pystac.STACError, ValueError, KeyError, OSError) as error:
+        # Not by pystac's own reader: below it urllib3 logs addresses with their signatures.
+        content = place.get()
+        if content is None:
+            raise StoreNotFoundError(f"There is no STAC item at {place}.", expected="a STAC item")
+        return pystac.Item.from_dict(json.loads(content), href=place.url)
+    except RsEmbedError:
+        raise
+    except (pystac.STACError, ValueError, KeyError, TypeError, OSError) as error:
         raise StoreError(
             f"{place} cannot be read as a STAC item.",
             found=f"{type(error).__name__}: {scrubbed(str(error))}",
             expected="a STAC item",
-        ) from error
+        ) from (error if place.local else None)
 
 
 def _asset_href(item: pystac.Item) -> str:

@@ -17,7 +17,7 @@ from tlz import partition_all  # type: ignore[import-untyped]
 
 from xr_rsembed.errors import OptionError, RsEmbedError, StoreError, StoreExistsError
 from xr_rsembed.store import quantize
-from xr_rsembed.store.conventions import group_attrs
+from xr_rsembed.store.conventions import group_attrs, scrubbed
 from xr_rsembed.store.fingerprint import (
     ATTR,
     digest,
@@ -359,6 +359,13 @@ def _explained(place: Place) -> Iterator[None]:
     except RsEmbedError:
         raise
     except OSError as error:
+        if not place.local:
+            raise StoreError(
+                f"{place} cannot be reached.",
+                found=f"{type(error).__name__}: {scrubbed(str(error))}",
+                expected="a place that answers and lets you write",
+                remedy="check the address and your access, then go on with resume=True; finished blocks are safe",
+            ) from None
         if error.errno not in _DISK:
             raise
         raise StoreError(
