@@ -63,7 +63,9 @@ def test_every_modality_shows_the_same_land():
     assert min(water.sum(), crops.sum(), built.sum()) > 100
     assert np.median(optical[water]) < 700 < np.median(optical[crops])
     assert np.median(radar[water]) < -15 < np.median(radar[crops])
-    assert np.percentile(radar[built], 99) > np.percentile(radar[crops], 99), "houses, not the roads between them"
+    assert np.percentile(radar[built], 99) > np.percentile(radar[crops], 99), (
+        "houses, not the roads between them"
+    )
 
 
 def test_lulc_says_what_its_values_mean():
