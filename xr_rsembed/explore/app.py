@@ -67,6 +67,7 @@ def explore(
         x_axis_label="x (m)",
         y_axis_label="y (m)",
     )
+    plot.grid.visible = False
     for axis in (*plot.xaxis, *plot.yaxis):
         axis.formatter.use_scientific = False
     if scene is not None:
