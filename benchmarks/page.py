@@ -142,8 +142,8 @@ def seams(found: dict[str, Any]) -> str:
 ## Seams
 
 The mean step between neighbouring cells across the borders of tiles over that inside them (1.0 is no seam), and the
-time over that without overlap. {found["model"]}, {found["weights"]} weights. What an overlap costs on a quiet machine is
-the tiles that it runs; the times are wall times, which other work disturbs.
+time over that without overlap. {found["model"]}, {found["weights"]} weights. On a quiet machine an overlap costs
+what its tiles cost; the times are wall times, which other work disturbs.
 
 {_table(["Overlap, blend", "Tiles run", "Seam", "Time"], rows)}
 """
