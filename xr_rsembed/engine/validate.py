@@ -263,7 +263,7 @@ def _with_band_dim(scene: xr.DataArray, modality: str | None) -> xr.DataArray:
 
 
 def _check_dtype(scene: xr.DataArray) -> None:
-    if scene.dtype.kind not in "uif":
+    if scene.dtype.kind not in "uif" or scene.dtype.itemsize > 8:  # torch has no long double
         raise SceneError(
             "Pixels must be real numbers.",
             found=f"dtype {scene.dtype}",
