@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -93,10 +92,10 @@ def _embedded(
     lazy = pixels.chunk({"y": 1792, "x": 1792})
     seams: dict[str, Any] = {"overlap": OVERLAP, "blend": "mean"}
     if weights == "pretrained":
+        from huggingface_hub.utils.logging import set_verbosity_error
+
         say(f"{model}: looking for pretrained weights in the local cache and on the Hugging Face hub")
-        logging.getLogger("huggingface_hub").setLevel(
-            logging.ERROR
-        )  # its retries; one line below says it all
+        set_verbosity_error()  # of its retries; one line below says it all
     try:
         return api.embed(lazy, model, weights=weights, **seams), weights
     except HubError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +58,16 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[
                 os.fsync(file.fileno())
             part.replace(target)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: Path, patience_s: float = 5.0) -> None:
+    """Remove a folder; after a failure, blocks that other threads have begun may write into it a while longer."""
+    end = time.monotonic() + patience_s
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def settled(emb: xr.DataArray, folder: Path, progress: bool | None) -> xr.DataArray:
