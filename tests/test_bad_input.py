@@ -6,15 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rioxarray  # noqa: F401  the .rio accessor
+import shapely
 import xarray as xr
 
 import xr_rsembed
 from tests import fakes
 from tests.test_engine import random_pixels, scene_of
-from xr_rsembed import api, errors
+from xr_rsembed import OutputSpec, PointBuffer, SensorSpec, api, cli, errors, fetch
 from xr_rsembed.config import set_options
 from xr_rsembed.store.export import open_file, save
 
@@ -125,6 +127,8 @@ def written(folder: Path, suffix: str = ".zarr") -> Path:
     save(embed(s2()), path)
     return path
 
+
+BOX = (9.0, 45.0, 9.02, 45.01)
 
 Row = tuple[Callable[[Path], Any], type[Exception], type[Exception], tuple[str, ...]]
 E, V, R, F = errors, ValueError, RuntimeError, FileNotFoundError
@@ -330,6 +334,69 @@ TABLE: dict[str, Row] = {
         ("text.tif", "GeoTIFF"),
     ),
     "no embedding": (lambda folder: open_file(folder / "none.zarr"), E.StoreError, OSError, ("none.zarr",)),
+    # places, times and sensors
+    "no place": (lambda _: fetch("stac", time="2022"), Option, V, ("0 of spatial=", "bbox=")),
+    "two places": (lambda _: fetch("stac", BOX, bbox=BOX, time="2022"), Option, V, ("2 of spatial=",)),
+    "a place of no kind": (lambda _: fetch("stac", 7, time="2022"), Grid, V, ("int", "GeoDataFrame")),
+    "a box without area": (lambda _: fetch("stac", bbox=(9, 45, 9, 45), time="2022"), Grid, V, ("45",)),
+    "a box beyond the pole": (lambda _: fetch("stac", bbox=(9, 45, 10, 95), time="2022"), Grid, V, ("95", "90")),
+    "a box across zones": (
+        lambda _: fetch("stac", bbox=(-20, 45, 40, 46), time="2022"),
+        Grid,
+        V,
+        ("too wide", "split it"),
+    ),
+    "metres for degrees": (
+        lambda _: fetch("stac", shapely.box(6e5, 5e6, 7e5, 5.1e6), time="2022"),
+        Grid,
+        V,
+        ("degrees", "GeoDataFrame"),
+    ),
+    "an empty geometry": (lambda _: fetch("stac", shapely.Point(), time="2022"), Grid, V, ("empty",)),
+    "geometries without CRS": (
+        lambda _: fetch("stac", geopandas.GeoSeries([shapely.box(9, 45, 9.1, 45.1)]), time="2022"),
+        Grid,
+        V,
+        ("CRS", "set_crs"),
+    ),
+    "like without a grid": (lambda _: fetch("stac", like=3, time="2022"), Grid, V, ("like=", "GeoBox")),
+    "like without a CRS": (
+        lambda _: fetch("stac", like=s2().drop_vars("spatial_ref"), time="2022"),
+        Grid,
+        V,
+        ("no CRS", "write_crs"),
+    ),
+    "like south up": (
+        lambda _: fetch("stac", like=s2().isel(y=slice(None, None, -1)), time="2022"),
+        Grid,
+        V,
+        ("flipped", "sortby"),
+    ),
+    "a point off the globe": (lambda _: PointBuffer(200, 45, 100), Grid, V, ("200", "180")),
+    "no buffer": (lambda _: PointBuffer(9, 45, 0), Grid, V, ("buffer_m", "0")),
+    "no date": (lambda _: fetch("stac", bbox=BOX, time="summer"), Option, V, ("'summer'", "ISO 8601")),
+    "time the wrong way": (
+        lambda _: fetch("stac", bbox=BOX, time="2022-09-01/2022-06-01"),
+        Option,
+        V,
+        ("2022-09-01",),
+    ),
+    "no such provider": (lambda _: fetch("stack", bbox=BOX, time="2022"), Option, V, ("'stack'", "stac")),
+    "no such catalogue": (
+        lambda _: fetch("stac", bbox=BOX, time="2022", catalog="earth-serch"),
+        E.CatalogError,
+        R,
+        ("earth-serch", "earth-search"),
+    ),
+    "no such composite": (lambda _: SensorSpec(composite="best"), Option, V, ("'best'", "median")),
+    "bands twice": (lambda _: SensorSpec(bands=("B2", "B2")), Option, V, ("B2",)),
+    "no scale": (lambda _: SensorSpec(scale_m=0), Option, V, ("scale_m", "0")),
+    "clouds beyond all": (lambda _: SensorSpec(cloudy_pct=120), Option, V, ("120", "0 to 100")),
+    "no such output spec": (lambda _: OutputSpec("vector"), Option, V, ("'vector'", "'pooled' or 'grid'")),
+    "a pooled grid": (lambda _: OutputSpec("grid", "max"), Option, V, ("'max'",)),
+    "units of optics": (lambda _: fetch("stac", bbox=BOX, time="2022", units="dB"), Option, V, ("S2L2A", "linear")),
+    # the command line
+    "an option that is no pair": (lambda _: cli._pairs(["product"]), Option, V, ("product", "name=value")),
     # reproduce
     "reproduce without attrs": (
         lambda _: xr_rsembed.reproduce(xr.DataArray(np.zeros(3)), s2()),
