@@ -137,7 +137,9 @@ def _outline(place: Any) -> tuple[np.ndarray, np.ndarray, str]:
         bounds = tuple(place.boundingbox.bbox)
     elif hasattr(place, "geom_type"):  # shapely, which knows no CRS
         bounds, crs = tuple(place.bounds), "EPSG:4326"
-        if not place.is_empty and not (-360 <= bounds[0] <= bounds[2] <= 360 and -90 <= bounds[1] <= bounds[3] <= 90):
+        if not place.is_empty and not (
+            -360 <= bounds[0] <= bounds[2] <= 360 and -90 <= bounds[1] <= bounds[3] <= 90
+        ):
             raise GridError(
                 "A shapely geometry must be in degrees.",
                 found=bounds,
