@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs bench chaos notebooks clean
+.PHONY: demo test coverage lint docs bench chaos notebooks clean
 .DEFAULT_GOAL := test
 
 .venv/user: pyproject.toml
@@ -36,6 +36,9 @@ bench: .venv/dev
 chaos: .venv/dev
 	$(BIN)/python -m tests.chaos.run_chaos
 	$(BIN)/python -m tests.chaos.provider_faults 1000
+
+coverage: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=xr_rsembed --cov-report=term-missing:skip-covered
 
 notebooks: .venv/dev
 	$(BIN)/python -m pytest --nbmake notebooks
