@@ -48,39 +48,9 @@ def explore(
     """
     panel = _panel()
     from bokeh.events import Tap
-    from bokeh.models import ColumnDataSource, DataRange1d
-    from bokeh.plotting import figure
 
-    state = Explorer(embedding, scene, clusters=clusters)
-    x0, x1, y0, y1 = _extent(state.cells)
-    source = ColumnDataSource(data={"image": [_packed(state, "PCA")]}, name="cells")
-    marks = ColumnDataSource(data={"x": [], "y": [], "colour": []}, name="marks")
-    plot = figure(
-        name="map",
-        match_aspect=True,
-        sizing_mode="stretch_both",
-        min_height=420,
-        tools="pan,wheel_zoom,box_zoom,reset,save",
-        active_scroll="wheel_zoom",
-        x_range=DataRange1d(range_padding=0),
-        y_range=DataRange1d(range_padding=0),
-        x_axis_label="x (m)",
-        y_axis_label="y (m)",
-    )
-    plot.grid.visible = False
-    for axis in (*plot.xaxis, *plot.yaxis):
-        axis.formatter.use_scientific = False
-    if scene is not None:
-        from xr_rsembed.explore.plots import scene_picture
-
-        picture, (left, right, bottom, top) = scene_picture(scene)
-        background = plot.image_rgba(
-            image=[_as_uint32(picture)], x=left, y=bottom, dw=right - left, dh=top - bottom, level="underlay"
-        )
-        background.name = "scene"
-    cells = plot.image_rgba(image="image", source=source, x=x0, y=y0, dw=x1 - x0, dh=y1 - y0)
-    plot.scatter("x", "y", source=marks, size=11, line_color="white", line_width=2, fill_color="colour")
-
+    state = Explorer(embedding, clusters=clusters)
+    plot, cells, source, marks = _map(state, scene)
     views = (*VIEWS, "Scene") if scene is not None else VIEWS
     view = panel.widgets.RadioButtonGroup(options=list(views), value="PCA")
     name = panel.widgets.TextInput(label="Class for the next label", value="class 1", width=180)
@@ -161,6 +131,42 @@ def serve(
         title="xr-rsembed explorer",
         **lock,
     )
+
+
+def _map(state: Explorer, scene: xr.DataArray | None) -> tuple[Any, Any, Any, Any]:
+    """The figure, the picture of the cells in it, and the sources of that picture and of the marks."""
+    from bokeh.models import ColumnDataSource, DataRange1d
+    from bokeh.plotting import figure
+
+    x0, x1, y0, y1 = _extent(state.cells)
+    source = ColumnDataSource(data={"image": [_packed(state, "PCA")]}, name="cells")
+    marks = ColumnDataSource(data={"x": [], "y": [], "colour": []}, name="marks")
+    plot = figure(
+        name="map",
+        match_aspect=True,
+        sizing_mode="stretch_both",
+        min_height=420,
+        tools="pan,wheel_zoom,box_zoom,reset,save",
+        active_scroll="wheel_zoom",
+        x_range=DataRange1d(range_padding=0),
+        y_range=DataRange1d(range_padding=0),
+        x_axis_label="x (m)",
+        y_axis_label="y (m)",
+    )
+    plot.grid.visible = False
+    for axis in (*plot.xaxis, *plot.yaxis):
+        axis.formatter.use_scientific = False
+    if scene is not None:
+        from xr_rsembed.explore.plots import scene_picture
+
+        picture, (left, right, bottom, top) = scene_picture(scene)
+        background = plot.image_rgba(
+            image=[_as_uint32(picture)], x=left, y=bottom, dw=right - left, dh=top - bottom, level="underlay"
+        )
+        background.name = "scene"
+    cells = plot.image_rgba(image="image", source=source, x=x0, y=y0, dw=x1 - x0, dh=y1 - y0)
+    plot.scatter("x", "y", source=marks, size=11, line_color="white", line_width=2, fill_color="colour")
+    return plot, cells, source, marks
 
 
 def _panel() -> Any:

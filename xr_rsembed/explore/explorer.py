@@ -147,14 +147,11 @@ def read_cells(embedding: xr.DataArray | xr.Dataset) -> Cells:
 class Explorer:
     """The state of one explorer page: which view is shown, which cell was clicked, which labels there are."""
 
-    def __init__(
-        self, embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | None = None, *, clusters: int = 8
-    ) -> None:
+    def __init__(self, embedding: xr.DataArray | xr.Dataset, *, clusters: int = 8) -> None:
         self.cells = read_cells(embedding)
         self.attrs = dict(embedding.attrs)
         self.labels: dict[str, list[int]] = {}
         self.clicked: int | None = None
-        self._scene = scene
         self._clusters = clusters
         self._pictures: dict[str, np.ndarray] = {}
 
