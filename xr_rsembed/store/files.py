@@ -57,17 +57,23 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             part.replace(target)
-        finally:
-            _remove(folder)
-
-
-def _remove(folder: Path, patience_s: float = 5.0) -> None:
-    """Remove a folder; after a failure, blocks that other threads have begun may write into it a while longer."""
-    end = time.monotonic() + patience_s
-    shutil.rmtree(folder, ignore_errors=True)
-    while folder.exists() and time.monotonic() < end:
-        time.sleep(0.05)
+        except BaseException:
+            _remove_from_under_writers(folder)
+            raise
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_from_under_writers(folder: Path, quiet_s: float = 1.0, patience_s: float = 10.0) -> None:
+    """Remove a folder after a failure: blocks that other threads have begun go on for a while, and make it anew.
+
+    What a slower block leaves behind all the same is removed by the next writer of the file.
+    """
+    start = last = time.monotonic()
+    while (now := time.monotonic()) - last < quiet_s and now - start < patience_s:
+        if folder.exists():
+            last = now
+            shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def settled(emb: xr.DataArray, folder: Path, progress: bool | None) -> xr.DataArray:
