@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.packed import pack
+from xr_rsembed.models.patches import patches
 from xr_rsembed.models.precision import layer_indices, precision_dtype
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 
@@ -94,8 +95,8 @@ class PatchEmbed(nn.Module):
         stem = Stem(conv.in_channels, shared.proj3.out_features, conv.kernel_size[0])
         norm, out = shared.norm_input, proj3 @ proj2
         weights = {
-            "conv.weight": (proj1 @ conv.weight.double().flatten(1)).view_as(conv.weight),
-            "conv.bias": proj1 @ (conv.bias.double() + embed[0].double()),
+            "proj.weight": proj1 @ conv.weight.double().flatten(1),
+            "proj.bias": proj1 @ (conv.bias.double() + embed[0].double()),
             "out.weight": out * norm.weight.double(),
             "out.bias": out @ norm.bias.double()
             + proj3 @ shared.proj2.bias.double()
@@ -106,16 +107,17 @@ class PatchEmbed(nn.Module):
 
 
 class Stem(nn.Module):
-    """A folded patch embedding: convolution, plain layer norm, one matrix."""
+    """A folded patch embedding: one matrix (the convolution's), a plain layer norm, one matrix."""
 
     def __init__(self, channels: int, width: int, patch: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, 3 * width, patch, stride=patch)
+        self.patch = patch
+        self.proj = nn.Linear(channels * patch**2, 3 * width)
         self.norm = nn.LayerNorm(3 * width, eps=1e-5, elementwise_affine=False)
         self.out = nn.Linear(3 * width, width)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.out(self.norm(self.conv(image).flatten(2).transpose(1, 2)))
+        return self.out(self.norm(self.proj(patches(image, self.patch))))
 
 
 class TerraFM(nn.Module):
@@ -146,7 +148,7 @@ class TerraFM(nn.Module):
     def forward(self, image: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
         """Normed tokens, CLS first, of each layer asked for; blocks beyond the deepest one are not run."""
         assert self.stem is not None, "fold() picks the sensor first"
-        height, width = (size // self.stem.conv.stride[0] for size in image.shape[-2:])
+        height, width = (size // self.stem.patch for size in image.shape[-2:])
         x = torch.cat([self.cls_token.expand(len(image), -1, -1), self.stem(image)], dim=1)
         x = x + self._positions(height, width)
         kept = {}

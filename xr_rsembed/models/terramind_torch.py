@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from xr_rsembed.errors import RsEmbedWarning
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.packed import pack
+from xr_rsembed.models.patches import patches
 from xr_rsembed.models.precision import layer_indices, own_random, precision_dtype
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 from xr_rsembed.models.terramind import bands_of
@@ -49,8 +50,7 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindEncoder:
         _fix_seed(model.sampler)
         forward = functools.partial(_think, model)
     else:
-        tile = {name: _noise(_embedding(model, name), spec) for name in request.modalities}
-        forward = functools.partial(_checked(model, tile, spec), model)
+        forward = functools.partial(_checked(model, request.modalities, spec), model)
     model.to(device=request.device, dtype=dtype)
     if request.option("compile"):
         for block in model.encoder:
@@ -135,6 +135,26 @@ def _embedding(model: Any, name: str) -> Any:
     return model.encoder_embeddings[model.mod_name_mapping[name]]
 
 
+def _set_embedding(model: Any, name: str, embedding: nn.Module) -> None:
+    model.encoder_embeddings[model.mod_name_mapping[name]] = embedding
+
+
+class PatchEmbedding(nn.Module):
+    """terratorch's patch embedding with its inputs in the order of ``patches``, and its places ready to be added."""
+
+    def __init__(self, official: Any, patch: int) -> None:
+        super().__init__()
+        weight = official.proj.weight.unflatten(1, (patch**2, -1)).transpose(1, 2).flatten(1)
+        self.patch = patch
+        self.proj = nn.Linear(weight.shape[1], len(weight), bias=False)
+        self.proj.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        self.register_buffer("place", (official.pos_emb + official.mod_emb).detach())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, bands, h, w) to tokens (B, N, D) with their places and modality added."""
+        return self.proj(patches(image, self.patch)) + self.place
+
+
 def _fit_bands(model: Any, chosen: dict[str, list[int]], pixels: int, state: Mapping[str, Tensor]) -> None:
     """Keep the chosen bands before loading where the file, fine-tuned on just these, has no others.
 
@@ -163,11 +183,15 @@ def _noise(embedding: Any, spec: ModelSpec) -> Tensor:
 
 
 @torch.inference_mode()
-def _checked(model: Any, tile: dict[str, Tensor], spec: ModelSpec) -> Callable[..., list[Tensor]]:
+def _checked(model: Any, modalities: tuple[str, ...], spec: ModelSpec) -> Callable[..., list[Tensor]]:
     """The lean forward where it gives the official one's numbers for a tile, else the official one."""
+    official = {name: _embedding(model, name) for name in modalities}
+    tile = {name: _noise(embedding, spec) for name, embedding in official.items()}
     layers = (0, spec.depth // 2, spec.depth - 1)
     expected = _official(model, tile, layers)
     try:
+        for name, embedding in official.items():
+            _set_embedding(model, name, PatchEmbedding(embedding, spec.patch_size))
         found = _lean(model, tile, layers)
         error = max(_relative_difference(a, b) for a, b in zip(found, expected, strict=True))
         if error <= 1e-5:
@@ -175,6 +199,8 @@ def _checked(model: Any, tile: dict[str, Tensor], spec: ModelSpec) -> Callable[.
         reason = f"their outputs differ by {error:.1e}"
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as raised:
         reason = f"it fails with {type(raised).__name__}: {raised}"
+    for name, embedding in official.items():
+        _set_embedding(model, name, embedding)
     warnings.warn(
         f"The fast forward of {spec.key} does not match this terratorch ({reason}); terratorch's own, slower one "
         "is used.",
@@ -195,11 +221,7 @@ def _official(model: Any, images: dict[str, Tensor], layers: tuple[int, ...]) ->
 
 def _lean(model: Any, images: dict[str, Tensor], layers: tuple[int, ...]) -> list[Tensor]:
     """The official forward without the blocks beyond the deepest layer asked for, and without its clones."""
-    parts = []
-    for name, image in images.items():
-        embedded = _embedding(model, name)(image)
-        parts.append(embedded["x"] + embedded["emb"])
-    x = torch.cat(parts, dim=1)
+    x = torch.cat([_embedding(model, name)(image) for name, image in images.items()], dim=1)
     kept = {}
     for index, block in enumerate(model.encoder[: max(layers) + 1]):
         x = block(x)
