@@ -66,6 +66,21 @@ def test_two_objects_are_two_models(scene):
     np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-6)
 
 
+@pytest.mark.parametrize("output", ["grid", "tiles"])
+def test_tokens_may_be_views_of_the_inputs(scene, output):
+    """A batch's memory is written over by the next one, and only after its tokens have found their place."""
+
+    class Corners(MeanColour):
+        def __call__(self, inputs, layers, options):
+            return inputs["RGB"][..., ::16, ::16]
+
+    one, all_at_once = (
+        xr_rsembed.embed(scene, Corners(), output=output, batch_size=size).compute() for size in (1, 8)
+    )
+    np.testing.assert_array_equal(one, all_at_once)
+    assert len(np.unique(one)) > 10
+
+
 def test_objects_travel_to_other_processes(scene):
     spec = from_encoder(MeanColour(3.0))
     again = pickle.loads(pickle.dumps(spec))

@@ -154,11 +154,13 @@ def _encode_tiles(
     import torch
 
     size, first = devices.batch_size(job.settings.batch_size, job.spec, device, len(windows)), 0
+    room: dict[str, torch.Tensor] = {}
     while first < len(tiles):
         batch = tiles[first : first + size]
         try:
-            tokens = _encode(encoder, pixels.batch_inputs(windows, y, x, batch), job)
+            tokens = _encode(encoder, pixels.batch_inputs(windows, y, x, batch, room), job)
         except torch.OutOfMemoryError:
+            room.clear()
             size = devices.smaller_batch(job.spec, device, len(batch))
             continue
         sink.add(batch, tokens)

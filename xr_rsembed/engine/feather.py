@@ -133,11 +133,12 @@ def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -
         generator = cast("Generator", devices.get_encoder(job.spec, replace(job.request, device=device)))
         # In the order of their places, whatever they are grouped by: a pixel's sum then has one order in every block.
         tiles = sorted((tile, seen) for group, seen in _groups(ready) for tile in group)
+        room: dict[str, torch.Tensor] = {}
         with devices.turn(device):
             for (i, j), seen in tiles:
                 top, left = y.starts[i], x.starts[j]
                 seed = tile_seed(job.seed, job.origin[0] + top, job.origin[1] + left)
-                inputs = pixels.batch_inputs([ready[number] for number in seen], y, x, [(i, j)])
+                inputs = pixels.batch_inputs([ready[number] for number in seen], y, x, [(i, j)], room)
                 canvas.add(generator(inputs, [seed]), top, left)
     cut = tuple(
         slice(start - axis.window[0], stop - axis.window[0])

@@ -163,7 +163,8 @@ class Encoder(Protocol):
     ``inputs`` maps modality to a float32 tensor (B, C, 224, 224) on the encoder's device, and may leave out
     modalities of the request that a tile lacks; ``layers`` are indices of transformer blocks, counted from the end
     when negative; ``options`` are the model options that are not ``load_options``. Called under
-    ``torch.inference_mode`` and one call at a time per device.
+    ``torch.inference_mode`` and one call at a time per device. The memory of the inputs is used again for the next
+    call: tokens may be views of them, but what an encoder keeps beyond a call must be a copy.
     """
 
     def __call__(
