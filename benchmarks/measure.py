@@ -140,15 +140,22 @@ def _summary(found: list[dict[str, float]], first: list[dict[str, float]], tiles
     }
 
 
+def instructions() -> list[str]:
+    """The sets of vector and matrix instructions of this CPU that matter here, the widest one last."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next((line for line in lines if line.startswith("flags")), "").split()
+        return [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return []
+
+
 def machine() -> dict[str, Any]:
     """What the figures were taken on, and how busy it was."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        flags = next((line for line in lines if line.startswith("flags")), "")
-        extras = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {flag}" in flags]
-        model = f"{names[0]} ({', '.join(extras)})" if names else model
+        model = f"{names[0]} ({', '.join(instructions())})" if names else model
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": model,
@@ -158,8 +165,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(name: str, rows: Any, **facts: Any) -> None:
-    """Write results/NAME.json, with the machine."""
+def save(name: str, rows: Any, each_cpu: bool = False, **facts: Any) -> None:
+    """Write results/NAME.json, with the machine; ``each_cpu`` keeps one result for each set of instructions."""
     RESULTS.mkdir(exist_ok=True)
     document = {"machine": machine(), **facts, "rows": rows}
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    kind = f"-{(instructions() or [platform.machine()])[-1]}" if each_cpu else ""
+    (RESULTS / f"{name}{kind}.json").write_text(json.dumps(document, indent=2) + "\n")

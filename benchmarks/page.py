@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import RESULTS, ROOT
@@ -22,17 +23,29 @@ a ratio is the median of the rounds' own ratios. `make bench` takes all figures 
 
 def write() -> None:
     parts = [HEAD]
-    for name, section in SECTIONS.items():
-        path = RESULTS / f"{name}.json"
-        if path.exists():
-            found = json.loads(path.read_text())
-            parts.append(section(found).strip() + "\n\n" + _taken(found))
+    for name, (title, section) in SECTIONS.items():
+        runs = [json.loads(path.read_text()) for path in _results(name)]
+        if runs:
+            parts.append(f"## {title}\n")
+        said: set[str] = set()
+        for found in runs:
+            if len(runs) > 1:
+                parts.append(f"### {found['machine']['cpu']}\n")
+            paragraphs = section(found).strip().split("\n\n")
+            parts += [f"{paragraph}\n" for paragraph in paragraphs if paragraph not in said]
+            said.update(paragraphs)
+            parts.append(_taken(found))
     PAGE.write_text("\n".join(parts))
+
+
+def _results(name: str) -> list[Path]:
+    """The files of one benchmark: one, or one for each kind of CPU, the one with the most instructions first."""
+    return sorted(RESULTS.glob(f"{name}*.json"), key=lambda path: (len(path.stem), path.stem), reverse=True)
 
 
 def _taken(found: dict[str, Any]) -> str:
     where = found["machine"]
-    threads = f", {found['threads']} torch thread" if found.get("threads") else ""
+    threads = f", torch threads: {found['threads']}" if found.get("threads") else ""
     return (
         f"*{where['date']}, {where['cpu']}, {where['cores']} cores{threads}; "
         f"load average {where['load']} at the end of the run.*\n"
@@ -79,8 +92,6 @@ def speed(found: dict[str, Any]) -> str:
         for model, rows in models.items()
     )
     return f"""
-## TerraMind: embed beside the raw model
-
 Speed over terratorch's own float32 forward on tensors that lie ready (1.0, higher is faster). The loop by hand and
 `embed` start from a scene in memory and end with a labelled array.
 {what}
@@ -99,8 +110,6 @@ def terrafm(found: dict[str, Any]) -> str:
     key = "cpu_speed" if found.get("threads") else "speed"
     rows = [[name, f"{row[key]:.2f}"] for name, row in found["rows"].items()]
     return f"""
-## TerraFM-B: one pass beside two
-
 The published way to a tile's vector and its feature map is two passes. `embed` gets both from one.
 
 {_table(["Contender", "Speed"], rows)}
@@ -120,8 +129,6 @@ def roofline(found: dict[str, Any]) -> str:
     ]
     head = ["Model", "Gflop a tile", "products alone, Gflop/s", "encoder, Gflop/s", "share"]
     return f"""
-## Roofline
-
 The matrix products of the linear layers alone, and the rate at which the whole encoder gets through them, float32.
 
 {_table(head, rows)}
@@ -139,8 +146,6 @@ def seams(found: dict[str, Any]) -> str:
         for row in found["rows"]
     ]
     return f"""
-## Seams
-
 The mean step between neighbouring cells across the borders of tiles over that inside them (1.0 is no seam), and the
 time over that without overlap. {found["model"]}, {found["weights"]} weights. On a quiet machine an overlap costs
 what its tiles cost; the times are wall times, which other work disturbs.
@@ -173,8 +178,6 @@ def graph(found: dict[str, Any]) -> str:
         "MB pickled",
     ]
     return f"""
-## Graph
-
 Tasks beyond the source's own.
 
 {_table(head, rows)}
@@ -184,8 +187,6 @@ Tasks beyond the source's own.
 def schedulers(found: dict[str, Any]) -> str:
     rows = [[name, f"{row['over_threads']:.2f}"] for name, row in found["rows"].items()]
     return f"""
-## Schedulers
-
 Speed over dask's threads, {found["model"]}, blocks of 2 x 2 tiles.
 
 {_table(["Scheduler", "Speed"], rows)}
@@ -209,8 +210,6 @@ def granule(found: dict[str, Any]) -> str:
         "Pixels", "Tiles", "Seconds", "CPU ms a tile", "MiB before", "MiB at the peak", "MiB above torch's own",
     ]  # fmt: skip
     return f"""
-## A whole granule to Zarr
-
 From a store in chunks of {found["chunks"]} (band, y, x) to a store, {found["model"]}, on dask's threads. "Before" is
 with the encoder loaded, which takes most of it: importing terratorch alone is some 850 MiB.
 
@@ -218,12 +217,12 @@ with the encoder loaded, which takes most of it: importing terratorch alone is s
 """
 
 
-SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "speed": speed,
-    "terrafm": terrafm,
-    "roofline": roofline,
-    "seams": seams,
-    "granule": granule,
-    "graph": graph,
-    "schedulers": schedulers,
+SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "speed": ("TerraMind: embed beside the raw model", speed),
+    "terrafm": ("TerraFM-B: one pass beside two", terrafm),
+    "roofline": ("Roofline", roofline),
+    "seams": ("Seams", seams),
+    "granule": ("A whole granule to Zarr", granule),
+    "graph": ("Graph", graph),
+    "schedulers": ("Schedulers", schedulers),
 }

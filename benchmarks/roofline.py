@@ -36,7 +36,7 @@ def run(
             "roofline": flops / 8 * 4 / min(model) / (flops / min(alone)),
         }
         print(key, rows[key], flush=True)
-        measure.save("roofline", rows, threads=torch.get_num_threads())
+        measure.save("roofline", rows, each_cpu=True, threads=torch.get_num_threads())
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -46,10 +46,10 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def matrices(key: str, batch: int = 8) -> list[tuple[float, Callable[[], object]]]:
-    """The linear layers of one batch: floating-point operations, and the packed product by itself."""
+    """The linear layers of one batch: floating-point operations, and the product by itself, packed where that pays."""
     import torch
 
-    from xr_rsembed.models.packed import PackedLinear
+    from xr_rsembed.models.packed import pack
     from xr_rsembed.models.registry import find_spec
 
     spec = find_spec(key)
@@ -59,6 +59,7 @@ def matrices(key: str, batch: int = 8) -> list[tuple[float, Callable[[], object]
     shapes += [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)] * spec.depth
     made: dict[tuple[int, int], Callable[[], object]] = {}
     for shape in dict.fromkeys(shapes):
-        x, layer = torch.randn(rows, shape[0]), PackedLinear(torch.nn.Linear(*shape), rows)
+        x, layer = torch.randn(rows, shape[0]), torch.nn.Sequential(torch.nn.Linear(*shape))
+        pack(layer, rows)
         made[shape] = torch.inference_mode()(lambda x=x, layer=layer: layer(x))
     return [(2.0 * rows * shape[0] * shape[1], made[shape]) for shape in shapes]

@@ -39,7 +39,7 @@ def run(
         rows[key]["fidelity of bfloat16"] = fidelity(key)
         for name, row in rows[key].items():
             print(key, name, {k: round(v, 4) for k, v in row.items()}, flush=True)
-        measure.save("speed", rows, rounds=rounds, threads=threads)
+        measure.save("speed", rows, each_cpu=True, rounds=rounds, threads=threads)
 
 
 def scene(side: int) -> Any:

@@ -23,7 +23,7 @@ def run(rounds: int = 7, threads: int | None = None) -> None:
     rows = measure.duel("benchmarks.terrafm", CONTENDERS, rounds, SIDE**2, threads)
     for name, row in rows.items():
         print(name, {k: round(v, 4) for k, v in row.items()}, flush=True)
-    measure.save("terrafm", rows, rounds=rounds, threads=threads)
+    measure.save("terrafm", rows, each_cpu=True, rounds=rounds, threads=threads)
 
 
 def prepare(kind: str, precision: str = "float32") -> Callable[[], None]:
