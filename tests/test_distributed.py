@@ -136,6 +136,32 @@ def test_resources_keep_blocks_to_the_workers_that_have_them(client):
     assert all(needs == {"GPU": 1} for needs in restricted.values())
 
 
+def test_a_store_is_written_by_the_workers_that_have_the_resource(tmp_path):
+    # Both write to one disk; only one of them may embed.
+    workers = {
+        "with": {"cls": distributed.Nanny, "options": {"nthreads": 2, "resources": {"GPU": 1}}},
+        "without": {"cls": distributed.Nanny, "options": {"nthreads": 2}},
+    }
+    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False}}
+    embedding = lazy(random_pixels(500, 700, seed=7))
+    with (
+        distributed.SpecCluster(workers, scheduler=scheduler) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        client.wait_for_workers(2)
+        with dask.annotate(resources={"GPU": 1}):
+            embedding.rsembed.to_zarr(tmp_path / "emb.zarr", progress=False)
+        names = (
+            {info["address"]: info["name"] for info in cluster.scheduler_info["workers"].values()}
+            if ("address" in next(iter(cluster.scheduler_info["workers"].values())))
+            else {address: info["name"] for address, info in cluster.scheduler_info["workers"].items()}
+        )
+        loaded = {names[address]: number for address, number in client.run(loads).items()}
+    assert loaded == {"with": 1, "without": 0}
+    stored = xr_rsembed.open(tmp_path / "emb.zarr").compute()
+    np.testing.assert_array_equal(stored, embedding.compute(scheduler="threads"))
+
+
 def load_killer(spec, request):
     """A worker that dies in its first block, once for all workers."""
     return kill_once

@@ -197,6 +197,8 @@ def test_a_footprint_of_a_box_alone_and_of_nothing():
         np.s_[..., ::2, 31, ::-1],
         np.s_[..., [2, 0], 4:5, :],
         np.s_[..., 4:5, [1, 40, 7]],
+        np.s_[..., 5:5, :],
+        np.s_[..., 2:4, 7:2],
     ],
 )
 def test_any_index_of_a_lazy_scene_reads_the_same_pixels(index, dates):

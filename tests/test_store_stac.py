@@ -91,6 +91,12 @@ def test_time_from_coord_and_attrs(tmp_path):
         to_stac_item(tmp_path / "none.zarr")
     with pytest.raises(OptionError, match="ISO 8601"):
         to_stac_item(tmp_path / "none.zarr", time="yesterday")
+    pair, text = (
+        to_stac_item(tmp_path / "none.zarr", time=time).properties
+        for time in (("2022-06-01", "2022-09-01"), "2022-06-01/2022-09-01")
+    )
+    assert pair == text
+    assert text["end_datetime"] == "2022-09-01T00:00:00Z"
 
 
 def test_across_the_antimeridian(tmp_path):

@@ -132,7 +132,7 @@ def embed(
     device : str
         ``auto`` takes a CUDA device where there is one.
     precision : {"float32", "bfloat16", "float16"}
-        Of the model's weights and activations; float16 on CUDA only.
+        Of the model's weights and activations; float16 on CUDA only. bfloat16 is slow on a CPU without units for it.
     weights : {"pretrained", "random"} or path
         From the Hugging Face hub, seeded noise, or a local checkpoint.
     out_dtype : str

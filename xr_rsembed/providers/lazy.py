@@ -66,6 +66,8 @@ class _Scene:
     def __getitem__(self, key: tuple[int | slice, ...]) -> np.ndarray:
         date, band, rows, columns = key if self.dates is not None else (0, *key)
         height, width = self.grid.shape.yx
+        if not all(_positions(size, part) for size, part in ((height, rows), (width, columns))):
+            return np.broadcast_to(np.zeros((), self.dtype), self.shape)[key].copy()
         window = _hull(height, rows), _hull(width, columns)
         pixels = self.read(_positions(self.dates or 1, date), _positions(self.bands, band), self.grid[window])
         return pixels[_kept(date), _kept(band), _kept(rows, stepped=True), _kept(columns, stepped=True)]

@@ -63,7 +63,8 @@ def to_stac_item(
     id : str, optional
         By default the file's name without its suffix.
     time : str, datetime, or a pair of them, optional
-        When the scene was taken, or from when to when; by default from the embedding's ``time`` coord or attrs.
+        When the scene was taken, or from when to when (a pair, or ``"2022-06-01/2022-09-01"``); by default from the
+        embedding's ``time`` coord or attrs.
     collection : str, optional
         Id of the collection that the item is meant for.
     properties : mapping, optional
@@ -272,7 +273,7 @@ def _quantization(emb: xr.DataArray, url: str) -> dict[str, Any] | None:
 
 def _times(emb: xr.DataArray, given: Time | None) -> tuple[datetime, datetime]:
     """When the scene was taken, from when to when."""
-    found: Any = given
+    found: Any = given.split("/") if isinstance(given, str) else given
     if found is None and "time" in emb.coords:
         found = [str(value) for value in np.datetime_as_string(np.ravel(emb["time"].values), unit="s")]
     if found is None:
