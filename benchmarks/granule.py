@@ -33,7 +33,7 @@ def run(sides: tuple[int, ...] = (2745, 5490, 10980), model: str = "terramind_v1
             done = subprocess.run(command, cwd=measure.ROOT, check=True, capture_output=True, text=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(rows[-1], flush=True)
-            measure.save("granule", rows, model=model, chunks=[1, CHUNK, CHUNK])
+            measure.save("granule", rows, each_cpu=True, model=model, chunks=[1, CHUNK, CHUNK])
 
 
 def write_scene(path: str, side: int) -> None:

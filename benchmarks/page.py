@@ -29,12 +29,11 @@ def write() -> None:
             parts.append(f"## {title}\n")
         said: set[str] = set()
         for found in runs:
-            if len(runs) > 1:
-                parts.append(f"### {found['machine']['cpu']}\n")
-            paragraphs = section(found).strip().split("\n\n")
-            parts += [f"{paragraph}\n" for paragraph in paragraphs if paragraph not in said]
-            said.update(paragraphs)
-            parts.append(_taken(found))
+            first, *others = section(found).strip().split("\n\n")
+            kind = [f"### {found['machine']['cpu']}"] if len(runs) > 1 else []
+            new = [paragraph for paragraph in (first, *kind, *others) if paragraph not in said]
+            parts += [f"{paragraph}\n" for paragraph in (*new, _taken(found).strip())]
+            said.update((first, *others))
     PAGE.write_text("\n".join(parts))
 
 
