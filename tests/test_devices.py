@@ -123,6 +123,36 @@ def test_no_more_than_three_blocks_are_in_flight(probe, monkeypatch):
     assert 1 <= most <= 3
 
 
+@pytest.mark.parametrize(
+    ("device", "gpu", "expected"),
+    [("cpu", False, 3), ("cpu", True, 3), ("auto", False, 3), ("auto", True, 12), ("cuda:1", True, 12)],
+)
+def test_a_gpu_is_fed_by_more_threads_than_a_cpu(monkeypatch, device, gpu, expected):
+    from xr_rsembed.engine import devices
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    leave, inside = threading.Event(), []
+    full = threading.Semaphore(0)
+
+    def fly(number):
+        with devices.in_flight(device):
+            inside.append(number)
+            full.release()
+            leave.wait(60)
+
+    threads = [threading.Thread(target=fly, args=(number,)) for number in range(expected + 2)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert all(full.acquire(timeout=60) for _ in range(expected))
+        assert not full.acquire(timeout=0.2)  # nobody else got in
+    finally:
+        leave.set()
+        for thread in threads:
+            thread.join()
+    assert len(inside) == expected + 2
+
+
 def test_pixels_of_the_scene_are_never_written_on(probe):
     pixels = random_pixels(300, 300, seed=5).astype("float32")
     before = pixels.copy()

@@ -192,7 +192,8 @@ def _blocks(
 
 
 def _run(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[Any]) -> np.ndarray:
-    return draw_block(job, y, x, [assemble(*pieces) for pieces in windows])
+    with devices.in_flight(job.request.device):
+        return draw_block(job, y, x, [assemble(*pieces) for pieces in windows])
 
 
 def _label(stack: da.Array, scene: xr.DataArray, outputs: Sequence[str], probabilities: bool) -> xr.Dataset:

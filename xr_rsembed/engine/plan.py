@@ -103,5 +103,5 @@ def embed_blocks(
 
 
 def _run(job: Job, y: AxisBlock, x: AxisBlock, windows: list[Any]) -> np.ndarray:
-    with devices.in_flight():
+    with devices.in_flight(job.request.device):
         return run_block(job, y, x, [assemble(*window) for window in windows])
