@@ -92,12 +92,15 @@ def speed(found: dict[str, Any]) -> str:
     )
     return f"""
 Speed over terratorch's own float32 forward on tensors that lie ready (1.0, higher is faster). The loop by hand and
-`embed` start from a scene in memory and end with a labelled array.
+`embed` start from a scene in memory and end with a labelled array. On a CPU without AVX-512 torch's own products are
+at its peak already, and little is left to gain; and without AVX512-BF16 or AMX, bfloat16 is computed in software.
+
 {what}
 
 {table}
 
-What `embed` takes beyond its own encoder on tensors that lie ready, for reading, cutting, normalizing, placing: {tax}.
+What `embed` takes beyond its own encoder on tensors that lie ready, for reading, cutting, normalizing, placing, in a
+scene of one block, where nothing can be made ready ahead: {tax}.
 
 Random weights; the neighbours are among the cells of one scene.
 
