@@ -119,12 +119,16 @@ def world(emb, tmp_path, monkeypatch):
         {"class": ["a", "b"] * 3, "biomass": range(6)}, geometry=inside, crs=32632
     )
     points.to_file("labels.geojson")
+    # As Xee gives it: a variable for each band, and no CRS.
+    series = scene().expand_dims(time=[0]).drop_vars("spatial_ref").drop_attrs()
     with xr_rsembed.set_options(progress=False, terramind__model_key="terramind_v1_tiny"):
         yield {
             "xr_rsembed": xr_rsembed,
             "scene": scene(),
             "s2": scene(),
             "s1": scene("S1RTC", units="linear"),
+            "dataset": series.to_dataset("band"),
+            "bands": list(series["band"].values),
             "emb": emb,
             "later": emb,
             "labels": points,
