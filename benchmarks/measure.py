@@ -140,22 +140,25 @@ def _summary(found: list[dict[str, float]], first: list[dict[str, float]], tiles
     }
 
 
+def _cpuinfo(key: str) -> str:
+    """The first line of /proc/cpuinfo with this key; empty where there is none."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(key):
+                return line.split(":", 1)[1].strip()
+    return ""
+
+
 def instructions() -> list[str]:
     """The sets of vector and matrix instructions of this CPU that matter here, the widest one last."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next((line for line in lines if line.startswith("flags")), "").split()
-        return [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-    return []
+    flags = _cpuinfo("flags").split()
+    return [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
 
 
 def machine() -> dict[str, Any]:
     """What the figures were taken on, and how busy it was."""
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        model = f"{names[0]} ({', '.join(instructions())})" if names else model
+    name = _cpuinfo("model name")
+    model = f"{name} ({', '.join(instructions())})" if name else platform.processor() or platform.machine()
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": model,

@@ -151,12 +151,8 @@ def test_a_store_is_written_by_the_workers_that_have_the_resource(tmp_path):
         client.wait_for_workers(2)
         with dask.annotate(resources={"GPU": 1}):
             embedding.rsembed.to_zarr(tmp_path / "emb.zarr", progress=False)
-        names = (
-            {info["address"]: info["name"] for info in cluster.scheduler_info["workers"].values()}
-            if ("address" in next(iter(cluster.scheduler_info["workers"].values())))
-            else {address: info["name"] for address, info in cluster.scheduler_info["workers"].items()}
-        )
-        loaded = {names[address]: number for address, number in client.run(loads).items()}
+        workers = client.scheduler_info()["workers"]
+        loaded = {workers[address]["name"]: number for address, number in client.run(loads).items()}
     assert loaded == {"with": 1, "without": 0}
     stored = xr_rsembed.open(tmp_path / "emb.zarr").compute()
     np.testing.assert_array_equal(stored, embedding.compute(scheduler="threads"))

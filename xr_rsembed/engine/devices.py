@@ -146,8 +146,7 @@ def batch_size(asked: int | str | None, spec: ModelSpec, device: str, modalities
 
     A GPU wants enough tiles to fill it. A CPU wants activations that stay below 32 MiB, from where on glibc gets
     every array from the kernel and gives it back, page by page: 8 tiles rather than 16 save 17 % of the CPU time of
-    TerraMind tiny (21.1 to 17.6 ms a tile) and 10 % of small (57.9 to 52.2 ms), at 300 instead of 3400 page faults a
-    tile.
+    TerraMind tiny (21.1 to 17.6 ms a tile) and 10 % of small (57.9 to 52.2 ms), with 300 page faults a tile, not 3400.
     """
     if isinstance(asked, int):
         size = asked
