@@ -34,11 +34,17 @@ __all__ = [
 _encoders: dict[tuple[EncoderRequest, str], Encoder] = {}
 _locks: defaultdict[Any, threading.RLock] = defaultdict(threading.RLock)
 _registry_lock = threading.Lock()
-_FLIGHTS = {"cpu": 3, "cuda": 12}  # blocks at a time: see in_flight
-_flights = {kind: threading.BoundedSemaphore(number) for kind, number in _FLIGHTS.items()}
 _batch_limits: dict[tuple[str, str], int] = {}
 
 _LARGEST_KEPT = 2**25  # bytes: arrays from here on, glibc always takes from the kernel and gives back to it
+
+
+def _new_flights() -> dict[str, threading.BoundedSemaphore]:
+    """Blocks at a time by kind of device: see ``in_flight``."""
+    return {kind: threading.BoundedSemaphore(number) for kind, number in (("cpu", 3), ("cuda", 12))}
+
+
+_flights = _new_flights()
 
 
 def _after_fork() -> None:
@@ -49,10 +55,9 @@ def _after_fork() -> None:
     """
     import dask.threaded
 
-    global _registry_lock
+    global _registry_lock, _flights
     _locks.clear()
-    _registry_lock = threading.Lock()
-    _flights.update({kind: threading.BoundedSemaphore(number) for kind, number in _FLIGHTS.items()})
+    _registry_lock, _flights = threading.Lock(), _new_flights()
     dask.threaded.default_pool = None
     dask.threaded.pools.clear()
     if "torch" in sys.modules:
@@ -228,6 +233,7 @@ def in_flight(device: str) -> Iterator[None]:
     """
     import torch
 
+    # Not resolve_device: a device that is missing is the block's own error, which names its window.
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     with _flights[kind]:
         yield

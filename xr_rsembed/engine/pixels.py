@@ -157,16 +157,15 @@ def batch_inputs(
         return [_tile(values, y, x, tile) for tile in tiles]
 
     def batch(window: Window) -> torch.Tensor:
-        name, (bands, height, width) = window.how.modality, views(window.raw)[0].shape
-        if name not in room or len(room[name]) < len(tiles):
-            room[name] = torch.empty(
-                (len(tiles), bands, height, width), dtype=torch.float32, device=window.raw.device
-            )
+        name, raw = window.how.modality, views(window.raw)
+        if name not in room or len(room[name]) < len(raw):
+            room[name] = torch.empty((len(raw), *raw[0].shape), dtype=torch.float32, device=window.raw.device)
+        gathered = room[name][: len(raw)]
         # Gathers and converts in one pass: 2.7 ms for 8 tiles on one thread, all steps together, where stacking
         # the raw pixels first takes 3.5 ms.
-        for place, view in zip(room[name], views(window.raw), strict=False):
+        for place, view in zip(gathered, raw, strict=True):
             place.copy_(view)
-        return room[name][: len(tiles)]
+        return gathered
 
     def mask(values: torch.Tensor | None) -> torch.Tensor | None:
         return None if values is None else torch.stack(views(values))
