@@ -14,10 +14,10 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.engine.align import align
-from xr_rsembed.engine.arguments import checked_inputs, complete_options, configured
-from xr_rsembed.engine.joint import Scenes
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import OptionError, SceneError
+from xr_rsembed.inputs.arguments import checked_inputs, complete_options, configured
+from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.models.registry import describe_model, find_spec, list_models
 from xr_rsembed.models.spec import Encoder, ModelSpec
 from xr_rsembed.scenes import open_scene
@@ -189,7 +189,7 @@ def embed(
         out_dtype=out_dtype,
         density=density,
     )
-    options = complete_options(spec, model_options, scene, modality)
+    options = complete_options(spec, model_options, scene, modality, arguments=Settings.__dataclass_fields__)
     inputs = checked_inputs(scene, spec, modality, modalities, settings.normalize, units, options)
     embedding = embed_inputs(inputs, spec, settings, resolve(weights, spec), options)
     return by_modality(embedding) if options.get("merge") == "dict" else embedding
@@ -233,7 +233,7 @@ def to_bands(
     >>> to_bands(scene, "terramind").band.values[:3].tolist()
     ['B1', 'B2', 'B3']
     """
-    from xr_rsembed.engine.validate import select_bands
+    from xr_rsembed.inputs.validate import select_bands
 
     return select_bands(scene, find_spec(model), modality)
 

@@ -12,8 +12,8 @@ import numpy as np
 from xr_rsembed.engine import devices, pixels
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.engine.sinks import CenterSink, MeanSink, Sink, TileSink
-from xr_rsembed.engine.validate import Pixels
 from xr_rsembed.errors import BlockError, EncoderError, RsEmbedError
+from xr_rsembed.inputs.validate import Pixels
 from xr_rsembed.models.spec import Encoder, EncoderRequest, Layout, ModelSpec, Tokens
 from xr_rsembed.tiling import AxisBlock
 

@@ -19,8 +19,8 @@ from xr_rsembed.engine.block import Job
 from xr_rsembed.engine.plan import axis_blocks, embed_blocks
 from xr_rsembed.engine.presence import count_missing
 from xr_rsembed.engine.settings import Settings
-from xr_rsembed.engine.validate import Input, input_attrs
 from xr_rsembed.errors import OptionError, RsEmbedWarning
+from xr_rsembed.inputs.validate import Input, input_attrs
 from xr_rsembed.models.spec import EncoderRequest, Layout, ModelSpec, WeightsRef, freeze
 from xr_rsembed.tiling import AxisBlock
 

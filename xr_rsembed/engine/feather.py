@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from xr_rsembed.engine import devices, pixels
-from xr_rsembed.engine.validate import Pixels
 from xr_rsembed.errors import BlockError, EncoderError, RsEmbedError
+from xr_rsembed.inputs.validate import Pixels
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec
 from xr_rsembed.models.terramind_generate import Generator
 from xr_rsembed.tiling import AxisBlock

@@ -21,10 +21,10 @@ from xr_rsembed.config import get_option
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.embed import as_dask
 from xr_rsembed.engine.feather import Drawing, draw_block, pixel_range
-from xr_rsembed.engine.joint import Scenes, validate_joint
-from xr_rsembed.engine.validate import Input, validate
 from xr_rsembed.engine.windows import assemble, coarsened, window
 from xr_rsembed.errors import OptionError
+from xr_rsembed.inputs.joint import Scenes, validate_joint
+from xr_rsembed.inputs.validate import Input, validate
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
 from xr_rsembed.models.terramind_generate import LULC_CLASSES, OUTPUTS, generator_spec, resolve_tokenizers

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xr_rsembed.engine.units import wrong_units
-from xr_rsembed.engine.validate import Pixels
 from xr_rsembed.errors import SceneError
+from xr_rsembed.inputs.units import wrong_units
+from xr_rsembed.inputs.validate import Pixels
 from xr_rsembed.normalize import normalize
 from xr_rsembed.tiling import AxisBlock
 

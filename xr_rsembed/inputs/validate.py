@@ -12,9 +12,9 @@ import xarray as xr
 
 from xr_rsembed import bands
 from xr_rsembed.config import get_option
-from xr_rsembed.engine.units import settle_units
 from xr_rsembed.errors import BandOrderError, RsEmbedWarning, SceneError, UnknownModelError
 from xr_rsembed.georef import check_grid
+from xr_rsembed.inputs.units import settle_units
 from xr_rsembed.models.spec import Modality, ModelSpec
 from xr_rsembed.normalize import Normalization
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import xarray as xr
 
 from xr_rsembed.config import get_option
-from xr_rsembed.engine.joint import Scenes, validate_joint
-from xr_rsembed.engine.settings import Settings
-from xr_rsembed.engine.subset import canonical_subset
-from xr_rsembed.engine.validate import Input, validate
 from xr_rsembed.errors import OptionError
+from xr_rsembed.inputs.joint import Scenes, validate_joint
+from xr_rsembed.inputs.subset import canonical_subset
+from xr_rsembed.inputs.validate import Input, validate
 from xr_rsembed.models.spec import ModelSpec
 
 __all__ = ["checked_inputs", "complete_options", "configured"]
@@ -63,14 +62,20 @@ def configured(spec: ModelSpec, normalize: str, layer: Any) -> tuple[str, Any]:
 
 
 def complete_options(
-    spec: ModelSpec, given: Mapping[str, Any], scene: xr.DataArray | Scenes, modality: str | None
+    spec: ModelSpec,
+    given: Mapping[str, Any],
+    scene: xr.DataArray | Scenes,
+    modality: str | None,
+    *,
+    arguments: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Model options with their defaults and canonical band names; a name that the model does not know is refused."""
+    """Model options with their defaults and canonical band names; a name that the model does not know is refused.
+
+    ``arguments`` are the caller's own, which a misspelt name may have meant.
+    """
     for name in given:
         if name not in spec.options:
-            near = difflib.get_close_matches(
-                name, [*spec.options, *Settings.__dataclass_fields__, "weights", "modality"], n=1
-            )
+            near = difflib.get_close_matches(name, [*spec.options, *arguments, "weights", "modality"], n=1)
             raise OptionError(
                 f"{spec.key} has no option {name!r}.",
                 found=f"{name}={given[name]!r}",

@@ -9,9 +9,9 @@ from typing import Any
 import xarray as xr
 
 from xr_rsembed.bands import canonical_name
-from xr_rsembed.engine.joint import Scenes
-from xr_rsembed.engine.validate import named_modalities, settle
 from xr_rsembed.errors import OptionError
+from xr_rsembed.inputs.joint import Scenes
+from xr_rsembed.inputs.validate import named_modalities, settle
 from xr_rsembed.models.spec import Modality, ModelSpec
 
 __all__ = ["canonical_subset"]

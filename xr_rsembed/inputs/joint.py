@@ -10,7 +10,9 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed import bands
-from xr_rsembed.engine.validate import (
+from xr_rsembed.errors import GridError, OptionError, RsEmbedError, SceneError, UnknownModelError
+from xr_rsembed.georef import check_grid, describe_grid, scene_geobox, stored_transform
+from xr_rsembed.inputs.validate import (
     OTHER_BAND_DIMS,
     Input,
     band_labels,
@@ -18,8 +20,6 @@ from xr_rsembed.engine.validate import (
     settle,
     validate,
 )
-from xr_rsembed.errors import GridError, OptionError, RsEmbedError, SceneError, UnknownModelError
-from xr_rsembed.georef import check_grid, describe_grid, scene_geobox, stored_transform
 from xr_rsembed.models.spec import Modality, ModelSpec
 
 __all__ = ["Scenes", "validate_joint"]
