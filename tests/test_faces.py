@@ -2,57 +2,118 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
-import re
-from importlib import import_module
+import pydoc
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import xr_rsembed
-from xr_rsembed import accessor, api
+from xr_rsembed import accessor, api, explore, store
 from xr_rsembed.datasets import synthetic_scene
+from xr_rsembed.errors import OptionError
+
+ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("module", [xr_rsembed, api, xr_rsembed.explore], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [xr_rsembed, api, explore, store], ids=lambda module: module.__name__)
 def test_every_public_name_is_there_and_said_what(module):
+    assert set(module.__all__) <= set(dir(module))
     for name in module.__all__:
-        thing = getattr(module, name)
-        assert name == "__version__" or inspect.getdoc(thing), name
-    assert set(module.__all__) <= {*dir(module), *api.__all__, *xr_rsembed.explore.__all__}
+        assert name == "__version__" or inspect.getdoc(getattr(module, name)), name
 
 
-@pytest.mark.parametrize("module", [xr_rsembed, api])
+@pytest.mark.parametrize("module", [xr_rsembed, explore])
 def test_other_names_are_not(module):
     with pytest.raises(AttributeError, match="no attribute 'embedd'"):
         _ = module.embedd
 
 
+def test_a_star_import_leaves_the_builtins():
+    namespace: dict = {}
+    exec("from xr_rsembed import *", namespace)
+    assert {"embed", "validate", "to_bands"} <= namespace.keys()
+    assert not namespace.keys() & set(dir(builtins)) - {"__doc__", "__name__", "__package__", "__spec__"}
+    assert xr_rsembed.open is store.open_embedding
+
+
 METHODS = [
-    (face, name, method)
+    (face, name, method._load())
     for face in (accessor.DataArrayRsEmbed, accessor.DatasetRsEmbed)
-    for name, method in inspect.getmembers(face, inspect.isfunction)
-    if not name.startswith("_")
+    for kind in face.__mro__
+    for name, method in vars(kind).items()
+    if isinstance(method, accessor.Method)
 ]
 
 
 @pytest.mark.parametrize(
-    ("face", "name", "method"), METHODS, ids=lambda value: getattr(value, "__name__", value)
+    ("face", "name", "function"), METHODS, ids=[f"{f.__name__}.{n}" for f, n, _ in METHODS]
 )
-def test_methods_name_their_function(face, name, method):
-    (target,) = re.findall(r":func:`(xr_rsembed\S*)`", inspect.getdoc(method))
-    module, _, function = target.rpartition(".")
-    theirs = inspect.signature(getattr(import_module(module), function)).parameters
-    ours = inspect.signature(method).parameters
-    assert function == name
-    assert len(inspect.getsource(method).split('"""')[-1].strip().splitlines()) == 1, "a face has no logic"
-    for parameter in list(ours.values())[1:]:
-        if parameter.kind is parameter.VAR_KEYWORD:
-            continue
-        assert parameter.name in theirs or name == "change"
-        if parameter.default is not parameter.empty:
-            assert theirs[parameter.name].default == parameter.default, "one default, in one place"
+def test_a_method_has_the_signature_of_its_function(face, name, function):
+    theirs = list(inspect.signature(function).parameters.values())[1:]
+    bound = getattr(face(xr.DataArray([0.0])), name)
+    assert list(inspect.signature(bound).parameters.values()) == theirs
+    assert inspect.getdoc(bound) == inspect.getdoc(function)
+    assert bound.__name__ == name
+    assert f"{name}(self" in pydoc.plain(pydoc.render_doc(face))
+
+
+def test_completion_offers_every_setting():
+    jedi = pytest.importorskip("jedi")
+    scene = synthetic_scene((32, 32))
+    offered = [c.name for c in jedi.Interpreter("da.rsembed.embed(o", [{"da": scene}]).complete()]
+    assert {"overlap=", "output=", "out_dtype="} <= set(offered)
+
+
+def test_scenes_and_embeddings_are_told_apart():
+    scene = set(dir(synthetic_scene((32, 32)).rsembed))
+    emb = set(dir(xr.DataArray(np.zeros((2, 1, 1)), dims=("D", "y", "x")).rsembed))
+    assert {"embed", "to_bands", "plot_scene"} <= scene - emb
+    assert {"pca", "classify", "to_zarr", "plot_rgb"} <= emb - scene
+
+
+def test_types_reach_the_checker(tmp_path):
+    (tmp_path / "user.py").write_text(
+        "import xr_rsembed.accessor as a\n"
+        "def f(face: a.DataArrayRsEmbed) -> None:\n"
+        "    face.embed('terramind', overlap='much')\n"
+        "    face.pca(3, seeds=1)\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--follow-imports=silent",
+        "--cache-dir",
+        tmp_path,
+        tmp_path / "user.py",
+    ]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    assert 'Argument "overlap"' in said
+    assert '"seeds"' in said
+
+
+def test_places_and_scenes_are_asked_for_in_one_vocabulary():
+    with pytest.raises(OptionError, match="cannot be read"):
+        xr_rsembed.fetch(backend="stac", bbox=(9.0, 45.0, 9.1, 45.1), temporal="2022-13")
+    with pytest.raises(OptionError, match="cannot be read"):
+        xr_rsembed.get_embedding(bbox=(9.0, 45.0, 9.1, 45.1), time="2022-13", provider="stac")
+    with pytest.raises(OptionError, match="one argument under two names"):
+        xr_rsembed.get_embedding(bbox=(9, 45, 9.1, 45.1), spatial=(9, 45, 9.1, 45.1), time="2022")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"input_prep": "resize", "overlap": 64}, {"input_prep": "resize", "blend": "mean"}, {"pooling": "max"}],
+)
+def test_settings_that_mean_nothing_together_are_refused(settings):
+    with pytest.raises(OptionError, match="means nothing beside"):
+        synthetic_scene((32, 32)).rsembed.embed("terramind_v1_tiny", weights="random", **settings)
 
 
 def test_a_walk_through_the_accessor(tmp_path, probe):

@@ -1,19 +1,14 @@
-"""The functions behind the faces: embed, normalize, reproduce, list and describe models.
-
-Functions of other rooms are names of this module too, and of the package; each loads with its first use.
-"""
+"""The functions behind the faces: embed, normalize, reproduce, list and describe models."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.engine.align import align
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import OptionError, SceneError
 from xr_rsembed.inputs.arguments import checked_inputs, complete_options, configured
@@ -23,28 +18,7 @@ from xr_rsembed.models.spec import Encoder, ModelSpec
 from xr_rsembed.scenes import open_scene
 from xr_rsembed.tiling import Blend, Edge
 
-# Name here: module and name there.
-_ELSEWHERE = {
-    "change": ("xr_rsembed.explore.cosine", "change"),
-    "explorer": ("xr_rsembed.explore.app", "explore"),
-    "fetch": ("xr_rsembed.providers.fetch", "fetch"),
-    "generate": ("xr_rsembed.engine.generate", "generate"),
-    "get_embedding": ("xr_rsembed.places", "get_embedding"),
-    "get_embeddings_batch": ("xr_rsembed.places", "get_embeddings_batch"),
-    "provenance_html": ("xr_rsembed.explore.html", "provenance_html"),
-    "plot_rgb": ("xr_rsembed.explore.plots", "plot_rgb"),
-    "plot_scene": ("xr_rsembed.explore.plots", "plot_scene"),
-    "plot_similarity": ("xr_rsembed.explore.plots", "plot_similarity"),
-    "open": ("xr_rsembed.store.stac", "open_embedding"),
-    "save": ("xr_rsembed.store.export", "save"),
-    "to_cog": ("xr_rsembed.store.cog", "to_cog"),
-    "to_netcdf": ("xr_rsembed.store.netcdf", "to_netcdf"),
-    "to_stac_item": ("xr_rsembed.store.stac", "to_stac_item"),
-    "to_zarr": ("xr_rsembed.store.zarr", "to_zarr"),
-}
-
 __all__ = [
-    "align",
     "count_missing",
     "describe_model",
     "embed",
@@ -55,16 +29,7 @@ __all__ = [
     "s1_scale",
     "to_bands",
     "validate",
-    *_ELSEWHERE,
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """A function of another room, found when it is first asked for: importing this package stays quick."""
-    if name not in _ELSEWHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, there = _ELSEWHERE[name]
-    return getattr(import_module(module), there)
 
 
 def embed(

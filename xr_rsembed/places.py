@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from xr_rsembed import api
+from xr_rsembed._aliases import aliases
 from xr_rsembed.config import get_option, set_options
 from xr_rsembed.errors import MissingDependencyError, OptionError, RsEmbedWarning
 from xr_rsembed.models.registry import find_spec
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["get_embedding", "get_embeddings_batch"]
 
 
+@aliases(bbox="spatial", time="temporal", provider="backend", provider_options="backend_options")
 def get_embedding(
     model: str = "terramind",
     *,
@@ -51,6 +53,9 @@ def get_embedding(
     **settings: Any,
 ) -> xr.DataArray:
     """Fetch a place and embed it.
+
+    The names of :func:`~xr_rsembed.fetch` are taken too: ``bbox`` for ``spatial``, ``time`` for ``temporal``,
+    ``provider`` for ``backend``.
 
     Parameters
     ----------
@@ -100,6 +105,13 @@ def get_embedding(
     return recipe.embed(scene)
 
 
+@aliases(
+    bboxes="spatials",
+    spatial="spatials",
+    time="temporal",
+    provider="backend",
+    provider_options="backend_options",
+)
 def get_embeddings_batch(
     model: str = "terramind",
     *,

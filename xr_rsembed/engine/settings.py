@@ -92,6 +92,19 @@ class Settings:
                 expected='output="grid" or "pooled"',
                 remedy='output="pooled" gives the one vector',
             )
+        for means_nothing, setting, beside in (
+            (self.input_prep == "resize" and self.overlap, "overlap", 'input_prep="resize"'),
+            (self.input_prep == "resize" and self.blend != "center", "blend", 'input_prep="resize"'),
+            (self.input_prep == "resize" and self.edge != "shift", "edge", 'input_prep="resize"'),
+            (self.output == "grid" and self.pooling != "mean", "pooling", 'output="grid"'),
+        ):
+            if means_nothing:
+                raise OptionError(
+                    f"{setting} means nothing beside {beside}.",
+                    found=f"{setting}={getattr(self, setting)!r}, {beside}",
+                    expected="one of the two",
+                    remedy=f"leave {setting} out",
+                )
         if self.density > 1 and (self.output, self.input_prep) != ("grid", "tile"):
             raise OptionError(
                 "Only a grid of tiles can be made denser.",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xr_rsembed._aliases import aliases
 from xr_rsembed.bands import canonical_name, reorder
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import OptionError
@@ -30,6 +31,7 @@ _ENTRY_POINTS = "xr_rsembed.providers"
 _TILE = 224
 
 
+@aliases(temporal="time", backend="provider")
 def fetch(
     provider: str | Provider,
     spatial: Any = None,
@@ -45,6 +47,9 @@ def fetch(
     **options: Any,
 ) -> xr.DataArray:
     """Open a scene, lazily.
+
+    The names of :func:`~xr_rsembed.get_embedding` are taken too: ``temporal`` for ``time``, ``backend`` for
+    ``provider``.
 
     Parameters
     ----------
