@@ -44,7 +44,7 @@ def published() -> Callable[[], None]:
     import torch
     from torch.nn import functional as F
 
-    from xr_rsembed.models.terrafm_torch import TerraFM
+    from xr_rsembed.models.terrafm.encoder import TerraFM
 
     module = TerraFM(768, 12).eval().requires_grad_(False)
     stem = module.patch_embed

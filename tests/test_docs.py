@@ -101,7 +101,8 @@ def world(emb, tmp_path, monkeypatch):
 
     from xr_rsembed import places
     from xr_rsembed.engine import generate
-    from xr_rsembed.models import terramind_generate, weights
+    from xr_rsembed.models import weights
+    from xr_rsembed.models.terramind import generate as terramind_generate
     from xr_rsembed.providers.fetch import fetch
 
     def stand_in(*args, **options):

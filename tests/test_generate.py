@@ -16,8 +16,8 @@ from xr_rsembed.engine import devices
 from xr_rsembed.engine.feather import tile_seed
 from xr_rsembed.engine.generate import generate
 from xr_rsembed.errors import EncoderError, OptionError
-from xr_rsembed.models import terramind_generate
-from xr_rsembed.models.terramind_generate import LULC_CLASSES, OUTPUTS
+from xr_rsembed.models.terramind import generate as terramind_generate
+from xr_rsembed.models.terramind.generate import LULC_CLASSES, OUTPUTS
 
 TINY = "terramind_v1_tiny"
 NOISE = 50.0

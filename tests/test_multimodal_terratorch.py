@@ -187,12 +187,12 @@ def test_a_list_of_layers_of_several_modalities(scenes, file, theirs):
 
 
 def test_a_list_of_layers_takes_one_forward(scenes, file, monkeypatch):
-    from xr_rsembed.models import terramind_torch
+    from xr_rsembed.models.terramind.encoder import TerraMindEncoder
 
     calls = []
-    plain = terramind_torch.TerraMindEncoder.__call__
+    plain = TerraMindEncoder.__call__
     monkeypatch.setattr(
-        terramind_torch.TerraMindEncoder,
+        TerraMindEncoder,
         "__call__",
         lambda self, inputs, layers, options: (
             calls.append((sorted(inputs), layers)) or plain(self, inputs, layers, options)

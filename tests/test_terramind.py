@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -9,10 +11,11 @@ import torch
 
 from tests.fake_weights import RANDOM, filled_like, load
 from xr_rsembed.bands import terramind_name
-from xr_rsembed.errors import DeviceError, OptionError, RsEmbedWarning
-from xr_rsembed.models import checkpoint, terramind_torch
+from xr_rsembed.errors import DeviceError, OptionError
+from xr_rsembed.models import checkpoint
 from xr_rsembed.models.registry import find_modality, find_spec
 from xr_rsembed.models.spec import freeze
+from xr_rsembed.models.terramind import terratorch_encoder
 
 TINY = "terramind_v1_tiny"
 KEYS = [
@@ -186,55 +189,39 @@ def test_a_tile_does_not_depend_on_its_batch(tiny_file):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_lean_forward_is_used_where_it_agrees(tiny_file):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RsEmbedWarning)
-        encoder = load(find_spec(TINY), "S2L2A", tiny_file)
-    assert encoder.forward.func is terramind_torch._lean
+def test_other_image_sizes(tiny_file):
+    """Positions are resized as terratorch resizes them for a model that was built for 224 pixels."""
+    image = torch.randn(2, 12, 256, 160, generator=torch.Generator().manual_seed(3))
+    theirs = official(TINY, ["S2L2A"], merge_method=None, ckpt_path=str(tiny_file))
+    with torch.inference_mode():
+        found = load(find_spec(TINY), "S2L2A", tiny_file)({"S2L2A": image}, (-1,), {}).grid
+        assert_close(found, theirs({"S2L2A": image})[-1].mT.unflatten(-1, (16, 10)))
 
 
-def test_official_forward_is_used_where_the_lean_one_differs(tiny_file, monkeypatch):
-    """A later terratorch may do more in its forward than we know of: its numbers are the right ones."""
+@pytest.mark.parametrize("bands", [None, ("B8A", "B2", "B12")])
+def test_terratorch_as_the_engine(tiny_file, bands):
     images = noise(["S2L2A"])
-    plain = load(find_spec(TINY), "S2L2A", tiny_file)(images, (-1,), {}).grid
-    from terratorch.models.backbones.terramind.model.terramind_vit import TerraMindViT
-
-    former = TerraMindViT.forward
-    monkeypatch.setattr(TerraMindViT, "forward", lambda self, d: [2 * state for state in former(self, d)])
-    with pytest.warns(RsEmbedWarning, match=r"does not match this terratorch.*differ"):
-        encoder = load(find_spec(TINY), "S2L2A", tiny_file)
+    if bands:
+        images = {"S2L2A": images["S2L2A"][:, :3]}
+    ours, theirs = (
+        load(find_spec(TINY), "S2L2A", tiny_file, engine=engine, bands=bands)
+        for engine in ("own", "terratorch")
+    )
     with torch.inference_mode():
-        assert_close(encoder(images, (-1,), {}).grid, 2 * plain)
+        expected = theirs(images, (2, -1), {}).grid
+        assert_close(ours(images, (2, -1), {}).grid, expected)
 
 
-def test_official_forward_is_used_where_the_lean_one_fails(tiny_file, monkeypatch):
-    """Or rename what the lean forward walks."""
-
-    class Renamed(torch.nn.Module):
-        def __init__(self, model):
-            super().__init__()
-            self.inner, self.mod_name_mapping = model, model.mod_name_mapping
-            self.encoder_embeddings = model.encoder_embeddings
-
-        def forward(self, d):
-            return self.inner(d)
-
-        def state_dict(self, *args, **keywords):
-            return self.inner.state_dict(*args, **keywords)
-
-        def named_parameters(self, *args, **keywords):
-            return self.inner.named_parameters(*args, **keywords)
-
-        def load_state_dict(self, *args, **keywords):
-            return self.inner.load_state_dict(*args, **keywords)
-
-    images, build = noise(["S2L2A"]), terramind_torch._build
-    plain = load(find_spec(TINY), "S2L2A", tiny_file)(images, (-1,), {}).grid
-    monkeypatch.setattr(terramind_torch, "_build", lambda *args: Renamed(build(*args)))
-    with pytest.warns(RsEmbedWarning, match="fails with AttributeError"):
-        encoder = load(find_spec(TINY), "S2L2A", tiny_file)
-    with torch.inference_mode():
-        assert_close(encoder(images, (-1,), {}).grid, plain)
+def test_the_engine_never_imports_terratorch():
+    """Nor what comes with it, seven thousand modules in ten seconds."""
+    code = """
+import sys, xr_rsembed
+from xr_rsembed.datasets import synthetic_scene
+synthetic_scene((224, 224)).rsembed.embed("terramind_v1_tiny", weights="random", device="cpu")
+print([name for name in ("terratorch", "torchgeo", "lightning", "torchvision", "timm") if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 def test_precisions(tiny_file):
@@ -291,7 +278,7 @@ def test_thinking_in_modalities(tmp_path, monkeypatch):
     torch.save({name: value for name, value in whole.items() if not name.startswith("tokenizer")}, file)
     state = terramind_register.checkpoint_filter_fn_tim(torch.load(file), theirs)
     theirs.load_state_dict(state)
-    monkeypatch.setattr(terramind_tim.random, "randint", lambda low, high: terramind_torch.TIM_SEED)
+    monkeypatch.setattr(terramind_tim.random, "randint", lambda low, high: terratorch_encoder.TIM_SEED)
     encoder = load(find_spec(key), "S2L2A", file, tim_modalities=("LULC",))
     state = torch.random.get_rng_state()
     with torch.inference_mode():

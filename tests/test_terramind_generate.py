@@ -11,7 +11,7 @@ from tests.fake_weights import RANDOM
 from xr_rsembed.errors import OptionError, WeightsError, WeightsNotFoundError
 from xr_rsembed.models.registry import find_spec, load_encoder
 from xr_rsembed.models.spec import EncoderRequest, WeightsRef
-from xr_rsembed.models.terramind_generate import OUTPUTS, generator_spec, resolve_tokenizers
+from xr_rsembed.models.terramind.generate import OUTPUTS, generator_spec, resolve_tokenizers
 from xr_rsembed.models.weights import resolve
 
 TINY = find_spec("terramind_v1_tiny")

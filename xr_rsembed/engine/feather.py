@@ -12,7 +12,7 @@ from xr_rsembed.engine import devices, pixels
 from xr_rsembed.errors import BlockError, EncoderError, RsEmbedError
 from xr_rsembed.inputs.validate import Pixels
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec
-from xr_rsembed.models.terramind_generate import Generator
+from xr_rsembed.models.terramind.generate import Generator
 from xr_rsembed.tiling import AxisBlock
 
 if TYPE_CHECKING:

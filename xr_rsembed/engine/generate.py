@@ -27,7 +27,7 @@ from xr_rsembed.inputs.joint import Scenes, validate_joint
 from xr_rsembed.inputs.validate import Input, validate
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
-from xr_rsembed.models.terramind_generate import LULC_CLASSES, OUTPUTS, generator_spec, resolve_tokenizers
+from xr_rsembed.models.terramind.generate import LULC_CLASSES, OUTPUTS, generator_spec, resolve_tokenizers
 from xr_rsembed.models.weights import resolve
 from xr_rsembed.tiling import AxisBlock, Edge, block_of, plan_axis
 

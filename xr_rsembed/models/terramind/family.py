@@ -1,4 +1,4 @@
-"""TerraMind: its keys, modalities, pre-training statistics and options."""
+"""TerraMind's keys, aliases and options."""
 
 from __future__ import annotations
 
@@ -17,88 +17,11 @@ from xr_rsembed.models.spec import (
     ModelSpec,
     plain_input,
 )
-from xr_rsembed.normalize import Normalization
+from xr_rsembed.models.terramind.facts import STATISTICS, TIM, bands_of, modality, version
 
-__all__ = ["FAMILY", "MERGES", "bands_of", "output_modalities"]
+__all__ = ["FAMILY", "MERGES"]
 
 MERGES = ("mean", "max", "concat", "dict", None)
-
-_L2A = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
-_L1C = (*_L2A[:10], "B10", *_L2A[10:])
-_RADAR = ("VV", "VH")
-_DN_RANGE = (0.0, 10000.0)
-
-_Statistics = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]  # modality: means, deviations
-
-# terratorch's terramind_register: v1_pretraining_mean / _std and v01_pretraining_mean / _std of the raw ("untok")
-# inputs. Repeated here because importing terratorch takes ten seconds; a test holds them equal.
-_V1: _Statistics = {
-    "S2L2A": (
-        (1390.458, 1503.317, 1718.197, 1853.91, 2199.1, 2779.975,
-         2987.011, 3083.234, 3132.22, 3162.988, 2424.884, 1857.648),
-        (2106.761, 2141.107, 2038.973, 2134.138, 2085.321, 1889.926,
-         1820.257, 1871.918, 1753.829, 1797.379, 1434.261, 1334.311),
-    ),
-    "S2L1C": (
-        (2357.089, 2137.385, 2018.788, 2082.986, 2295.651, 2854.537, 3122.849,
-         3040.56, 3306.481, 1473.847, 506.07, 2472.825, 1838.929),
-        (1624.683, 1675.806, 1557.708, 1833.702, 1823.738, 1733.977, 1732.131,
-         1679.732, 1727.26, 1024.687, 442.165, 1331.411, 1160.419),
-    ),
-    "S1GRD": ((-12.599, -20.293), (5.195, 5.890)),
-    "S1RTC": ((-10.93, -17.329), (4.391, 4.459)),
-    "DEM": ((670.665,), (951.272,)),
-    "RGB": ((87.271, 80.931, 66.667), (58.767, 47.663, 42.631)),
-}  # fmt: skip
-_V01: _Statistics = {
-    "S2L2A": (
-        (794.311, 925.161, 1183.128, 1338.041, 1667.254, 2233.633,
-         2460.96, 2555.569, 2619.542, 2703.298, 2406.497, 1841.645),
-        (1164.883, 1205.586, 1223.713, 1399.638, 1403.298, 1378.513,
-         1434.924, 1491.141, 1454.089, 1660.395, 1473.248, 1365.080),
-    ),
-}  # fmt: skip
-# Version 0.1 publishes statistics of raw inputs for S2L2A alone, so that is the input it takes here.
-_STATISTICS = {"v1": _V1, "v01": _V01}
-_BANDS_AND_UNITS: dict[str, tuple[tuple[str, ...], str]] = {
-    "S2L2A": (_L2A, "DN"),
-    "S2L1C": (_L1C, "DN"),
-    "S1GRD": (_RADAR, "dB"),
-    "S1RTC": (_RADAR, "dB"),
-    "DEM": (("DEM",), "m"),
-    "RGB": (("R", "G", "B"), ""),
-}
-# What a TiM key can imagine: the image modalities that have a tokenizer.
-_TIM = {"v1": ("LULC", "NDVI", "DEM", "S1GRD", "S1RTC", "S2L2A"), "v01": ("LULC", "DEM", "S1GRD", "S2L2A")}
-
-
-def bands_of(modalities: tuple[str, ...], bands: Any) -> dict[str, tuple[str, ...]]:
-    """The ``bands`` option by modality.
-
-    Examples
-    --------
-    >>> bands_of(("S2L2A",), ["B2", "B3"])
-    {'S2L2A': ('B2', 'B3')}
-    """
-    if bands is None:
-        return {}
-    # Inside an EncoderRequest the mapping is frozen to pairs.
-    if not isinstance(bands, Mapping) and bands and all(isinstance(item, tuple) for item in bands):
-        bands = dict(bands)
-    if not isinstance(bands, Mapping):
-        if len(modalities) != 1:
-            raise OptionError(
-                "bands= must say which modality it means.",
-                found=f"a list, with the modalities {', '.join(modalities)}",
-                expected=f'bands={{"{modalities[0]}": [...]}}',
-            )
-        bands = {modalities[0]: bands}
-    return {name: tuple(names) for name, names in bands.items()}
-
-
-def output_modalities(modalities: tuple[str, ...], options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The modalities that have tokens in the output: the inputs, then those that a TiM key imagines."""
-    return (*modalities, *(options.get("tim_modalities") or ()))
 
 
 def _input(spec: ModelSpec, name: str, options: Mapping[str, Any]) -> Modality:
@@ -110,7 +33,7 @@ def _input(spec: ModelSpec, name: str, options: Mapping[str, Any]) -> Modality:
 def _layout(
     spec: ModelSpec, modalities: tuple[str, ...], layers: tuple[int, ...] | None, options: Mapping[str, Any]
 ) -> Layout:
-    names = output_modalities(modalities, options)
+    names = (*modalities, *(options.get("tim_modalities") or ()))
     merge = options.get("merge", "mean")
     extra: list[tuple[str, tuple[Any, ...]]] = [("layer", layers)] if layers is not None else []
     if merge in ("dict", None):
@@ -140,7 +63,7 @@ def _check(spec: ModelSpec, modalities: tuple[str, ...], options: Mapping[str, A
 
 
 def _check_tim(spec: ModelSpec, modalities: tuple[str, ...], imagined: Any) -> None:
-    possible = [name for name in _TIM[_version(spec.key)] if name not in modalities]
+    possible = [name for name in TIM[version(spec.key)] if name not in modalities]
     known = not isinstance(imagined, str) and set(imagined) <= set(possible)
     if not known or not imagined or len(set(imagined)) < len(imagined):
         raise OptionError(
@@ -150,24 +73,10 @@ def _check_tim(spec: ModelSpec, modalities: tuple[str, ...], imagined: Any) -> N
         )
 
 
-def _version(key: str) -> str:
-    return key.split("_")[1]
-
-
 def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
-    from xr_rsembed.models.terramind_torch import load
+    from xr_rsembed.models.terramind.encoder import load
 
     return load(spec, request)
-
-
-def _modality(version: str, name: str) -> Modality:
-    mean, std = _STATISTICS[version][name]
-    bands, units = _BANDS_AND_UNITS[name]
-    source = f"terratorch {version}_pretraining_mean/std"
-    clip = _DN_RANGE if units == "DN" else None
-    if clip:
-        source += ", DN clipped to 0..10000"
-    return Modality(name, bands, units, Normalization("zscore", mean=mean, std=std, clip=clip, source=source))
 
 
 @dataclass(frozen=True)
@@ -192,7 +101,7 @@ def _spec(size: _Size, *, tim: bool = False) -> ModelSpec:
         family="terramind",
         embed_dim=size.embed_dim,
         depth=size.depth,
-        modalities=tuple(_modality(size.version, name) for name in _STATISTICS[size.version]),
+        modalities=tuple(modality(size.version, name) for name in STATISTICS[size.version]),
         load=_load,
         home=size.home,
         options=options,

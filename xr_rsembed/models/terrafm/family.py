@@ -1,4 +1,4 @@
-"""TerraFM: one vision transformer for Sentinel-1 and Sentinel-2, routed by the number of channels."""
+"""TerraFM's keys, modalities and options."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _check(spec: ModelSpec, modalities: tuple[str, ...], options: Mapping[str, A
 
 
 def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
-    from xr_rsembed.models.terrafm_torch import load
+    from xr_rsembed.models.terrafm.encoder import load
 
     return load(spec, request)
 

@@ -12,7 +12,7 @@ from xr_rsembed.errors import OptionError
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.precision import own_random
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
-from xr_rsembed.models.terramind_generate import OUTPUTS
+from xr_rsembed.models.terramind.generate import OUTPUTS
 from xr_rsembed.models.terratorch_build import build
 
 __all__ = ["TerraMindGenerator", "load"]

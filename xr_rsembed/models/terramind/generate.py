@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from xr_rsembed.errors import OptionError
 from xr_rsembed.models.spec import EncoderRequest, Home, ModelSpec, WeightsRef
-from xr_rsembed.models.terramind import FAMILY
+from xr_rsembed.models.terramind.family import FAMILY
 from xr_rsembed.models.weights import resolve
 
 if TYPE_CHECKING:
@@ -174,6 +174,6 @@ def resolve_tokenizers(
 
 
 def _load(spec: ModelSpec, request: EncoderRequest) -> Generator:
-    from xr_rsembed.models.terramind_generate_torch import load
+    from xr_rsembed.models.terramind.generator import load
 
     return load(spec, request)

@@ -7,58 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.packed import pack
 from xr_rsembed.models.patches import patches
 from xr_rsembed.models.precision import layer_indices, precision_dtype
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
+from xr_rsembed.models.vit import Attention, Block, Mlp, resized_positions, uninitialized
 
 __all__ = ["TerraFM", "load"]
 
-_HEAD_WIDTH = 64
 _USUAL_ROWS = 8 * 197  # tokens of a CPU batch
 _CHANNELS = {"s2_l2a": 12, "s2_l1c": 12, "s1": 2}
-
-
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, tokens, width = x.shape
-        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
-
-
-class Mlp(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
-
-
-class Block(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = Mlp(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
 
 
 class Projection(nn.Module):
@@ -135,7 +95,9 @@ class TerraFM(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, side * side + 1, width))
         self.patch_embed = PatchEmbed(width, patch)
-        self.blocks = nn.ModuleList(Block(width, width // _HEAD_WIDTH) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(Attention(width), Mlp(width), lambda: nn.LayerNorm(width, eps=1e-6)) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.stem: Stem | None = None
 
@@ -159,14 +121,9 @@ class TerraFM(nn.Module):
         return [kept[layer] for layer in layers]
 
     def _positions(self, height: int, width: int) -> Tensor:
-        """Learned positions, resized bicubically for images that are not of the training size."""
+        """Learned positions, resized for images that are not of the training size."""
         first, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
-        side = int(grid.shape[1] ** 0.5)
-        if (height, width) == (side, side):
-            return self.pos_embed
-        grid = grid.transpose(1, 2).unflatten(2, (side, side)).float()
-        grid = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)
-        return torch.cat([first, grid.flatten(2).transpose(1, 2).to(first.dtype)], dim=1)
+        return torch.cat([first, resized_positions(grid, height, width)], dim=1)
 
 
 class TerraFMEncoder:
@@ -199,10 +156,8 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraFMEncoder:
     (modality,) = request.modalities
     product = request.option("product", spec.options["product"])
     stem = "s1" if modality.startswith("S1") else f"s2_{product.lower()}"
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        module = (
-            TerraFM(spec.embed_dim, spec.depth, spec.image_size, spec.patch_size).eval().requires_grad_(False)
-        )
+    with torch.no_grad():
+        module = uninitialized(lambda: TerraFM(spec.embed_dim, spec.depth, spec.image_size, spec.patch_size))
         checkpoint.fill(module, request.weights, surplus="error")
         module.fold(stem).requires_grad_(False).to(device=request.device, dtype=dtype)
     if request.option("compile"):

@@ -1,0 +1,84 @@
+"""Parts that vision transformers share, under the names that published weights give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["Attention", "Block", "GatedMlp", "Mlp", "resized_positions", "uninitialized"]
+
+HEAD_WIDTH = 64
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, bias: bool = True) -> None:
+        super().__init__()
+        self.heads = width // HEAD_WIDTH
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.proj = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class GatedMlp(nn.Module):
+    """SwiGLU without biases; two thirds as wide as a plain one, because it has three matrices."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = 8 * width // 3
+        self.fc1 = nn.Linear(width, hidden, bias=False)
+        self.fc3 = nn.Linear(width, hidden, bias=False)
+        self.fc2 = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.silu(self.fc1(x)) * self.fc3(x))
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward part, each after a norm and beside a residual."""
+
+    def __init__(self, attn: nn.Module, mlp: nn.Module, norm: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.norm1, self.attn, self.norm2, self.mlp = norm(), attn, norm(), mlp
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+def resized_positions(positions: Tensor, height: int, width: int) -> Tensor:
+    """Positions (1, N, D) of a square grid, resized bicubically to (1, height * width, D) where they do not fit."""
+    side = int(positions.shape[1] ** 0.5)
+    if (height, width) == (side, side):
+        return positions
+    grid = positions.transpose(1, 2).unflatten(2, (side, side)).float()
+    grid = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)
+    return grid.flatten(2).transpose(1, 2).to(positions.dtype)
+
+
+def uninitialized(build: Callable[[], Module]) -> Module:
+    """A module on the CPU whose parameters and buffers hold nothing yet: initial values would only be written over."""
+    with torch.device("meta"):
+        module = build()
+    return module.to_empty(device="cpu").eval().requires_grad_(False)
