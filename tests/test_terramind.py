@@ -91,11 +91,13 @@ def test_every_key_and_layer(key):
     spec = find_spec(key)
     theirs = official(key, ["S2L2A"])
     checkpoint.randomize(theirs)
+    state = torch.random.get_rng_state()
     images = noise(["S2L2A"])
     with torch.inference_mode():
         expected = theirs(dict(images))
         del theirs
         found = load(spec, "S2L2A", RANDOM)(images, tuple(range(spec.depth)), {}).grid
+    assert torch.equal(torch.random.get_rng_state(), state), "torch's own random state was moved"
     assert found.shape == (1, spec.depth, spec.embed_dim, 14, 14)
     assert len(expected) == spec.depth
     for layer, state in enumerate(expected):

@@ -52,7 +52,7 @@ class PatchEmbed(nn.Module):
         proj1, proj2, proj3 = (
             linear.weight.double() for linear in (shared.proj1, shared.proj2, shared.proj3)
         )
-        stem = Stem(conv.in_channels, shared.proj3.out_features, conv.kernel_size[0])
+        stem = uninitialized(lambda: Stem(conv.in_channels, shared.proj3.out_features, conv.kernel_size[0]))
         norm, out = shared.norm_input, proj3 @ proj2
         weights = {
             "proj.weight": proj1 @ conv.weight.double().flatten(1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,7 @@ from xr_rsembed.models.terramind.facts import (
     tim_modalities,
 )
 from xr_rsembed.models.terramind.modules import PatchEmbedding, TerraMind, build
+from xr_rsembed.models.vit import uninitialized
 
 __all__ = ["TerraMindEncoder", "load", "merge_modalities"]
 
@@ -68,7 +70,8 @@ def _filled(spec: ModelSpec, request: EncoderRequest) -> TerraMind:
         for name in narrow_modalities(spec, chosen, state):
             bands = len(chosen.pop(name))
             embedding = cast("PatchEmbedding", module.encoder_embeddings[FILE_NAMES[name]])
-            embedding.proj = nn.Linear(bands * spec.patch_size**2, spec.embed_dim, bias=False)
+            inputs = bands * spec.patch_size**2
+            embedding.proj = uninitialized(partial(nn.Linear, inputs, spec.embed_dim, bias=False))
 
     with torch.no_grad():
         checkpoint.fill(module, request.weights, fit=fit)
