@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import subprocess
+import sys
+
+import geopandas
 import numpy as np
 import pytest
 import rioxarray
 import xarray as xr
 
+import xr_rsembed
+from tests import fakes
+from xr_rsembed import RsEmbedError, api
 from xr_rsembed.cli import main
+from xr_rsembed.cli.options import SETTINGS
 from xr_rsembed.datasets import synthetic_scene
 
 pytestmark = pytest.mark.filterwarnings("ignore::xr_rsembed.RsEmbedWarning")
@@ -130,3 +140,224 @@ def test_demo_says_when_the_hub_cannot_be_reached(tmp_path, capsys, monkeypatch)
     assert run("demo", "--folder", tmp_path, "--size", "224") == 0
     said = capsys.readouterr().out
     assert said.count("Going on with random weights.") == 1
+
+
+# --- many scenes ------------------------------------------------------------------------------------------
+
+QUICK = ["-m", "probe", "--weights", "random"]
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    fakes.register()
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for name in "abc":
+        synthetic_scene((470, 300), seed=ord(name)).rio.to_raster(folder / f"{name}.tif")
+    return folder
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_many_scenes_load_the_model_once_and_skip_what_is_finished(scenes, tmp_path, capsys):
+    fakes.loads = 0
+    out = tmp_path / "out"
+    command = ["embed", scenes / "a.tif", scenes / "*.tif", "-o", f"{out}/", *QUICK]
+    assert run(*command, "--jobs", "2") == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a.zarr", "b.zarr", "c.zarr"]
+    assert fakes.loads == 1
+    assert "3 written" in capsys.readouterr().out
+    expected = rioxarray.open_rasterio(scenes / "b.tif").rsembed.embed("probe", weights="random")
+    np.testing.assert_array_equal(xr.open_zarr(out / "b.zarr")["embedding"].values, expected.values)
+    assert run(*command, "--json") == 0
+    assert [line["state"] for line in lines(capsys.readouterr().out)] == ["finished"] * 3
+    assert run(*command, "--overlap", "64") == 3, "finished outputs of other settings are not taken for these"
+    assert "overlap 0" in capsys.readouterr().err
+
+
+def test_failures_are_listed_and_tried_again(scenes, tmp_path, capsys):
+    (scenes / "b.tif").rename(scenes / "b.whole")
+    synthetic_scene((64, 64)).isel(band=slice(0, 5)).rio.to_raster(scenes / "b.tif")
+    command = ["embed", scenes / "*.tif", "-o", f"{tmp_path}/out/{{stem}}.nc", *QUICK]
+    assert run(*command) == 1
+    said = capsys.readouterr()
+    assert "2 written, 1 failed" in said.out
+    assert "b.tif" in said.err
+    (failure,) = lines((tmp_path / "out" / "failures.jsonl").read_text())
+    assert failure["source"].endswith("b.tif")
+    assert failure["error"] == "BandOrderError"
+    (scenes / "b.whole").rename(scenes / "b.tif")
+    assert run(*command, "--quiet") == 0
+    assert not capsys.readouterr().out
+    assert not (tmp_path / "out" / "failures.jsonl").exists()
+    for path in scenes.iterdir():
+        path.write_bytes(b"no raster")
+    assert run(*command, "--overwrite") == 3
+
+
+def test_limit_and_dry_run(scenes, tmp_path, capsys):
+    command = ["embed", scenes / "*.tif", "-o", f"{tmp_path}/out/", *QUICK, "--json"]
+    fakes.clear()
+    assert run(*command, "--dry-run") == 0
+    planned = lines(capsys.readouterr().out)
+    assert [line["state"] for line in planned] == ["planned"] * 3
+    assert planned[0]["tiles"] == 6
+    assert planned[0]["sizes"] == {"D": 5, "y": 30, "x": 19}
+    assert not fakes.forwards
+    assert not (tmp_path / "out").exists()
+    assert run(*command, "--limit", "2") == 0
+    assert len(lines(capsys.readouterr().out)) == 2
+    assert run(*command, "--limit", "2") == 0
+    assert sorted(line["state"] for line in lines(capsys.readouterr().out)) == [
+        "finished",
+        "finished",
+        "written",
+    ]
+
+
+def test_outputs_must_be_told_apart(scenes, tmp_path, capsys):
+    assert run("embed", scenes / "*.tif", "-o", tmp_path / "one.zarr", *QUICK) == 1
+    assert "--output out/" in capsys.readouterr().err
+    twin = tmp_path / "twin"
+    twin.mkdir()
+    (scenes / "a.tif").rename(twin / "b.tif")
+    both = ["embed", scenes / "b.tif", twin / "b.tif", *QUICK]
+    assert run(*both, "-o", f"{tmp_path}/out/") == 1
+    assert "{parent}_{stem}" in capsys.readouterr().err
+    assert run(*both, "-o", f"{tmp_path}/out/{{parent}}_{{stem}}.tif") == 0
+    assert run("embed", scenes / "*.jp2", *QUICK) == 1
+
+
+def test_every_setting_of_embed_has_its_flag():
+    taken = {"scene", "model", "modalities", "model_options"}
+    assert set(SETTINGS) == {*inspect.signature(api.embed).parameters} - taken
+
+
+def test_settings_bands_and_companions_reach_the_model(tmp_path):
+    fakes.register()
+    scene = synthetic_scene((470, 300))
+    scene.rio.to_raster(tmp_path / "scene.tif")
+    out = tmp_path / "emb.zarr"
+    command = ["embed", tmp_path / "scene.tif", "-o", out, "--overwrite"]
+    assert run(*command, *QUICK, "--density", "2", "--units", "DN") == 0
+    assert xr.open_zarr(out)["embedding"].shape == (5, 59, 38)
+    names = [str(name) for name in scene.band.values]
+    turned = scene.isel(band=slice(None, None, -1))
+    del turned.attrs["long_name"]
+    turned.rio.to_raster(tmp_path / "scene.tif")
+    assert run(*command, *QUICK, "--bands", ",".join(names[::-1])) == 1, "named, they are in the wrong order"
+    assert run("validate", tmp_path / "scene.tif", *QUICK, "--bands", ",".join(names[::-1])) == 1
+    synthetic_scene((470, 300), modality="S1GRD").rio.to_raster(tmp_path / "s1_scene.tif")
+    scene.rio.to_raster(tmp_path / "scene.tif")
+    with_radar = [
+        "--with",
+        f"S1GRD={tmp_path}/s1_{{stem}}.tif",
+        "-m",
+        "terramind_v1_tiny",
+        "--weights",
+        "random",
+    ]
+    assert run(*command, *with_radar) == 0
+    assert list(xr.open_zarr(out)["embedding"].attrs["modality"]) == ["S2L2A", "S1GRD"]
+
+
+def test_remedies_are_flags(scenes, tmp_path, capsys):
+    out = tmp_path / "emb.zarr"
+    assert run("embed", scenes / "a.tif", "-o", out, *QUICK) == 0
+    assert run("embed", scenes / "a.tif", "-o", out, *QUICK) == 1
+    said = capsys.readouterr().err
+    assert "--overwrite" in said
+    assert "overwrite=True" not in said
+    assert run("embed", scenes / "a.tif", "-o", out, *QUICK, "--kind", "gird") == 1
+    assert "--kind grid" in capsys.readouterr().err
+
+
+def test_config_file(scenes, tmp_path, capsys):
+    config = tmp_path / "run.toml"
+    text = f'inputs = ["{scenes}/*.tif"]\noutput = "{tmp_path}/out/"\noverlap = 64\njson = true\n'
+    text += 'model = "probe"\nweights = "random"\n'
+    config.write_text(text + "overlaps = 1\n")
+    assert run("embed", "--config", config) == 1
+    assert "'overlaps'" in capsys.readouterr().err
+    config.write_text(text)
+    assert run("embed", "--config", config, "--overlap", "32", "--limit", "1") == 0
+    (line,) = lines(capsys.readouterr().out)
+    assert xr.open_zarr(line["output"])["embedding"].attrs["overlap"] == 32, "a flag goes before the file"
+    config.write_text('[validate]\nmodel = "probe"\ninputs = ["' + str(scenes / "a.tif") + '"]\n')
+    assert run("validate", "--config", config) == 0
+
+
+def test_version_and_help(capsys):
+    assert run("--version") == 0
+    assert xr_rsembed.__version__ in capsys.readouterr().out
+    assert run("embed", "-h") == 0
+    assert "--density" in capsys.readouterr().out
+    assert run("--help") == 0
+    assert "--install-completion" in capsys.readouterr().out
+
+
+def test_an_interrupt_says_how_to_go_on(scenes, tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xr_rsembed.batch.run_jobs", interrupted)
+    assert run("embed", scenes / "*.tif", "-o", f"{tmp_path}/out/", *QUICK) == 130
+    assert "goes on from here" in capsys.readouterr().err
+
+
+def test_validate_reads_what_embed_would_read(tmp_path, capsys):
+    fakes.register()
+    wrong = synthetic_scene((300, 300)).astype("float32") / 10000
+    wrong.attrs.pop("units", None)
+    wrong.rio.to_raster(tmp_path / "wrong.tif")
+    with pytest.raises(RsEmbedError):
+        rioxarray.open_rasterio(tmp_path / "wrong.tif").rsembed.embed("terramind_v1_tiny", weights="random")
+    assert run("validate", tmp_path / "wrong.tif", "-m", "terramind_v1_tiny") == 1
+    assert "reflectance" in capsys.readouterr().err
+
+
+def test_the_command_line_starts_light():
+    heavy = "torch, dask, matplotlib, sklearn, distributed, rasterio, pystac"
+    code = (
+        f"import sys, xr_rsembed.cli\nprint([name for name in '{heavy}'.split(', ') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+# --- what comes next --------------------------------------------------------------------------------------
+
+
+def test_info_plot_convert_classify_stac(scenes, tmp_path, capsys):
+    store = tmp_path / "emb.zarr"
+    assert run("embed", scenes / "a.tif", "-o", store, *QUICK, "--overlap", "64") == 0
+    capsys.readouterr()
+    assert run("info", store, "--json") == 0
+    (said,) = lines(capsys.readouterr().out)
+    assert (said["kind"], said["overlap"], said["model_key"]) == ("embedding", 64, "probe")
+    assert run("info", scenes / "a.tif", "--json") == 0
+    (said,) = lines(capsys.readouterr().out)
+    assert (said["kind"], said["resolution"], len(said["bands"])) == ("scene", 10.0, 12)
+    for source in (store, scenes / "a.tif"):
+        assert run("plot", source, "-o", tmp_path / "picture.png") == 0
+        assert (tmp_path / "picture.png").stat().st_size > 5_000
+    assert run("convert", store, tmp_path / "emb.tif") == 0
+    stored = xr.open_zarr(store, decode_coords="all")["embedding"]
+    np.testing.assert_array_equal(rioxarray.open_rasterio(tmp_path / "emb.tif").values, stored.values)
+    assert run("convert", store, tmp_path / "emb.parquet") == 0
+    assert run("convert", store, tmp_path / "emb.tif") == 1
+    points = geopandas.GeoDataFrame(
+        {"class": ["west", "east"] * 8},
+        geometry=geopandas.points_from_xy(
+            [float(stored.x[i % 2 * 12 + i // 4]) for i in range(16)],
+            [float(stored.y[3 * (i % 4) + i // 8]) for i in range(16)],
+        ),
+        crs=stored.rio.crs,
+    )
+    points.to_file(tmp_path / "labels.geojson")
+    assert run("classify", store, tmp_path / "labels.geojson", "-o", tmp_path / "classes.tif") == 0
+    assert rioxarray.open_rasterio(tmp_path / "classes.tif").shape == (1, 30, 19)
+    assert run("classify", store, tmp_path / "labels.geojson", "-o", tmp_path / "classes.tif") == 1
+    assert run("stac", store, "--time", "2022-06-01") == 0
+    assert json.loads((tmp_path / "emb.json").read_text())["assets"]["embeddings"]["href"] == "./emb.zarr"

@@ -1,0 +1,271 @@
+"""Running a batch: one failure stops nothing, what is finished is left, and each outcome is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from xr_rsembed.batch.jobs import Job
+from xr_rsembed.batch.recipe import Recipe
+from xr_rsembed.config import set_options
+from xr_rsembed.errors import OptionError, RsEmbedError, StoreExistsError
+from xr_rsembed.models.registry import find_spec
+from xr_rsembed.store.run import bar
+
+__all__ = ["STATES", "Outcome", "on_scheduler", "run_job", "run_jobs", "write_failures"]
+
+STATES = ("written", "finished", "planned", "failed")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job: written, finished (before), planned or failed."""
+
+    source: str
+    output: str
+    state: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    tiles: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    message: str = ""
+
+    def as_json(self) -> str:
+        """One line, without what is empty."""
+        return json.dumps(
+            {name: value for name, value in asdict(self).items() if value not in ("", 0, {}, 0.0)}
+        )
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    recipe: Recipe,
+    *,
+    overwrite: bool = False,
+    workers: int = 1,
+    limit: int | None = None,
+    dry_run: bool = False,
+    report: Callable[[Outcome], Any] = lambda outcome: None,
+    show: bool | None = None,
+) -> list[Outcome]:
+    """Embed and write every job's scene; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    recipe : Recipe
+    overwrite : bool
+        Replace outputs that are there; by default finished ones are left and begun ones are gone on with.
+    workers : int
+        Scenes at a time. The model is loaded once, whatever their number.
+    limit : int, optional
+        Work on at most this many that are not finished.
+    dry_run : bool
+        Open and check every scene and plan it; compute and write nothing.
+    report : callable
+        Takes each outcome as it is known.
+    show : bool, optional
+        Show a bar; by default in a terminal or notebook.
+
+    Returns
+    -------
+    list of Outcome
+        In the order of the jobs; those beyond the limit are left out.
+    """
+    outcomes: dict[int, Outcome] = {}
+
+    def known(number: int, outcome: Outcome) -> None:
+        outcomes[number] = outcome
+        report(outcome)
+
+    todo = []
+    for number, job in enumerate(jobs):
+        try:
+            if not overwrite and _is_finished(job, recipe):
+                known(number, Outcome(job.source, job.output, "finished"))
+                continue
+        except Exception as error:
+            known(number, _failed(job, error))
+            continue
+        todo.append(number)
+    todo = todo[:limit]
+    with (
+        bar(len(todo), 0, show=show, label="scenes") as advance,
+        set_options(progress=False),
+        ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-scene") as pool,
+    ):
+        waiting = iter(todo)
+        running: dict[Any, int] = {}
+        try:
+            while True:
+                for number in waiting:
+                    task = pool.submit(_outcome, jobs[number], recipe, overwrite, dry_run)
+                    running[task] = number
+                    if len(running) >= workers:
+                        break
+                if not running:
+                    break
+                for task in wait(running, return_when=FIRST_COMPLETED).done:
+                    known(running.pop(task), task.result())
+                    advance()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [outcomes[number] for number in sorted(outcomes)]
+
+
+def _outcome(job: Job, recipe: Recipe, overwrite: bool, dry_run: bool) -> Outcome:
+    try:
+        return run_job(job, recipe, overwrite=overwrite, dry_run=dry_run)
+    except Exception as error:  # kept with its reason; the other scenes go on
+        return _failed(job, error)
+
+
+def run_job(
+    job: Job,
+    recipe: Recipe,
+    *,
+    scene: xr.DataArray | None = None,
+    overwrite: bool = False,
+    resume: bool = True,
+    dry_run: bool = False,
+) -> Outcome:
+    """Embed one scene and write it; errors come as they are.
+
+    ``scene`` stands in for the job's file, as one that was fetched.
+    """
+    from xr_rsembed.store.export import save
+
+    started = time.perf_counter()
+    if job.places:
+        return _embed_places(job, recipe, dry_run)
+    pixels = recipe.scene(job.source) if scene is None else recipe.prepared(scene)
+    embedding = recipe.embed(pixels)
+    tiles = recipe.tiles(pixels)
+    sizes = {str(dim): size for dim, size in embedding.sizes.items()}
+    if dry_run:
+        return Outcome(job.source, job.output, "planned", sizes, tiles)
+    if "://" not in job.output:
+        Path(job.output).parent.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"dtype": recipe.dtype} if recipe.dtype else {}
+    if resume and not overwrite and job.output.rstrip("/").endswith(".zarr"):
+        options["resume"] = True
+    save(embedding, job.output, overwrite=overwrite, **options)
+    return Outcome(job.source, job.output, "written", sizes, tiles, round(time.perf_counter() - started, 3))
+
+
+def _embed_places(job: Job, recipe: Recipe, dry_run: bool) -> Outcome:
+    """A vector for each place of a table, fetched and embedded."""
+    import geopandas
+
+    from xr_rsembed.places import get_embeddings_batch
+
+    if "temporal" not in recipe.places:
+        raise OptionError(
+            "Places are fetched, so say from where and when.",
+            found=f"{job.source} without a provider and a time",
+            expected="provider=, time=",
+            remedy="provider='stac', time='2022-06-01/2022-09-01'",
+        )
+    started = time.perf_counter()
+    read = geopandas.read_parquet if Path(job.source).suffix.endswith("parquet") else geopandas.read_file
+    table = read(job.source)
+    if dry_run:
+        return Outcome(job.source, job.output, "planned", {"geometry": len(table)})
+    Path(job.output).parent.mkdir(parents=True, exist_ok=True)
+    cube = get_embeddings_batch(
+        recipe.model, spatials=table, out=job.output, **recipe.places, **recipe.settings
+    )
+    failed = [str(error) for error in cube["error"].values if error]
+    sizes = {str(dim): size for dim, size in cube.sizes.items()}
+    seconds = round(time.perf_counter() - started, 3)
+    if failed:
+        message = f"{len(failed)} of {len(table)} places have no vector; the first: {failed[0]}"
+        return Outcome(job.source, job.output, "failed", sizes, 0, seconds, "ProviderError", message)
+    return Outcome(job.source, job.output, "written", sizes, 0, seconds)
+
+
+def _is_finished(job: Job, recipe: Recipe) -> bool:
+    """Whether the output is there, whole, and of this recipe.
+
+    Raises
+    ------
+    StoreExistsError
+        If it was made with another model or other settings.
+    """
+    if job.places or not os.path.exists(job.output):
+        return False  # a table of places knows what it holds
+    from xr_rsembed.store.export import open_file
+    from xr_rsembed.store.journal import state_of
+    from xr_rsembed.store.place import Place
+
+    if job.output.endswith(".zarr") and state_of(Place.at(job.output)) in ("starting", "writing"):
+        return False
+    attrs = open_file(job.output).attrs
+    asked = {"model_key": find_spec(recipe.model).key, **recipe.settings}
+    differ = {
+        name: (attrs[name], value)
+        for name, value in asked.items()
+        if name in attrs and name not in ("weights", "units", "normalize") and str(attrs[name]) != str(value)
+    }
+    if differ:
+        raise StoreExistsError(
+            f"{job.output} is there already, made otherwise.",
+            found=", ".join(f"{name} {was}" for name, (was, _) in differ.items()),
+            expected=", ".join(f"{name} {value}" for name, (_, value) in differ.items()),
+            remedy="overwrite=True to replace it, or another output",
+        )
+    return True
+
+
+def _failed(job: Job, error: Exception) -> Outcome:
+    text = str(error) if isinstance(error, RsEmbedError) else f"{type(error).__name__}: {error}"
+    return Outcome(job.source, job.output, "failed", error=type(error).__name__, message=text)
+
+
+def write_failures(outcomes: Sequence[Outcome], output: str) -> Path | None:
+    """Write ``failures.jsonl`` into the folder of the outputs; without a failure, take an old one away."""
+    folder = Path(output.split("{")[0] or ".")
+    folder = folder if output.split("{")[0].endswith("/") or folder.is_dir() else folder.parent
+    path, failed = folder / "failures.jsonl", [one for one in outcomes if one.state == "failed"]
+    if not failed:
+        path.unlink(missing_ok=True)
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{one.as_json()}\n" for one in failed))
+    return path
+
+
+@contextmanager
+def on_scheduler(scheduler: str | None) -> Iterator[None]:
+    """Compute on the cluster at an address, or on one of dask's local schedulers."""
+    import dask
+
+    if scheduler is None:
+        yield
+    elif "://" in scheduler:
+        from distributed import Client
+
+        try:
+            client = Client(scheduler, timeout="10s")
+        except OSError as error:
+            raise OptionError(
+                "The scheduler does not answer.",
+                found=f"{scheduler}: {error}",
+                expected="the address of a dask scheduler",
+                remedy="start one with `dask scheduler` and workers with `dask worker ADDRESS`",
+            ) from None
+        with client:
+            yield
+    else:
+        with dask.config.set(scheduler=scheduler):
+            yield

@@ -1,0 +1,253 @@
+"""The verbs ``embed``, ``fetch`` and ``validate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from xr_rsembed.cli.options import (
+    BBox,
+    Buffer,
+    Config,
+    Model,
+    ModelOptions,
+    Overwrite,
+    Period,
+    Point,
+    Provider,
+    ProviderOptions,
+    Variable,
+    pairs,
+    with_settings,
+)
+from xr_rsembed.cli.screen import err, out
+from xr_rsembed.cli.words import in_flags
+from xr_rsembed.errors import OptionError
+
+__all__ = ["register"]
+
+Bands = Annotated[
+    str | None,
+    typer.Option(help="Names for a file's bands in their order, or those of its bands to take: B2,B3,B4,..."),
+]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with", help="A scene to embed together with each input: S1RTC=s1/{stem}.tif. Repeatable."
+    ),
+]
+
+
+@with_settings
+def embed(
+    context: typer.Context,
+    settings: dict[str, Any],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Scenes: GeoTIFF, .zarr, .nc, SAFE, folders of bands; patterns such as 'scenes/*.tif'; "
+            "and tables of places to fetch, such as places.parquet."
+        ),
+    ] = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", help="A .zarr, .nc or .tif (COG); for several inputs out/ or 'out/{stem}.zarr'."
+        ),
+    ] = "embedding.zarr",
+    model: Model = "terramind",
+    variable: Variable = None,
+    bands: Bands = None,
+    companion: With = None,
+    dtype: Annotated[str | None, typer.Option(help="Stored as float32, float16 or int8 (.zarr).")] = None,
+    option: ModelOptions = None,
+    overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a single .zarr store begun before.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Scenes at a time.")] = 1,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Work on at most so many unfinished inputs.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check every input and say what would be done.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each output.")] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A dask scheduler's address (tcp://...), or threads, synchronous.")
+    ] = None,
+    provider: Annotated[Provider | None, typer.Option(help="Fetch the scene instead of a file.")] = None,
+    bbox: BBox = None,
+    point: Point = None,
+    buffer: Buffer = 2048.0,
+    period: Period = None,
+    provider_option: ProviderOptions = None,
+    config: Config = None,
+) -> None:
+    """Embed scenes and write the embeddings.
+
+    Exit code: 1 if an input failed, 3 if all of several failed.
+    """
+    from xr_rsembed import batch
+
+    fetched = not inputs and provider is not None
+    if not inputs and provider is None:
+        raise OptionError(
+            "Say where the scene comes from.",
+            found="neither a file nor --provider",
+            expected="one of them",
+            remedy="xr-rsembed embed scene.tif, or xr-rsembed embed --provider stac --bbox W S E N --time ...",
+        )
+    recipe = batch.Recipe(
+        model,
+        {**settings, **pairs(option)},
+        variable,
+        tuple(bands.replace(" ", "").split(",")) if bands else (),
+        {name: str(path) for name, path in pairs(companion).items()},
+        dtype,
+        _places(provider, period, provider_option),
+    )
+    with batch.on_scheduler(scheduler):
+        if fetched:
+            scene = _fetched(provider, bbox, point, buffer, period, settings.get("modality"), provider_option)
+            listed = [batch.Job(str(provider), output)]
+        else:
+            scene, listed = None, batch.list_jobs(inputs or [], output)
+            if provider is not None and not any(job.places for job in listed):
+                raise OptionError(
+                    "Say where the scene comes from.",
+                    found="both a file and --provider",
+                    expected="one of them; a table of places such as places.parquet takes both",
+                    remedy="leave out --provider",
+                )
+        if len(listed) == 1:
+            outcome = batch.run_job(
+                listed[0], recipe, scene=scene, overwrite=overwrite, resume=resume, dry_run=dry_run
+            )
+            _report(outcome, as_json, quiet, context)
+            raise typer.Exit(outcome.state == "failed")
+        outcomes = batch.run_jobs(
+            listed,
+            recipe,
+            overwrite=overwrite,
+            workers=jobs,
+            limit=limit,
+            dry_run=dry_run,
+            show=not (quiet or as_json),
+            report=lambda outcome: _report(outcome, as_json, quiet, context, many=True),
+        )
+    failed = [one for one in outcomes if one.state == "failed"]
+    path = None if dry_run else batch.write_failures(outcomes, output)
+    if not (quiet or as_json):
+        counts = {state: sum(one.state == state for one in outcomes) for state in batch.STATES}
+        out.print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    for one in failed:
+        message = in_flags(one.message, context.command)
+        err.print(f"[red]failed:[/] {escape(one.source)}: {escape(message)}")
+    if path:
+        err.print(f"all {len(failed)} stand in {escape(str(path))}; the same command tries them again")
+    raise typer.Exit(0 if not failed else 3 if len(failed) == len(outcomes) else 1)
+
+
+def _report(outcome: Any, as_json: bool, quiet: bool, context: typer.Context, many: bool = False) -> None:
+    if as_json:
+        print(outcome.as_json(), flush=True)
+    elif outcome.state == "failed":
+        if not many:
+            err.print(f"[red]failed:[/] {escape(in_flags(outcome.message, context.command))}")
+    elif not quiet:
+        sizes = ", ".join(f"{dim} {size}" for dim, size in outcome.sizes.items())
+        said = {
+            "written": f"{sizes}, in {outcome.seconds:.1f} s",
+            "finished": "finished before",
+            "planned": f"{sizes}, {outcome.tiles} tiles to run",
+        }
+        out.print(f"{escape(outcome.output)}: {said[outcome.state]}")
+
+
+def _places(provider: Provider | None, period: str | None, options: list[str] | None) -> dict[str, Any]:
+    """What tables of places are fetched with."""
+    if provider is None or period is None:
+        return {}
+    return {"temporal": period, "backend": str(provider), "backend_options": pairs(options)}
+
+
+def fetch(
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .zarr store.")] = Path("scene.zarr"),
+    provider: Annotated[Provider, typer.Option(help="Where to fetch the scene.")] = Provider.stac,
+    bbox: BBox = None,
+    point: Point = None,
+    buffer: Buffer = 2048.0,
+    period: Period = None,
+    modality: Annotated[str | None, typer.Option(help="S2L2A, S2L1C, S1GRD or S1RTC.")] = None,
+    provider_option: ProviderOptions = None,
+    overwrite: Overwrite = False,
+    config: Config = None,
+) -> None:
+    """Fetch a scene from a STAC catalogue or from Earth Engine and write it."""
+    from xr_rsembed.scenes import save_scene
+
+    scene = _fetched(provider, bbox, point, buffer, period, modality, provider_option)
+    save_scene(scene, output, overwrite=overwrite)
+    out.print(f"{escape(str(output))}: {', '.join(f'{dim} {size}' for dim, size in scene.sizes.items())}")
+
+
+@with_settings
+def validate(
+    settings: dict[str, Any],
+    inputs: Annotated[list[str], typer.Argument(help="Scenes, as for `embed`.", show_default=False)],
+    model: Model = "terramind",
+    variable: Variable = None,
+    bands: Bands = None,
+    companion: With = None,
+    option: ModelOptions = None,
+    pixels: Annotated[bool, typer.Option(help="Read the pixels too, as embed would.")] = True,
+    config: Config = None,
+) -> None:
+    """Say whether scenes are inputs of a model: no exactly where embed would."""
+    from xr_rsembed import batch
+
+    recipe = batch.Recipe(
+        model,
+        {**settings, **pairs(option)},
+        variable,
+        tuple(bands.replace(" ", "").split(",")) if bands else (),
+        {name: str(path) for name, path in pairs(companion).items()},
+    )
+    for source in batch.list_inputs(inputs):
+        batch.check(recipe, source, pixels=pixels)
+        out.print(f"{escape(source)} is an input of {model}.")
+
+
+def _fetched(
+    provider: Provider | None,
+    bbox: tuple[float, float, float, float] | None,
+    point: tuple[float, float] | None,
+    buffer: float,
+    period: str | None,
+    modality: str | None,
+    options: list[str] | None,
+) -> Any:
+    from xr_rsembed.providers.fetch import fetch
+    from xr_rsembed.specs import PointBuffer
+
+    if (bbox is None) == (point is None) or period is None:
+        raise OptionError(
+            "Say where and when.",
+            found=f"--bbox {bbox}, --point {point}, --time {period}",
+            expected="--time, and either --bbox or --point",
+            remedy="--bbox 9.0 45.0 9.2 45.2 --time 2022-06-01/2022-09-01",
+        )
+    wishes = pairs(options) | ({"modality": modality} if modality else {})
+    place = PointBuffer(*point, buffer_m=buffer) if point else None
+    return fetch(str(provider), place, bbox=bbox, time=period, **wishes)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs."""
+    for command in (embed, fetch, validate):
+        app.command()(command)

@@ -1,0 +1,89 @@
+"""Errors in the words of the command line: a remedy names flags, where the library names arguments."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["in_flags"]
+
+_VALUE = r"(?:\"[^\"]*\"|'[^']*'|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[\w./:+-]*[\w/+-])"
+_ARGUMENT = re.compile(rf"(?<![\w.\"'-])([a-z][a-z0-9_]*)=({_VALUE})?")
+_CALL = re.compile(
+    r"(?:xr_rsembed\.|\w+\.rsembed\.)?(?:embed|fetch|validate|to_stac_item)\(\.\.\., ?((?:[^()]|\([^()]*\))*)\)"
+)
+_BANDS = re.compile(r"\w+\.rsembed\.to_bands\([^)]*\)")
+_PYTHON = re.compile(r"\b(?:da|ds|emb|gdf|xr_rsembed|geopandas)[.\[]|\w+\(")
+
+
+def in_flags(message: str, command: Any) -> str:
+    """The message of an error with its remedy in the flags of a command.
+
+    Parameters
+    ----------
+    message : str
+        As :class:`~xr_rsembed.errors.RsEmbedError` lays it out.
+    command : click.Command or None
+        The one that ran.
+
+    Examples
+    --------
+    >>> print(in_flags("No.\\n  remedy:   overwrite=True to replace it", None))
+    No.
+      remedy:   overwrite=True to replace it
+    """
+    head, word, remedy = message.partition("\n  remedy:")
+    if not word or command is None:
+        return message
+    remedy = _CALL.sub(r"\1", remedy)
+    if "bands" in _flags(command):
+        remedy = _BANDS.sub("--bands with the names that are expected, in that order,", remedy)
+    remedy = _ARGUMENT.sub(lambda found: _flag(found, command), remedy)
+    if _PYTHON.search(re.sub(r"https?://\S+|\w+\.\w+ \(", "", remedy)):
+        remedy = " in Python: " + remedy.strip()
+    return f"{head}{word}{remedy}"
+
+
+def _flags(command: Any) -> dict[str, Any]:
+    return {str(one.name): one for one in command.params}
+
+
+def _flag(found: re.Match[str], command: Any) -> str:
+    name, value = found[1], found[2]
+    flags = _flags(command)
+    kind = name == "output" and (value or "").strip("\"'") in ("grid", "pooled", "tiles")
+    known = flags.get({"time": "period", "output": "kind" if kind else "output"}.get(name, name))
+    if known is None:
+        for options, names in (("option", _model_options), ("provider_option", _provider_options)):
+            if options in flags and name in names():
+                return (
+                    f"{'-O' if options == 'option' else '-P'} {name}={_shell(value)}" if value else f"{name}="
+                )
+        return found[0]
+    flag = max(known.opts, key=len)
+    if getattr(known, "is_flag", False):
+        return flag if value != "False" else (known.secondary_opts or [f"no {flag}"])[0]
+    return f"{flag} {_shell(value)}".rstrip()
+
+
+def _shell(value: str | None) -> str:
+    """A Python literal as a word of the shell."""
+    text = (value or "").strip("\"'")
+    if value and value[0] in "[(":
+        return ",".join(part.strip(" \"'") for part in text.strip("[]()").split(","))
+    return f"'{text}'" if re.search(r"[\s{}*]", text) else text
+
+
+def _model_options() -> set[str]:
+    from xr_rsembed.models.registry import find_spec, list_models
+
+    return {name for key in list_models() for name in find_spec(key).options}
+
+
+def _provider_options() -> set[str]:
+    from dataclasses import fields
+
+    from xr_rsembed.specs import SensorSpec
+
+    known = {"catalog", "reader", "offset", "skip_items", "project", "url", "workers", "resampling", "gdal"}
+    return known | {one.name for one in fields(SensorSpec)}

@@ -1,0 +1,164 @@
+"""What the command line does with one stored file: describe, draw, convert, classify."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed.errors import OptionError, SceneError, StoreExistsError
+from xr_rsembed.scenes import open_scene
+
+__all__ = ["classify_file", "convert_file", "describe_file", "draw_file", "open_any"]
+
+_MADE_BY = ("model", "model_key", "weights", "modality", "overlap", "blend", "density", "layer", "precision")
+
+
+def open_any(path: str, *, variable: str | None = None) -> xr.DataArray | xr.Dataset:
+    """An embedding, which has a dim ``D``, or else a scene.
+
+    Raises
+    ------
+    SceneError
+        If it is neither.
+    """
+    from xr_rsembed.store.export import open_file
+
+    if variable is None:
+        try:
+            found = open_file(path)
+        except Exception:  # no embedding; what a scene lacks is then said
+            return open_scene(path)
+        # Any GeoTIFF could be read as one, with its bands as D: those of ours say so.
+        if "model_key" in found.attrs or ("D" in found.dims and not path.lower().endswith((".tif", ".tiff"))):
+            return found
+    return open_scene(path, variable=variable)
+
+
+def describe_file(path: str, *, variable: str | None = None) -> dict[str, Any]:
+    """What stands in a file, as plain values: sizes, dtype, grid, bands, and how it was made.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from xr_rsembed.datasets import synthetic_scene
+    >>> from xr_rsembed.scenes import save_scene
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = save_scene(synthetic_scene((64, 48)), f"{folder}/scene.zarr")
+    ...     describe_file(f"{folder}/scene.zarr")["sizes"]
+    {'band': 12, 'y': 64, 'x': 48}
+    """
+    from xr_rsembed.georef import scene_geobox
+
+    found = open_any(path, variable=variable)
+    first = next(iter(found.data_vars.values())) if isinstance(found, xr.Dataset) else found
+    said: dict[str, Any] = {
+        "path": path,
+        "kind": "embedding" if "D" in found.dims else "scene",
+        "sizes": {str(dim): int(size) for dim, size in found.sizes.items()},
+        "dtype": str(first.dtype),
+    }
+    if isinstance(found, xr.Dataset):
+        said["variables"] = [str(name) for name in found.data_vars]
+    if {"y", "x"} <= {*found.dims}:
+        grid = scene_geobox(first)
+        said |= {
+            "crs": str(grid.crs),
+            "resolution": abs(grid.affine.a),
+            "bounds": list(grid.boundingbox.bbox),
+        }
+    if "band" in first.coords:
+        said["bands"] = [str(band) for band in np.ravel(first["band"].values)]
+    if "time" in first.coords:
+        said["time"] = [str(one)[:19] for one in np.ravel(first["time"].values)]
+    if (nodata := first.attrs.get("_FillValue", first.attrs.get("nodata"))) is not None:
+        said["nodata"] = float(nodata)
+    if "units" in first.attrs:
+        said["units"] = str(first.attrs["units"])
+    made = {**first.attrs, **found.attrs}
+    return said | {name: np.asarray(made[name]).tolist() for name in _MADE_BY if name in made}
+
+
+def draw_file(
+    path: str,
+    output: str | os.PathLike[str],
+    *,
+    variable: str | None = None,
+    like: tuple[float, float] | None = None,
+) -> None:
+    """Draw an embedding, its similarity to a place (longitude, latitude), or a scene."""
+    from matplotlib.figure import Figure
+
+    from xr_rsembed import explore
+    from xr_rsembed.explore.plots import plot_rgb, plot_scene, plot_similarity
+
+    found: Any = open_any(path, variable=variable)
+    if isinstance(found, xr.Dataset):
+        raise SceneError(
+            "Which variable is to be drawn?",
+            found=", ".join(map(str, found.data_vars)),
+            expected="one",
+            remedy=f"variable={next(iter(found.data_vars))!r}",
+        )
+    figure = Figure(figsize=(8, 8), layout="constrained")
+    axes = figure.subplots()
+    if "D" not in found.dims:
+        plot_scene(found, axes)
+    elif like is None:
+        plot_rgb(found, axes)
+    else:
+        from pyproj import Transformer
+
+        there = Transformer.from_crs(4326, found.rio.crs, always_xy=True).transform(*like)
+        plot_similarity(explore.similarity(found, there), axes)
+    figure.savefig(output, dpi=150)
+
+
+def convert_file(path: str, output: str, *, dtype: str | None = None, overwrite: bool = False) -> None:
+    """Write a stored embedding in the format of another suffix."""
+    from xr_rsembed import explore
+    from xr_rsembed.store.export import open_file, save
+
+    stored: Any = open_file(path)
+    if output.endswith(".parquet"):
+        explore.to_geoparquet(stored, output, overwrite=overwrite)
+    else:
+        save(stored, output, overwrite=overwrite, **({"dtype": dtype} if dtype else {}))
+
+
+def classify_file(
+    path: str, labels: str, output: str, *, column: str, method: Any, overwrite: bool = False
+) -> list[str]:
+    """Learn classes from a file of labels and write their map.
+
+    Returns
+    -------
+    list of str
+        The classes by their codes.
+    """
+    import geopandas
+
+    from xr_rsembed import explore
+    from xr_rsembed.store.export import open_file
+
+    target = Path(output)
+    if target.suffix not in (".tif", ".zarr", ".nc"):
+        raise OptionError(
+            "A map of classes has no such format.", found=target.name, expected=".tif, .zarr or .nc"
+        )
+    if target.exists() and not overwrite:
+        raise StoreExistsError(
+            f"{target} is there already.", found="a file", remedy="overwrite=True to replace it"
+        )
+    read = geopandas.read_parquet if labels.endswith("parquet") else geopandas.read_file
+    classes = explore.classify(open_file(path), read(labels), column, method).compute()  # type: ignore[arg-type]
+    if target.suffix == ".tif":
+        classes["class"].rio.to_raster(target, compress="deflate")
+    elif target.suffix == ".zarr":
+        classes.to_zarr(target, mode="w", consolidated=False)
+    else:
+        classes.to_netcdf(target, engine="h5netcdf")
+    return [str(name) for name in classes.attrs["classes"]]
