@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 import xr_rsembed  # noqa: F401  (registers .rsembed)
 from xr_rsembed import bands
 from xr_rsembed.errors import CatalogError, NoScenesError, OptionError, ProviderError
-from xr_rsembed.providers import gee, gee_client, patience
+from xr_rsembed.providers import gee, gee_client, retry
 from xr_rsembed.providers.base import SceneRequest
 from xr_rsembed.providers.gee import EarthEngine, request_side
 from xr_rsembed.specs import SensorSpec
@@ -50,7 +50,7 @@ def both_zones():
 @pytest.fixture(autouse=True)
 def fresh(request, monkeypatch):
     """Every test counts from zero, and waits for nothing."""
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
     for name in {"only_zone_33", "both_zones"} & set(request.fixturenames):
         request.getfixturevalue(name).reset()
 

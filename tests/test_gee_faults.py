@@ -10,7 +10,7 @@ import pytest
 from odc.geo.geobox import GeoBox
 
 from xr_rsembed.errors import OptionError, ProviderAuthError, ProviderError
-from xr_rsembed.providers import gee_client, patience
+from xr_rsembed.providers import gee_client, retry
 from xr_rsembed.providers.base import SceneRequest
 from xr_rsembed.providers.gee import EarthEngine
 
@@ -32,7 +32,7 @@ def service():
 
 @pytest.fixture
 def server(service, monkeypatch):
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
     monkeypatch.setattr(earthengine, "STUCK_S", 0.6)
     monkeypatch.setattr(gee_client, "DEADLINE_S", 0.3)
     ee.Reset()

@@ -17,10 +17,10 @@ from xr_rsembed.providers.catalogs import (
     Catalog,
     Collection,
     add_catalog,
-    boa_offset,
     find_catalog,
     public_url,
 )
+from xr_rsembed.providers.encoding import encoding_of
 from xr_rsembed.providers.lazy import lazy_scene
 from xr_rsembed.specs import BBox, PointBuffer, SensorSpec
 
@@ -67,13 +67,22 @@ def test_first_and_last_take_the_earliest_and_latest_that_are_there():
     assert composite.compose(values, "last", fill=0).tolist() == [[6, 2]]
 
 
-def test_an_offset_is_clipped_at_zero_and_nodata_stays_nodata():
-    stored = np.array([0, 1, 1000, 1001, 65000], dtype="uint16")
-    assert composite.harmonize(stored, 0, -1000).tolist() == [65535, 0, 0, 1, 64000]
-    assert composite.harmonize(stored, 0, 0).tolist() == [65535, 1, 1000, 1001, 65000]
-    floats = composite.harmonize(np.array([np.nan, -1.0], dtype="float32"), float("nan"), 0)
-    assert np.isnan(floats[0])
-    assert floats[1] == -1
+def test_what_was_measured_is_never_nodata():
+    measured = np.array([np.nan, -100.0, 0.0, 0.5, 500.5, 65535.0, 90000.0])
+    stored = composite.stored_as(measured, np.dtype("uint16"), nodata=0)
+    assert stored.tolist() == [65535, 1, 1, 1, 501, 65534, 65534]
+    assert composite.compose(stored[None, None], None, fill=0)[0].tolist() == [0, 1, 1, 1, 501, 65534, 65534]
+    other = composite.stored_as(measured, np.dtype("uint16"), nodata=500)
+    assert composite.compose(other[None, None], None, fill=501)[0].tolist() == [
+        501,
+        0,
+        0,
+        1,
+        502,
+        65534,
+        65534,
+    ]
+    assert composite.compose(other[None, None], None, fill=65535)[0, 0] == 65535
 
 
 def test_the_first_image_of_a_day_wins_and_the_next_fills_its_gaps():
@@ -106,12 +115,12 @@ def test_the_first_image_of_a_day_wins_and_the_next_fills_its_gaps():
     ],
 )
 def test_offsets_come_from_what_the_item_says(properties, asset, offset):
-    assert boa_offset({"id": "x", "properties": properties}, asset) == offset
+    assert encoding_of({"id": "x", "properties": properties}, asset, optical=True).offset == offset
 
 
 def test_an_offset_is_never_guessed_from_the_date():
     with pytest.raises(CatalogError, match="shifted by 1000"):
-        boa_offset({"id": "x", "properties": {"datetime": "2023-01-01T00:00:00Z"}}, {})
+        encoding_of({"id": "x", "properties": {"datetime": "2023-01-01T00:00:00Z"}}, {}, optical=True)
 
 
 def test_assets_are_recognized_by_their_names_where_no_table_says_so():

@@ -30,7 +30,7 @@ from tests.servers.loopback import Loopback
 from tests.test_engine import random_pixels, scene_of
 from xr_rsembed.errors import RsEmbedError, StoreError, WeightsError
 from xr_rsembed.explore.app import serve
-from xr_rsembed.providers import patience
+from xr_rsembed.providers import retry
 from xr_rsembed.providers.catalogs import Catalog, find_catalog
 from xr_rsembed.providers.fetch import fetch
 from xr_rsembed.store.export import save
@@ -111,8 +111,8 @@ def test_a_signature_ends_where_pixels_are_read(reader, server, grid, tmp_path, 
 
 def test_a_refused_signature_is_in_no_error(server, grid, tmp_path, monkeypatch, caplog, capfd):
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     catalog = private(server, tmp_path, word=f"wrong{SECRET}")
     emb = fetch("stac", grid, time=SUMMER, catalog=catalog).rsembed.embed("probe", weights="random")
     with pytest.raises(RsEmbedError) as caught:
@@ -123,7 +123,7 @@ def test_a_refused_signature_is_in_no_error(server, grid, tmp_path, monkeypatch,
 
 def test_a_key_in_a_catalogues_address(server, grid, monkeypatch):
     server.reset()
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
     collections = find_catalog("earth-search").collections
     address = server.url.replace("//", f"//user:{SECRET}@") + f"?key={SECRET}"
     scene = fetch("stac", grid, time=SUMMER, catalog=Catalog("keyed", address, collections), bands=("B2",))

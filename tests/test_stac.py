@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 
 import xr_rsembed  # noqa: F401  (registers .rsembed)
 from xr_rsembed.errors import CatalogError, NoScenesError, OptionError, ProviderAuthError, RsEmbedWarning
-from xr_rsembed.providers import catalogs, patience
+from xr_rsembed.providers import catalogs, retry
 from xr_rsembed.providers import stac as provider
 from xr_rsembed.providers.catalogs import Catalog, find_catalog
 from xr_rsembed.providers.fetch import fetch
@@ -56,7 +56,7 @@ def median(images: list[np.ndarray]) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -560,7 +560,7 @@ def test_an_expired_token_is_renewed_and_none_is_kept(reader, server, private, c
 
 
 def test_access_that_is_refused_is_our_error_without_the_token(private, monkeypatch):
-    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     catalog = replace(private, sign=lambda href, renew: f"{href}?sig=SECRETWRONG", login="ask Anna")
     scene = fetch("stac", INSIDE, time=SUMMER, catalog=catalog, bands=("B2",))
     with pytest.raises(ProviderAuthError, match="ask Anna") as caught:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xr_rsembed.errors import CatalogError, NoScenesError, ProviderAuthError, ProviderError, RsEmbedError
-from xr_rsembed.providers import patience
+from xr_rsembed.providers import retry
 from xr_rsembed.providers.catalogs import find_catalog
 from xr_rsembed.providers.fetch import fetch
 
@@ -19,7 +19,7 @@ from .servers.loopback import Fault
 
 SUMMER = "2022-06-01/2022-09-01"
 transform, shape = stac.TILES[0].grid(10)
-#: GDAL's own patience, cut short.
+#: GDAL's own retry, cut short.
 HURRIED = {"GDAL_HTTP_RETRY_DELAY": "0.01", "GDAL_HTTP_TIMEOUT": "1", "GDAL_HTTP_MAX_RETRY": "1"}
 ONE = r"/32TQQ/2022-06-13/B5\.tif"
 
@@ -32,7 +32,7 @@ def grid():
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_trouble_that_passes_leaves_no_trace(name, reader, server, truth_):
 @pytest.mark.parametrize("reader", ["stackstac", "odc"])
 @pytest.mark.parametrize("name", [name for name in FAULTS if name != "slow"])
 def test_trouble_that_stays_is_an_error_that_names_it(name, reader, server, monkeypatch):
-    monkeypatch.setattr(patience, "ATTEMPTS", 3)
+    monkeypatch.setattr(retry, "ATTEMPTS", 3)
     server.reset()
     server.faults.append(Fault(ONE, times=None, **FAULTS[name]))
     with pytest.raises(ProviderError) as caught:
@@ -116,7 +116,7 @@ def test_a_clear_refusal_is_not_asked_again_and_again(status, error, server):
 
 @pytest.mark.parametrize("reader", ["stackstac", "odc"])
 def test_a_truncated_file_never_becomes_zeros(reader, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     server.reset()
     whole = stac.world_folder() / stac.s2_path(stac.TILES[0], stac.S2_ACQUISITIONS[1], "B2")
     torn = stac.world_folder() / f"torn-{reader}.tif"
@@ -132,7 +132,7 @@ def test_a_truncated_file_never_becomes_zeros(reader, server, tmp_path, monkeypa
 
 
 def test_after_an_error_the_same_scene_can_be_computed(server, truth_, monkeypatch):
-    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     server.reset()
     server.faults.append(Fault(ONE, times=None, cut=True))
     with pytest.raises(ProviderError):
@@ -174,7 +174,7 @@ def test_a_search_is_tried_again(path, name, server, truth_):
     ],
 )
 def test_a_search_that_fails_is_our_error(fault, error, words, server, monkeypatch):
-    monkeypatch.setattr(patience, "ATTEMPTS", 3)
+    monkeypatch.setattr(retry, "ATTEMPTS", 3)
     server.reset()
     server.faults.append(Fault("^/search$", times=None, **fault))
     with pytest.raises(error, match=words) as caught:
@@ -184,7 +184,7 @@ def test_a_search_that_fails_is_our_error(fault, error, words, server, monkeypat
 
 
 def test_a_server_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     catalog = replace(find_catalog("earth-search"), href="http://127.0.0.1:9/v1?key=SECRET")
     with pytest.raises(ProviderError, match="no answer") as caught:
         fetch("stac", grid(), time=SUMMER, catalog=catalog)

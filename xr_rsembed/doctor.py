@@ -29,8 +29,8 @@ _PACKAGES = (
     "huggingface_hub",
 )
 _EXTRAS = {
-    "stac": ("pystac-client", "stackstac", "odc-stac", "planetary-computer"),
-    "gee": ("earthengine-api", "xee"),
+    "stac": ("pystac-client", "stackstac", "odc-loader", "planetary-computer"),
+    "gee": ("earthengine-api",),
     "distributed": ("distributed",),
     "vector": ("geopandas", "xvec", "exactextract"),
     "explore": ("scikit-learn", "panel"),

@@ -29,7 +29,7 @@ from tests.servers.earthengine import EarthEngineServer, world
 from tests.servers.loopback import Fault
 from tests.servers.stac import SIDE_M, TILES, s2_items, stac_api
 from xr_rsembed.errors import RsEmbedError
-from xr_rsembed.providers import gee_client, patience
+from xr_rsembed.providers import gee_client, retry
 from xr_rsembed.providers.fetch import fetch
 
 GRID = GeoBox.from_bbox((264_960, 4_986_000, 265_600, 4_986_640), "EPSG:32633", resolution=10)
@@ -152,7 +152,7 @@ def runs(count: int, seed: int) -> Iterator[Run]:
     chance = random.Random(seed)
     fakes.register()
     with (
-        patch.object(patience, "FIRST_WAIT_S", 0.01),
+        patch.object(retry, "FIRST_WAIT_S", 0.01),
         patch.object(gee_client, "DEADLINE_S", DEADLINE_S),
         patch.object(earthengine, "SLOW_S", SLOW_S),
         patch.object(earthengine, "STUCK_S", STUCK_S),

@@ -54,6 +54,8 @@ _ORIGIN = (
     "covered",
     "time_start",
     "time_end",
+    *("reader", "resampling", "mask_clouds", "cloud_limit", "items_incomplete", "s1_orbit"),
+    *("s1_iw_requested", "s1_iw_applied", "s1_iw_relaxed_on_empty", "s1_relax_iw_on_empty"),
 )
 
 

@@ -6,6 +6,7 @@ Engine ends there: the same request gives the same grid, bands, dtype, nodata an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -15,13 +16,23 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed import bands
+from xr_rsembed.errors import RsEmbedWarning
 from xr_rsembed.georef import geobox_coords
 from xr_rsembed.specs import Composite, SensorSpec
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["MODALITIES", "SCL_CLOUDY", "Modality", "Provider", "SceneRequest", "label_scene", "solar_day"]
+__all__ = [
+    "MODALITIES",
+    "SCL_CLOUDY",
+    "Modality",
+    "Provider",
+    "SceneRequest",
+    "label_scene",
+    "orbit_attrs",
+    "solar_day",
+]
 
 #: Classes of Sentinel-2's scene classification that ``mask_clouds`` takes out: shadow, two of cloud, cirrus.
 SCL_CLOUDY = (3, 8, 9, 10)
@@ -72,6 +83,8 @@ class SceneRequest:
     units : str or None
         Units wished for ("dB" or "linear"). A provider may serve them or its own and say which in
         ``attrs["units"]``; ``fetch`` converts the rest of the way.
+    orbit : {"ascending", "descending"}, optional
+        Of Sentinel-1; None takes both.
     chunks : int
         Side of a dask chunk in pixels; a chunk holds all bands and, without a composite, one date.
     options : mapping
@@ -87,6 +100,7 @@ class SceneRequest:
     composite: Composite | None = "median"
     mask_clouds: bool = False
     units: str | None = None
+    orbit: str | None = None
     chunks: int = 1792
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -117,6 +131,19 @@ def solar_day(when: datetime, grid: GeoBox) -> date:
     """The local solar date of an acquisition at the centre of a grid: what ``composite=None`` groups by."""
     lon = float(grid.geographic_extent.centroid.points[0][0])
     return (when.astimezone(UTC) + timedelta(hours=lon / 15)).date()
+
+
+def orbit_attrs(request: SceneRequest, orbits: Sequence[str]) -> dict[str, str]:
+    """The attr ``s1_orbit`` for the orbits of a request's items; a composite that mixes them is said."""
+    kinds = sorted({orbit for orbit in orbits if orbit})
+    if len(kinds) > 1 and request.composite is not None:
+        warnings.warn(
+            f"The {request.composite} mixes ascending and descending passes, which see slopes from two sides: "
+            'orbit="ascending" or orbit="descending" takes one.',
+            RsEmbedWarning,
+            stacklevel=6,
+        )
+    return {"s1_orbit": "mixed" if len(kinds) > 1 else kinds[0]} if kinds else {}
 
 
 def label_scene(

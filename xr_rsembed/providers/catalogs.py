@@ -1,7 +1,7 @@
 """What differs between STAC catalogues, in one small table that users can extend with :func:`add_catalog`.
 
-The table names assets and doors. What can be read off an item itself, such as the offset of its reflectances, is
-read there (:func:`boa_offset`) and never guessed from a catalogue's name or from a date.
+The table names assets and addresses. What can be read off an item itself, such as the offset of its reflectances, is
+read there (see ``encoding``) and never guessed from a catalogue's name or from a date.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 from xr_rsembed import bands
 from xr_rsembed.errors import CatalogError, MissingDependencyError, OptionError
 
-__all__ = ["Catalog", "Collection", "Signer", "add_catalog", "boa_offset", "find_catalog", "public_url"]
+__all__ = ["Catalog", "Collection", "Signer", "add_catalog", "find_catalog", "public_url"]
 
 #: ``sign(href, renew)`` gives the address that opens; ``renew`` is set when the last one was refused.
 Signer: TypeAlias = Callable[[str, bool], str]
@@ -221,67 +221,6 @@ def public_url(href: str) -> str:
     """
     parts = urlsplit(href)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def boa_offset(item: Mapping[str, Any], asset: Mapping[str, Any]) -> int:
-    """What to add to a stored Sentinel-2 DN so that it means 10000 x reflectance.
-
-    Since processing baseline 04.00 products store reflectances shifted by 1000; some catalogues take the shift
-    out again. In this order: the item's own word that it is gone, the asset's ``raster:offset``, the baseline.
-
-    Raises
-    ------
-    CatalogError
-        If the item tells nothing about it.
-
-    Examples
-    --------
-    >>> boa_offset({"properties": {"s2:processing_baseline": "04.00"}}, {})
-    -1000
-    >>> boa_offset({"properties": {"earthsearch:boa_offset_applied": True}}, {"raster:offset": -0.1})
-    0
-    """
-    properties = item.get("properties", {})
-    if properties.get("earthsearch:boa_offset_applied") is True:
-        return 0
-    if (stated := _stated_offset(item, asset)) is not None:
-        return stated
-    if baseline := _baseline(item):
-        return -1000 if baseline >= "04.00" else 0
-    raise CatalogError(
-        f"Item {item.get('id')} does not say whether its reflectances are shifted by 1000.",
-        expected="earthsearch:boa_offset_applied, raster:offset, or s2:processing_baseline",
-        remedy="offset=0 or offset=-1000, if you know",
-    )
-
-
-def _stated_offset(item: Mapping[str, Any], asset: Mapping[str, Any]) -> int | None:
-    """The offset in DN that the asset names, by the raster extension of either version."""
-    try:
-        for raster in (asset, *(asset.get("raster:bands") or ()), *(asset.get("bands") or ())):
-            offset = raster.get("raster:offset", raster.get("offset"))
-            if offset is not None:
-                scale = raster.get("raster:scale", raster.get("scale")) or 0.0001
-                return round(float(offset) / float(scale))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise CatalogError(
-            f"Item {item.get('id')} describes its raster in a way that is not valid STAC.",
-            found=error,
-            remedy=f"offset=0 or offset=-1000, if you know; skip_items=[{item.get('id')!r}] leaves it out",
-        ) from None
-    return None
-
-
-def _baseline(item: Mapping[str, Any]) -> str | None:
-    """The processing baseline, such as ``04.00``, by property or by the product's name."""
-    properties = item.get("properties", {})
-    for name in ("s2:processing_baseline", "processing:version"):
-        if match := re.match(r"(\d{1,2})\.(\d{2})", str(properties.get(name, ""))):
-            return f"{int(match[1]):02d}.{match[2]}"
-    for title in (properties.get("s2:product_uri"), properties.get("title"), item.get("id")):
-        if match := re.search(r"_N(\d{2})(\d{2})_", str(title)):
-            return f"{match[1]}.{match[2]}"
-    return None
 
 
 def asset_keys(collection: Collection, wanted: tuple[str, ...], found: Mapping[str, Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-__all__ = ["compose", "gap", "harmonize", "is_gap", "lay_over"]
+__all__ = ["compose", "gap", "is_gap", "lay_over", "stored_as"]
 
 _STRIP = 1 << 20  # values that are sorted at a time: they stay in the processor's cache
 
@@ -31,19 +31,22 @@ def is_gap(pixels: np.ndarray) -> np.ndarray:
     return pixels == gap(pixels.dtype) if pixels.dtype.kind in "iu" else np.isnan(pixels)
 
 
-def harmonize(stored: np.ndarray, nodata: float, offset: int) -> np.ndarray:
-    """Stored values with their offset added, not below 0; nodata becomes the gap.
+def stored_as(values: np.ndarray, dtype: np.dtype, nodata: float) -> np.ndarray:
+    """Floats, NaN where nothing is valid, in a stack's dtype; what was measured stays valid.
+
+    In integers a half rounds up, and a value that the dtype, the gap or a ``nodata`` of 0 leaves no room for moves to
+    the nearest one that it does.
 
     Examples
     --------
-    >>> harmonize(np.array([0, 900, 1500], dtype="uint16"), nodata=0, offset=-1000)
-    array([65535,     0,   500], dtype=uint16)
+    >>> stored_as(np.array([np.nan, -100.0, 500.5, 70000.0]), np.dtype("uint16"), nodata=0)
+    array([65535,     1,   501, 65534], dtype=uint16)
     """
-    empty = np.isnan(stored) if nodata != nodata else stored == nodata
-    if offset:
-        shifted = stored.astype("int32" if stored.dtype.kind in "iu" else "float64") + offset
-        stored = np.clip(shifted, 0, None).astype(stored.dtype)
-    return np.where(empty, stored.dtype.type(gap(stored.dtype)), stored)
+    if dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    missing = np.isnan(values)
+    whole = np.clip(np.floor(np.where(missing, 0, values) + 0.5), 1 if nodata == 0 else 0, gap(dtype) - 1)
+    return np.where(missing, dtype.type(gap(dtype)), whole.astype(dtype))
 
 
 def lay_over(base: np.ndarray, pixels: np.ndarray) -> None:
@@ -61,7 +64,7 @@ def compose(stack: np.ndarray, how: str | None, fill: float) -> np.ndarray:
     how : {"median", "mean", "first", "last"} or None
         None takes a stack of one date as it is.
     fill : float
-        Value of a pixel that has gaps only.
+        Value of a pixel that has gaps only; a measured one moves aside by 1.
 
     Returns
     -------
@@ -77,7 +80,10 @@ def compose(stack: np.ndarray, how: str | None, fill: float) -> np.ndarray:
     there = ~is_gap(stack)
     count = there.sum(axis=0)
     image = _COMPOSITES[how](stack, there, count) if len(stack) > 1 else stack[0]
-    return np.where(count > 0, image, stack.dtype.type(fill))
+    fill_ = stack.dtype.type(fill)
+    beside = fill_ + 1 if stack.dtype.kind in "iu" and fill_ < gap(stack.dtype) else fill_ - 1
+    image = np.where(image == fill_, beside, image)  # measured, so not nodata
+    return np.where(count > 0, image, fill_)
 
 
 def _halved(total: np.ndarray, count: np.ndarray | int, dtype: np.dtype) -> np.ndarray:

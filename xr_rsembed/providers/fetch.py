@@ -42,6 +42,7 @@ def fetch(
     modality: str = "S2L2A",
     mask_clouds: bool = False,
     units: str | None = None,
+    orbit: str | None = None,
     chunks: int | None = None,
     sensor: SensorSpec | None = None,
     **options: Any,
@@ -68,6 +69,8 @@ def fetch(
         Take out cloud and shadow by the scene classification, pixel by pixel, before the composite.
     units : {"linear", "dB"}, optional
         Of Sentinel-1; by default linear power from STAC and from Earth Engine's float collection.
+    orbit : {"ascending", "descending"}, optional
+        Passes of Sentinel-1 to take; by default both, and a composite of both is said in a warning.
     chunks : int, optional
         Side of a dask chunk in pixels; by default one block of embedding (option ``block_tiles``).
     sensor : SensorSpec, optional
@@ -109,6 +112,12 @@ def fetch(
             found=f"{units!r} for {kind}",
             expected="'linear' or 'dB'",
         )
+    if orbit not in (None, "ascending", "descending") or (orbit and not kind.startswith("S1")):
+        raise OptionError(
+            "orbit= says which passes of Sentinel-1 to take.",
+            found=f"{orbit!r} for {kind}",
+            expected="'ascending' or 'descending'",
+        )
     if mask_clouds and kind != "S2L2A":
         raise OptionError(
             "Only S2L2A has a classification to mask clouds by.", found=kind, remedy="mask_clouds=False"
@@ -124,6 +133,7 @@ def fetch(
         composite=sensor.composite,
         mask_clouds=mask_clouds,
         units=units,
+        orbit=orbit,
         chunks=_checked_chunks(chunks),
         options=options,
     )
@@ -205,6 +215,6 @@ def _in_units(scene: xr.DataArray, units: str | None) -> xr.DataArray:
     if units is None or scene.attrs["units"] == units:
         return scene
     nodata = scene.attrs["nodata"]
-    changed = 10 * xr.ufuncs.log10(scene.where(scene > 0)) if units == "dB" else 10 ** (scene / 10)
-    there = xr.ufuncs.isfinite(changed) & (scene != nodata)
+    changed = 10 * np.log10(scene.where(scene > 0)) if units == "dB" else 10 ** (scene / 10)
+    there = np.isfinite(changed) & (scene != nodata)
     return changed.where(there, nodata).astype(scene.dtype).assign_attrs(scene.attrs, units=units)

@@ -1,4 +1,4 @@
-"""Talking to Earth Engine: one login per process, bounded and patient requests, errors that say what to do.
+"""Talking to Earth Engine: one login per process, bounded requests that are tried again, errors that say what to do.
 
 Nothing here knows what a scene is. The client (``ee``) keeps its login in the process, so what travels to dask's
 workers is a :class:`Connection`, which names the project and holds no secret; each worker signs in by itself.
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from xr_rsembed.errors import CatalogError, MissingDependencyError, ProviderAuthError, ProviderError
-from xr_rsembed.providers.patience import patiently
+from xr_rsembed.providers.retry import http_status, is_transient, retry
 
 __all__ = [
     "ATTEMPTS",
@@ -36,7 +36,6 @@ LONGEST_SIDE = 32768
 ATTEMPTS = 8  # a throttled project is let in again within a minute or so
 DEADLINE_S = 300  # the service gives up on a request after five minutes itself
 
-_PASSING = {408, 429, 500, 502, 503, 504}
 _LOGIN = "earthengine authenticate"
 _PROJECT = 'fetch("gee", ..., project="my-project"), or once: earthengine set_project my-project'
 
@@ -224,7 +223,7 @@ def _check_same(connection: Connection, state: Any) -> None:
             )
 
 
-# --- patience ----------------------------------------------------------------------------------------------
+# --- retries -----------------------------------------------------------------------------------------------
 
 
 class _BrokenAnswerError(Exception):
@@ -244,24 +243,19 @@ def _asked(work: Callable[[], T], connection: Connection, what: str) -> T:
             raise _BrokenAnswerError(f"an answer that cannot be read ({error})") from None
 
     try:
-        return patiently(attempt, _is_passing, ATTEMPTS)
+        return retry(attempt, _is_transient, ATTEMPTS)
     except Exception as error:
         # "from None": the client's own errors can carry addresses with an API key in them.
         raise _explained(error, connection, what) from None
 
 
-def _status(error: BaseException) -> int | None:
-    """The HTTP status behind the client's exception, which often keeps only the server's sentence."""
-    statuses = (getattr(each, "status_code", None) for each in (error, error.__context__))
-    return next((status for status in statuses if status is not None), None)
-
-
-def _is_passing(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     from google.auth.exceptions import TransportError
     from requests import RequestException
 
-    network = (ConnectionError, TimeoutError, RequestException, TransportError, _BrokenAnswerError)
-    return isinstance(error, network) or _status(error) in _PASSING
+    return is_transient(
+        error, ConnectionError, TimeoutError, RequestException, TransportError, _BrokenAnswerError
+    )
 
 
 def _explained(error: Exception, connection: Connection, what: str) -> Exception:
@@ -269,10 +263,10 @@ def _explained(error: Exception, connection: Connection, what: str) -> Exception
     import ee
     from google.auth.exceptions import GoogleAuthError
 
-    status = _status(error)
+    status = http_status(error)
     said = re.sub(r"([?&]key=)[^&\s'\")]+", r"\1***", str(error)).strip() or type(error).__name__
     found = f"{status}: {said}" if status else said
-    if _is_passing(error):
+    if _is_transient(error):
         fewer = f"set_options(terramind__fetch_workers={max(1, connection.workers // 2)})"
         return ProviderError(
             f"Earth Engine did not give {what}.",

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from xr_rsembed.errors import CatalogError, NoScenesError
-from xr_rsembed.providers.base import SceneRequest, solar_day
+from xr_rsembed.providers.base import SceneRequest, orbit_attrs, solar_day
 from xr_rsembed.providers.gee_client import Connection, compute_value
 from xr_rsembed.providers.grid import lonlat_bounds
 from xr_rsembed.providers.search import footprint
@@ -40,11 +40,14 @@ class FoundImage:
         Aware, UTC.
     outline : shapely geometry or None
         Footprint in the grid's CRS; None where the image does not say.
+    orbit : str
+        ``"ascending"`` or ``"descending"`` for Sentinel-1.
     """
 
     id: str
     when: datetime
     outline: Any
+    orbit: str = ""
 
 
 def find_images(connection: Connection, request: SceneRequest) -> tuple[list[FoundImage], dict[str, Any]]:
@@ -59,8 +62,8 @@ def find_images(connection: Connection, request: SceneRequest) -> tuple[list[Fou
     collection = _collection_name(request)
     attrs: dict[str, Any] = {"collection": collection}
     if request.modality == "S1GRD":
-        images, said = _find_sentinel1(connection, request, collection)
-        attrs |= said
+        images, flags = _find_sentinel1(connection, request, collection)
+        attrs |= flags
     else:
         images = _search(connection, request, collection, _cloud_filter(request))
     if not images:
@@ -69,7 +72,8 @@ def find_images(connection: Connection, request: SceneRequest) -> tuple[list[Fou
             f"{collection} has no scene here and then.",
             found=_found_without_limit(connection, request, collection),
             expected=f"{request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, within {place}",
-            remedy="a longer time, another place, or cloudy_pct=None",
+            remedy="a longer time, another place, "
+            + ("or orbit=None" if request.orbit else "or cloudy_pct=None"),
         )
     return images, attrs
 
@@ -111,6 +115,8 @@ def _find_sentinel1(
 
     sensor = request.sensor
     bands = [ee.Filter.listContains("transmitterReceiverPolarisation", band) for band in request.bands]
+    if request.orbit:
+        bands.append(ee.Filter.eq("orbitProperties_pass", request.orbit.upper()))
     wide = ee.Filter.eq("instrumentMode", "IW")
     strict = sensor.s1_require_iw
     images = _search(connection, request, collection, *bands, *([wide] if strict else []))
@@ -123,7 +129,8 @@ def _find_sentinel1(
         "s1_iw_relaxed_on_empty": relaxed,
         "s1_relax_iw_on_empty": sensor.s1_relax_iw_on_empty,
     }
-    return images, {name: int(value) for name, value in flags.items()}
+    orbits = orbit_attrs(request, [image.orbit for image in images])
+    return images, {name: int(value) for name, value in flags.items()} | orbits
 
 
 def _cloud_filter(request: SceneRequest) -> Any:
@@ -156,8 +163,10 @@ def _search(
     from shapely import box
 
     def described(image: Any) -> Any:
-        said = {"name": image.get("system:index"), "when": image.get("system:time_start")}
-        return ee.Feature(image.geometry(), said)
+        named = {"name": image.get("system:index"), "when": image.get("system:time_start")}
+        if request.modality == "S1GRD":
+            named["orbit"] = image.get("orbitProperties_pass")
+        return ee.Feature(image.geometry(), named)
 
     table = ee.FeatureCollection(_candidates(request, collection, *filters).map(described))
     features = compute_value(connection, table, f"the list of images in {collection}")["features"]
@@ -168,9 +177,10 @@ def _search(
 
 
 def _found_image(feature: Mapping[str, Any], collection: str, request: SceneRequest) -> FoundImage:
-    said = feature["properties"]
-    when = datetime.fromtimestamp(said["when"] / 1000, UTC)
-    return FoundImage(f"{collection}/{said['name']}", when, footprint(feature, request.grid))
+    named = feature["properties"]
+    when = datetime.fromtimestamp(named["when"] / 1000, UTC)
+    orbit = str(named.get("orbit") or "").lower()
+    return FoundImage(f"{collection}/{named['name']}", when, footprint(feature, request.grid), orbit)
 
 
 def _found_without_limit(connection: Connection, request: SceneRequest, collection: str) -> str:

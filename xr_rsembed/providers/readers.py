@@ -1,24 +1,35 @@
-"""Reading one asset of one item on a grid, through stackstac's reader or odc-stac's, patiently.
+"""Reading one asset of one item on a grid, through odc-stac's reader or stackstac's.
 
-Both take an address and a grid and give an array. Around them stand the same settings of GDAL, the same patience
-and the same errors. A read that failed is an error that names its item: never zeros, never nodata.
+Before either reads, the file is looked at and described as a GDAL virtual raster of floats in which whatever is
+invalid (nodata of file or item, mask band, alpha) is NaN. So both see the same pixels and the same overview, and
+the same errors stand around them. A read that failed is an error that names its item: never zeros, never nodata.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 
-from xr_rsembed.errors import MissingDependencyError, OptionError, ProviderAuthError, ProviderError
+from xr_rsembed.errors import (
+    CatalogError,
+    MissingDependencyError,
+    OptionError,
+    ProviderAuthError,
+    ProviderError,
+    RsEmbedError,
+)
 from xr_rsembed.providers.catalogs import Catalog, public_url
-from xr_rsembed.providers.patience import patiently
+from xr_rsembed.providers.encoding import Encoding, decode
+from xr_rsembed.providers.retry import causes, http_status, is_transient, retry
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -48,12 +59,12 @@ GDAL_SETTINGS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Asset:
-    """One raster of one item: its address, unsigned, and what to add to its values."""
+    """One raster of one item: its address, unsigned, and what its values mean (None: read as they are)."""
 
     item: str
     key: str
     href: str
-    offset: int = 0
+    encoding: Encoding | None = None
 
 
 @dataclass(frozen=True)
@@ -61,12 +72,12 @@ class Source:
     """How a process reads the assets of a catalogue, without any secret: safe in a dask graph."""
 
     catalog: Catalog
-    reader: str = "stackstac"
+    reader: str = "odc"
     resampling: str = "nearest"
     gdal: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(asset: Asset, grid: GeoBox, source: Source, dtype: np.dtype, fill: float) -> np.ndarray:
+def read(asset: Asset, grid: GeoBox, source: Source) -> np.ndarray:
     """The asset's pixels on a grid.
 
     Parameters
@@ -74,22 +85,20 @@ def read(asset: Asset, grid: GeoBox, source: Source, dtype: np.dtype, fill: floa
     asset : Asset
     grid : odc.geo.geobox.GeoBox
     source : Source
-    dtype : numpy.dtype
-        Of the result.
-    fill : float
-        Where the asset has nodata or does not reach.
 
     Returns
     -------
     ndarray, shape (grid height, grid width)
-        As stored: the offset is not applied.
+        float32 or float64, decoded: Sentinel-2 in DN (10000 x reflectance), Sentinel-1 in linear power. NaN where the
+        asset is invalid or does not reach.
 
     Raises
     ------
     ProviderAuthError
         If access is refused, with a renewed signature too.
     ProviderError
-        If the asset cannot be read after several attempts.
+        If the asset cannot be read after several attempts; CatalogError where it is no raster of one band with a CRS,
+        or holds what its item does not say.
     """
     import rasterio
 
@@ -100,18 +109,21 @@ def read(asset: Asset, grid: GeoBox, source: Source, dtype: np.dtype, fill: floa
         nonlocal attempts
         attempts = attempt
         href = sign(asset.href, refused) if sign else asset.href
-        with _quietly(), rasterio.Env(**settings):
-            return how(_gdal_path(href, _failures.get(asset.href, 0)), grid, source.resampling, dtype, fill)
+        with _quiet_logs(), rasterio.Env(**settings):
+            return _read_on_grid(
+                _gdal_path(href, _failures.get(asset.href, 0)), asset, grid, source.resampling, how
+            )
 
-    def passing(error: BaseException) -> bool:
+    def transient(error: BaseException) -> bool:
         nonlocal refused
         refused = _is_refusal(error)
         _failures[asset.href] = _failures.get(asset.href, 0) + 1
-        return remote and (_is_passing(error) or (refused and sign is not None))
+        # Whatever GDAL says without a status is worth another attempt: a cut answer looks like a bad file.
+        return remote and (sign is not None if refused else is_transient(error, Exception))
 
     try:
-        return patiently(once, passing)
-    except (MissingDependencyError, OptionError):
+        return retry(once, transient)
+    except RsEmbedError:
         raise
     except Exception as error:
         # "from None": GDAL's own errors carry the address with its signature.
@@ -133,43 +145,111 @@ def _gdal_path(href: str, failures: int) -> str:
     return href
 
 
-def _read_stackstac(path: str, grid: GeoBox, resampling: str, dtype: np.dtype, fill: float) -> np.ndarray:
-    try:
-        from stackstac.raster_spec import RasterSpec
-        from stackstac.rio_env import LayeredEnv
-        from stackstac.rio_reader import AutoParallelRioReader
-    except ImportError:
-        raise MissingDependencyError("stackstac is not installed.", remedy="pip install stackstac") from None
-    from rasterio.enums import Resampling
-    from rasterio.windows import Window
+# --- the file as a virtual raster ---------------------------------------------------------------------------
 
-    epsg = grid.crs.to_epsg() if grid.crs is not None else None
-    if epsg is None:
-        raise OptionError("stackstac needs a grid with an EPSG code.", found=grid.crs, remedy='reader="odc"')
-    height, width = grid.shape.yx
-    reader = AutoParallelRioReader(
-        url=path,
-        spec=RasterSpec(epsg, tuple(grid.boundingbox.bbox), (grid.resolution.x, -grid.resolution.y)),
-        resampling=Resampling[resampling],
-        dtype=dtype,
-        fill_value=dtype.type(fill),
-        scale_offset=(1, 0),
-        gdal_env=LayeredEnv(always={}),  # the settings around this call hold
-        errors_as_nodata=(),
+
+def _read_on_grid(
+    path: str,
+    asset: Asset,
+    grid: GeoBox,
+    resampling: str,
+    how: Callable[[str, Any, str, np.dtype], np.ndarray],
+) -> np.ndarray:
+    import rasterio
+    from odc.geo.converters import rio_geobox
+    from odc.geo.overlap import compute_reproject_roi
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # an error of ours, below
+        file = rasterio.open(path)
+    with file:
+        _check_file(file, asset)
+        shrink = compute_reproject_roi(rio_geobox(file), grid).scale
+        level = sum(factor <= shrink * 1.001 for factor in file.overviews(1)) - 1
+        dtype, file_scale = file.dtypes[0], file.scales[0]
+        exact = np.dtype(
+            "float64" if dtype in ("int32", "uint32", "int64", "uint64", "float64") else "float32"
+        )
+        if level < 0:
+            values = how(_virtual(file, asset.encoding, exact), grid, resampling, exact)
+        else:
+            with rasterio.open(path, overview_level=level) as overview:
+                values = how(_virtual(overview, asset.encoding, exact, level), grid, resampling, exact)
+    if asset.encoding is None:
+        return values
+    what = f"asset {asset.key!r} of item {asset.item}"
+    return decode(values, asset.encoding, dtype, file_scale, what, asset.item)
+
+
+def _check_file(file: Any, asset: Asset) -> None:
+    from rasterio.enums import ColorInterp
+
+    what = f"asset {asset.key!r} of item {asset.item}"
+    if file.crs is None or file.transform.is_identity:
+        points = f"{len(file.gcps[0])} ground control points" if file.gcps[0] else "pixels without a place"
+        raise CatalogError(
+            f"No CRS and transform in {what}: it cannot be placed on a grid.",
+            found=points,
+            expected="a georeferenced raster",
+            remedy='geocode it first, such as with gdalwarp, or take modality="S1RTC"; '
+            f"skip_items=[{asset.item!r}] leaves it out",
+        )
+    bands = sum(band is not ColorInterp.alpha for band in file.colorinterp)
+    if bands != 1:
+        raise CatalogError(
+            f"Which band of {what} is meant is not known.",
+            found=f"{bands} bands",
+            expected="one band an asset",
+            remedy=f"open the file with xr_rsembed.open_scene; skip_items=[{asset.item!r}] leaves the item out",
+        )
+
+
+def _virtual(file: Any, encoding: Encoding | None, dtype: np.dtype, level: int | None = None) -> str:
+    """A file, or one of its overviews, as a VRT of floats, NaN where file or item say that nothing is valid."""
+    from rasterio.enums import MaskFlags
+
+    masked = file.mask_flag_enums[0] != [MaskFlags.all_valid]
+    nodata = encoding.nodata if encoding else None
+    if encoding is not None and encoding.optical and nodata is None and not masked:
+        nodata = 0.0  # what Sentinel-2 products hold where nobody says it
+    option = "" if level is None else f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{level}</OOI></OpenOptions>'
+    mask = f"{option}<SourceBand>1</SourceBand><UseMaskBand>true</UseMaskBand>"
+    if not masked:
+        return _vrt(file, file.name, f"{option}<SourceBand>1</SourceBand>{_nodata(nodata)}", dtype)
+    inner = _vrt(file, file.name, mask, dtype)
+    # One of the two a layer: where both stand in one, GDAL heeds one of them.
+    return (
+        inner if nodata is None else _vrt(file, inner, f"<SourceBand>1</SourceBand>{_nodata(nodata)}", dtype)
     )
-    try:
-        return reader.read(Window(0, 0, width, height))
-    finally:
-        reader.close()
 
 
-def _read_odc(path: str, grid: GeoBox, resampling: str, dtype: np.dtype, fill: float) -> np.ndarray:
+def _nodata(value: float | None) -> str:
+    return "" if value is None or value != value else f"<NODATA>{value!r}</NODATA>"
+
+
+def _vrt(file: Any, source: str, how: str, dtype: np.dtype) -> str:
+    height, width = file.shape
+    rows, columns = file.block_shapes[0]
+    transform = ", ".join(map(repr, file.transform.to_gdal()))
+    return (
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{escape(file.crs.to_wkt())}</SRS>'
+        f"<GeoTransform>{transform}</GeoTransform>"
+        f'<VRTRasterBand dataType="{dtype.name.capitalize()}" band="1" blockXSize="{columns}" blockYSize="{rows}">'
+        "<NoDataValue>nan</NoDataValue><ComplexSource>"
+        f'<SourceFilename relativeToVRT="0">{escape(source)}</SourceFilename>{how}'
+        "</ComplexSource></VRTRasterBand></VRTDataset>"
+    )
+
+
+# --- the readers --------------------------------------------------------------------------------------------
+
+
+def _read_odc(path: str, grid: GeoBox, resampling: str, dtype: np.dtype) -> np.ndarray:
     try:
         from odc.loader import RasterLoadParams, RasterSource, RioDriver
     except ImportError:
-        raise MissingDependencyError(
-            "odc-stac is not installed.", remedy="pip install 'xr-rsembed[stac]'"
-        ) from None
+        raise MissingDependencyError("odc-loader is not installed.", remedy="pip install odc-loader") from None
+    fill = float("nan")
     how = RasterLoadParams(dtype=dtype.name, fill_value=fill, resampling=resampling, fail_on_error=True)
     whole = np.full(grid.shape.yx, fill, dtype=dtype)
     driver = RioDriver()
@@ -179,46 +259,62 @@ def _read_odc(path: str, grid: GeoBox, resampling: str, dtype: np.dtype, fill: f
     return whole
 
 
-#: Reader by name; each is called as ``read(path, grid, resampling, dtype, fill)``.
-READERS: Mapping[str, Callable[[str, Any, str, np.dtype, float], np.ndarray]] = {
-    "stackstac": _read_stackstac,
+def _read_stackstac(path: str, grid: GeoBox, resampling: str, dtype: np.dtype) -> np.ndarray:
+    try:
+        import stackstac
+    except ImportError:
+        raise MissingDependencyError("stackstac is not installed.", remedy="pip install stackstac") from None
+    from rasterio.enums import Resampling
+
+    epsg = grid.crs.to_epsg() if grid.crs is not None else None
+    if epsg is None:
+        raise OptionError("stackstac needs a grid with an EPSG code.", found=grid.crs, remedy='reader="odc"')
+    bounds = list(grid.boundingbox.bbox)
+    properties = {"datetime": "2000-01-01T00:00:00Z", "proj:epsg": epsg, "proj:bbox": bounds}
+    item = {"id": "asset", "bbox": bounds, "properties": properties, "assets": {"asset": {"href": path}}}
+    stack = stackstac.stack(
+        [item],
+        assets=["asset"],
+        epsg=epsg,
+        bounds=tuple(bounds),
+        resolution=(grid.resolution.x, -grid.resolution.y),
+        snap_bounds=False,
+        resampling=Resampling[resampling],
+        dtype=dtype,
+        fill_value=dtype.type(np.nan),
+        rescale=False,
+        chunksize=max(grid.shape.yx),
+        properties=False,
+        band_coords=False,
+        gdal_env=stackstac.LayeredEnv(always={}),  # the settings around this call hold
+    )
+    return np.asarray(stack.data[0, 0].compute(scheduler="synchronous"))
+
+
+#: Reader by name; each is called as ``read(path, grid, resampling, dtype)`` and gives NaN where nothing is.
+READERS: Mapping[str, Callable[[str, Any, str, np.dtype], np.ndarray]] = {
     "odc": _read_odc,
+    "stackstac": _read_stackstac,
 }
 
 
 # --- trouble ------------------------------------------------------------------------------------------------
 
 
-def _chain(error: BaseException | None) -> str:
+def _all_said(error: BaseException) -> str:
     """All that an exception and its causes say: rasterio keeps GDAL's words in the causes."""
-    words = []
-    while error is not None:
-        words.append(str(error))
-        error = error.__cause__ or error.__context__
-    return " | ".join(words)
-
-
-def _status(error: BaseException) -> int | None:
-    codes = re.findall(r"HTTP (?:response|error) code ?: ?(\d{3})", _chain(error))
-    return int(codes[-1]) if codes else None
-
-
-def _is_passing(error: BaseException) -> bool:
-    """Whether another attempt may go better: all but a clear refusal, since a cut answer looks like a bad file."""
-    status = _status(error)
-    hopeless = isinstance(error, (MissingDependencyError, OptionError)) or _is_refusal(error)
-    return not hopeless and (status is None or status >= 500 or status in (408, 425, 429))
+    return " | ".join(str(one) for one in causes(error))
 
 
 def _is_refusal(error: BaseException) -> bool:
     return (
-        _status(error) in (401, 403)
-        or re.search("InvalidCredentials|AWS_SECRET_ACCESS_KEY", _chain(error)) is not None
+        http_status(error) in (401, 403)
+        or re.search("InvalidCredentials|AWS_SECRET_ACCESS_KEY", _all_said(error)) is not None
     )
 
 
 def _explained(error: Exception, asset: Asset, source: Source, attempts: int) -> ProviderError:
-    status, said = _status(error), _chain(error)
+    status, said = http_status(error), _all_said(error)
     what = f"asset {asset.key!r} of item {asset.item} in catalogue {source.catalog.name!r}"
     where = public_url(asset.href)
     if _is_refusal(error):
@@ -243,11 +339,13 @@ def _explained(error: Exception, asset: Asset, source: Source, attempts: int) ->
 
 
 def _without_queries(text: str) -> str:
+    """Words without the queries of addresses in them, and without the XML of a virtual raster."""
+    text = re.sub(r"<VRTDataset.*</VRTDataset>", "the virtual raster", text, flags=re.DOTALL)
     return re.sub(r"\?[^\s'\"|]*|#\d+", "", text)
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def _quiet_logs() -> Iterator[None]:
     """Mark what this thread logs as coming from one of our reads."""
     before = _reading.set(True)
     try:

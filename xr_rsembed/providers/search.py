@@ -7,6 +7,7 @@ catalogue that ignores the cloud query gives the same scenes as one that knows i
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,19 +19,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.errors import CatalogError, NoScenesError, ProviderAuthError, ProviderError
-from xr_rsembed.providers import patience
-from xr_rsembed.providers.base import SceneRequest
+from xr_rsembed.providers import retry
+from xr_rsembed.providers.base import SceneRequest, orbit_attrs
 from xr_rsembed.providers.catalogs import Catalog, Collection, public_url
+from xr_rsembed.providers.encoding import baseline, property_named
 from xr_rsembed.providers.grid import lonlat_bounds
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from pystac_client.stac_api_io import StacApiIO
 
-__all__ = ["Found", "acquired", "find_items", "footprint"]
+__all__ = ["Found", "acquired", "find_items", "footprint", "orbit_of"]
 
 TIMEOUT_S = (10.0, 60.0)  # to connect, to answer
 PAGE = 200  # items an answer
+
+_ONE_PASS = timedelta(minutes=1)  # between the times that two processings of one product state
+_SAME_FOOTPRINT = 0.9  # of the union; the halves of a split tile share a strip at most
 
 Item = Mapping[str, Any]
 
@@ -40,7 +45,7 @@ class Found:
     """The items of a request, by time, and what the Sentinel-1 rule did."""
 
     items: tuple[Item, ...]
-    attrs: Mapping[str, int] = field(default_factory=dict)
+    attrs: Mapping[str, int | str] = field(default_factory=dict)
 
 
 def find_items(
@@ -72,12 +77,13 @@ def find_items(
     if not items:
         raise _nothing(request, catalog, collection, left_out)
     _check_one_collection(items, catalog)
-    attrs = {
+    attrs: dict[str, int | str] = {
         "s1_iw_requested": int(iw),
         "s1_iw_applied": int(iw and not relaxed),
         "s1_iw_relaxed_on_empty": int(relaxed),
         "s1_relax_iw_on_empty": int(request.sensor.s1_relax_iw_on_empty),
     }
+    attrs |= orbit_attrs(request, [orbit_of(item) for item in items]) if radar else {}
     return Found(tuple(items), attrs if radar else {})
 
 
@@ -86,6 +92,11 @@ def acquired(item: Item) -> datetime:
     properties = item["properties"]
     when = datetime.fromisoformat(properties.get("datetime") or properties["start_datetime"])
     return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def orbit_of(item: Item) -> str:
+    """``"ascending"`` or ``"descending"``; empty where an item does not say."""
+    return str(item["properties"].get("sat:orbit_state") or "").lower()
 
 
 def footprint(item: Item, grid: GeoBox) -> Any:
@@ -132,6 +143,8 @@ def _filtered(
         rules[f"not below {limit:g} % clouds"] = lambda item: not _cloud(item) < limit
     if iw:
         rules["not in IW mode"] = lambda item: item["properties"].get("sar:instrument_mode") != "IW"
+    if orbit := request.orbit:
+        rules[f"not on an {orbit} orbit"] = lambda item: orbit_of(item) != orbit
     kept: dict[str, Item] = {}
     left_out: Counter[str] = Counter()
     for item in _search(request, catalog, collection, limit, iw):
@@ -154,25 +167,63 @@ def _cloud(item: Item) -> float:
 
 
 def _latest(items: Iterable[Item]) -> list[Item]:
-    """One item for each acquisition of a tile: of several processings the newest."""
-
-    def identity(item: Item) -> tuple[str, str]:
-        properties = item["properties"]
-        tile = properties.get("grid:code") or properties.get("s2:mgrs_tile") or item["id"]
-        return str(tile), str(properties.get("platform") or item["id"][:3])
-
-    def processing(item: Item) -> tuple[str, ...]:
-        names = ("s2:processing_baseline", "s2:generation_time", "created", "updated")
-        return *(str(item["properties"].get(name, "")) for name in names), item["id"]
-
+    """One item for each product of a tile: of several processings the newest, of a split tile both halves."""
     kept: list[Item] = []
-    for item in sorted(items, key=lambda item: (identity(item), acquired(item))):
-        twin = kept[-1] if kept and identity(kept[-1]) == identity(item) else None
-        if twin is None or acquired(item) - acquired(twin) > timedelta(minutes=1):
+    for item in sorted(items, key=_processing, reverse=True):
+        if not any(_is_reprocessing(item, newer) for newer in kept):
             kept.append(item)
-        elif processing(item) > processing(twin):
-            kept[-1] = item
     return sorted(kept, key=lambda item: (acquired(item), item["id"]))
+
+
+def _is_reprocessing(one: Item, other: Item) -> bool:
+    """Whether two items hold the same measurements: one tile and pass, and one data strip or one footprint."""
+    if _tile_and_platform(one) != _tile_and_platform(other):
+        return False
+    if abs(acquired(one) - acquired(other)) > _ONE_PASS:
+        return False
+    strips = [_sensing_start(item) for item in (one, other)]
+    if None not in strips:
+        return strips[0] == strips[1]
+    outlines = [_lonlat_outline(item) for item in (one, other)]
+    if None in outlines:
+        return True
+    first, second = outlines
+    return bool(first.intersection(second).area >= _SAME_FOOTPRINT * first.union(second).area)
+
+
+def _tile_and_platform(item: Item) -> tuple[str, str]:
+    """The tile, by any catalogue's words or the product's name, and the satellite; without a tile, the id."""
+    names = ("grid:code", "mgrs_tile", "region_code")
+    tile = next((str(found) for name in names if (found := property_named(item, name))), None)
+    if tile is None:
+        parts = [property_named(item, name) for name in ("utm_zone", "latitude_band", "grid_square")]
+        tile = None if None in parts else "{:02d}{}{}".format(int(parts[0]), *parts[1:])
+    if tile is None:
+        match = re.search(r"(?:^|_)T?(\d{2}[C-X][A-Z]{2})(?:_|$)", item["id"])
+        tile = match[1] if match else item["id"]
+    platform = str(item["properties"].get("platform") or item["id"][:3]).lower()
+    return tile.removeprefix("MGRS-").lstrip("T"), platform
+
+
+def _sensing_start(item: Item) -> str | None:
+    """When the data strip of an item began, which every processing of it keeps."""
+    for name in ("datastrip_id", "datastrip", "granule_id", "product_id", "product_uri"):
+        text = str(property_named(item, name) or "")
+        if match := re.search(r"_DS_.*_S(\d{8}T\d{6})", text) or re.search(r"_A\d{6}_(\d{8}T\d{6})$", text):
+            return match[1]
+    return None
+
+
+def _lonlat_outline(item: Item) -> Any:
+    from shapely import make_valid
+    from shapely.geometry import shape
+
+    return make_valid(shape(item["geometry"])) if item.get("geometry") else None
+
+
+def _processing(item: Item) -> tuple[str, ...]:
+    names = ("generation_time", "sequence", "created", "updated")
+    return (baseline(item) or "", *(str(property_named(item, name) or "") for name in names), item["id"])
 
 
 def _check(item: Any, catalog: Catalog) -> None:
@@ -220,6 +271,8 @@ def _nothing(
         expected=f"{request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, {where}",
         remedy="cloudy_pct=None takes all clouds, or widen time="
         if clouds
+        else "orbit=None takes both, or widen time="
+        if any(count and "orbit" in reason for reason, count in left_out.items())
         else "widen time=, move the place, or name another collection=",
     )
 
@@ -256,7 +309,7 @@ def _from_server(
     query |= {"sar:instrument_mode": {"eq": "IW"}} if iw else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pystac-client's, on conformance: we look ourselves
-        client = Client.open(catalog.href, stac_io=_patient_io())
+        client = Client.open(catalog.href, stac_io=_retrying_io())
         if client.get_search_link() is None:
             yield from (item.to_dict(transform_hrefs=False) for item in _absolute(client))
             return
@@ -296,42 +349,38 @@ def _absolute(catalog: Any) -> Iterator[Any]:
         yield item.make_asset_hrefs_absolute()
 
 
-def _patient_io() -> StacApiIO:
-    """pystac-client's connection, which tries again after passing trouble."""
+def _retrying_io() -> StacApiIO:
+    """pystac-client's connection, which tries again after transient failures."""
     from pystac_client.stac_api_io import StacApiIO
 
-    class PatientIO(StacApiIO):
+    class RetryingIO(StacApiIO):
         def request(self, *args: Any, **kwargs: Any) -> str:
-            return patience.patiently(
-                lambda attempt: super(PatientIO, self).request(*args, **kwargs), _is_passing
+            return retry.retry(
+                lambda attempt: super(RetryingIO, self).request(*args, **kwargs), _is_transient
             )
 
-    return PatientIO(timeout=TIMEOUT_S, max_retries=None)
+    return RetryingIO(timeout=TIMEOUT_S, max_retries=None)
 
 
-def _status(error: BaseException) -> int | None:
-    return getattr(error, "status_code", None)
-
-
-def _is_passing(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     from pystac_client.exceptions import APIError
 
-    return isinstance(error, APIError) and _status(error) in (None, 408, 425, 429, 500, 502, 503, 504)
+    return retry.is_transient(error, APIError)
 
 
 def _explained(error: Exception, catalog: Catalog, collection: Collection) -> ProviderError:
     """Our error for what pystac-client, pystac or the parser of an answer raised."""
-    status = _status(error)
+    status = retry.http_status(error)
     what = f"Catalogue {catalog.name!r} ({public_url(catalog.href)})"
     if status in (401, 403):
         return ProviderAuthError(f"{what} refuses the search.", found=f"HTTP {status}", remedy=catalog.login)
     if status == 404:
         return CatalogError(f"{what} has no such collection or is no STAC API.", found=collection.id)
-    if _is_passing(error):
+    if _is_transient(error):
         found = f"HTTP {status}" if status else "no answer, or a connection cut"
         return ProviderError(
             f"{what} did not answer the search.",
-            found=f"{found} (after {patience.ATTEMPTS} attempts)",
+            found=f"{found} (after {retry.ATTEMPTS} attempts)",
             remedy="try later, or another catalog=",
         )
     return CatalogError(

@@ -30,12 +30,12 @@ from xr_rsembed.providers.catalogs import (
     Catalog,
     Collection,
     asset_keys,
-    boa_offset,
     find_catalog,
     mask_key,
     public_url,
 )
-from xr_rsembed.providers.composite import compose, gap, harmonize, lay_over
+from xr_rsembed.providers.composite import compose, gap, lay_over, stored_as
+from xr_rsembed.providers.encoding import Encoding, encoding_of
 from xr_rsembed.providers.grid import covered
 from xr_rsembed.providers.lazy import lazy_scene
 from xr_rsembed.providers.readers import READERS, Asset, Source, read
@@ -59,12 +59,15 @@ class StacOptions:
     catalog : str, path or Catalog
         ``"earth-search"``, ``"planetary-computer"``, ``"cdse"``, the address of a STAC API or of a static
         catalogue, the path of a catalog.json, a file of items or a stac-geoparquet table.
-    reader : {"stackstac", "odc"}
-        Both give the same pixels.
+    reader : {"odc", "stackstac"}
+        Both give the same pixels; odc-stac's is the faster one.
     resampling : str
         rasterio's name of it, such as ``"nearest"`` or ``"bilinear"``. Masks are always read with ``nearest``.
-    offset : int, optional
-        What to add to stored DN, where items do not say (see :func:`.catalogs.boa_offset`).
+    scale : float, optional
+        Reflectance (Sentinel-1: linear power) of one stored unit, where items do not say or say it wrong.
+    offset : float or mapping of str to float, optional
+        What to add to DN, where items do not say or say it wrong (see :func:`.encoding.boa_offset`); for all items, or
+        by item id.
     skip_items : sequence of str
         Ids of items to leave out.
     data_root : path, optional
@@ -86,9 +89,10 @@ class StacOptions:
     """
 
     catalog: Any = "earth-search"
-    reader: str = "stackstac"
+    reader: str = "odc"
     resampling: str = "nearest"
-    offset: int | None = None
+    scale: float | None = None
+    offset: float | Mapping[str, float] | None = None
     skip_items: Sequence[str] = ()
     data_root: str | os.PathLike[str] | None = None
     workers: int | None = None
@@ -149,8 +153,8 @@ class Stac:
         catalog = find_catalog(options.catalog)
         collection = catalog.collection(request.modality, request.sensor.collection)
         found = find_items(request, catalog, collection, options.skip_items)
-        shots, incomplete = _shots(found.items, request, catalog, collection, options)
-        days = _solar_days(shots, request.grid)
+        acquisitions, incomplete = _acquisitions(found.items, request, catalog, collection, options)
+        days = _solar_days(acquisitions, request.grid)
         plan = _Plan(
             tuple(days),
             # The catalogue's own address may hold a key, and reading pixels asks nothing of it.
@@ -165,9 +169,9 @@ class Stac:
             "provider": "stac",
             "catalog": public_url(catalog.name) if "://" in catalog.name else catalog.name,
             "collection": collection.id or str(found.items[0].get("collection") or ""),
-            "item_ids": [shot.item for shot in shots],
-            "dates": sorted({shot.when.date().isoformat() for shot in shots}),
-            **covered(request.grid, [shot.outline for shot in shots]),
+            "item_ids": [one.item for one in acquisitions],
+            "dates": sorted({one.when.date().isoformat() for one in acquisitions}),
+            **covered(request.grid, [one.outline for one in acquisitions]),
             "reader": options.reader,
             "resampling": options.resampling,
             **({"items_incomplete": incomplete} if incomplete else {}),
@@ -188,7 +192,7 @@ class Stac:
 
 
 @dataclass(frozen=True)
-class Shot:
+class Acquisition:
     """One item, as much of it as reading takes."""
 
     item: str
@@ -207,15 +211,15 @@ class Shot:
         return bool(self.outline.distance(box(*grid.boundingbox.bbox)) <= margin)
 
 
-def _shots(
+def _acquisitions(
     items: Iterable[Mapping[str, Any]],
     request: SceneRequest,
     catalog: Catalog,
     collection: Collection,
     options: StacOptions,
-) -> tuple[list[Shot], list[str]]:
+) -> tuple[list[Acquisition], list[str]]:
     """What to read of each item, and the ids of items that lack an asset and are left out."""
-    shots: list[Shot] = []
+    acquisitions: list[Acquisition] = []
     lacking: dict[str, str] = {}
     for item in items:
         keys = asset_keys(collection, request.bands, item["assets"])
@@ -227,8 +231,10 @@ def _shots(
             lacking[item["id"]] = ", ".join(missing)
             found = ", ".join(item["assets"])
         else:
-            shots.append(_shot(item, [keys[band] for band in request.bands], mask, request, catalog, options))
-    if not shots:
+            acquisitions.append(
+                _acquisition(item, [keys[band] for band in request.bands], mask, request, catalog, options)
+            )
+    if not acquisitions:
         raise CatalogError(
             f"No item of catalogue {catalog.name!r} has an asset for {next(iter(lacking.values()))}.",
             found=found,
@@ -240,30 +246,29 @@ def _shots(
         warnings.warn(
             f"{len(lacking)} items lack an asset and are left out: {first}.", RsEmbedWarning, stacklevel=4
         )
-    return shots, list(lacking)
+    return acquisitions, list(lacking)
 
 
-def _shot(
+def _acquisition(
     item: Mapping[str, Any],
     keys: Sequence[str],
     mask: str | None,
     request: SceneRequest,
     catalog: Catalog,
     options: StacOptions,
-) -> Shot:
-    def asset(key: str, offset: int) -> Asset:
-        return Asset(item["id"], key, _checked_href(item, key, catalog, options.data_root), offset)
+) -> Acquisition:
+    def asset(key: str, encoding: Encoding | None) -> Asset:
+        return Asset(item["id"], key, _checked_href(item, key, catalog, options.data_root), encoding)
 
-    def offset(key: str) -> int:
-        if not request.modality.startswith("S2"):
-            return 0
-        return boa_offset(item, item["assets"][key]) if options.offset is None else options.offset
+    def encoding(key: str) -> Encoding:
+        optical = request.modality.startswith("S2")
+        return encoding_of(item, item["assets"][key], optical, options.scale, options.offset)
 
-    return Shot(
+    return Acquisition(
         item["id"],
         acquired(item),
-        tuple(asset(key, offset(key)) for key in keys),
-        asset(mask, 0) if mask else None,
+        tuple(asset(key, encoding(key)) for key in keys),
+        asset(mask, None) if mask else None,
         footprint(item, request.grid),
     )
 
@@ -292,10 +297,10 @@ def _checked_href(item: Mapping[str, Any], key: str, catalog: Catalog, data_root
     )
 
 
-def _solar_days(shots: Sequence[Shot], grid: GeoBox) -> list[tuple[Shot, ...]]:
-    days: dict[date, list[Shot]] = {}
-    for shot in shots:
-        days.setdefault(solar_day(shot.when, grid), []).append(shot)
+def _solar_days(acquisitions: Sequence[Acquisition], grid: GeoBox) -> list[tuple[Acquisition, ...]]:
+    days: dict[date, list[Acquisition]] = {}
+    for one in acquisitions:
+        days.setdefault(solar_day(one.when, grid), []).append(one)
     return [tuple(day) for _, day in sorted(days.items())]
 
 
@@ -306,7 +311,7 @@ def _solar_days(shots: Sequence[Shot], grid: GeoBox) -> list[tuple[Shot, ...]]:
 class _Plan:
     """How to make any part of the scene."""
 
-    days: tuple[tuple[Shot, ...], ...]
+    days: tuple[tuple[Acquisition, ...], ...]
     source: Source
     composite: Composite | None
     dtype: np.dtype
@@ -319,9 +324,11 @@ class _Plan:
             return np.stack([self._read_days(self.days[date : date + 1], bands, grid) for date in dates])
         return self._read_days(self.days, bands, grid)[None]
 
-    def _read_days(self, days: Sequence[Sequence[Shot]], bands: tuple[int, ...], grid: GeoBox) -> np.ndarray:
+    def _read_days(
+        self, days: Sequence[Sequence[Acquisition]], bands: tuple[int, ...], grid: GeoBox
+    ) -> np.ndarray:
         """One image (band, y, x) of the days that reach a grid: band by band, so that one band's dates are held."""
-        reaching = [[shot for shot in day if shot.reaches(grid)] for day in days]
+        reaching = [[one for one in day if one.reaches(grid)] for day in days]
         reaching = [day for day in reaching if day]
         image = np.full((len(bands), *grid.shape.yx), self.nodata, dtype=self.dtype)
         if not reaching:
@@ -329,33 +336,33 @@ class _Plan:
         pool = _readers(self.workers, os.getpid())
         cloudy = self._clouds(pool, reaching, grid)
         stacks = _one_ahead(
-            deque(pool.submit(self._band, shot, band, grid) for day in reaching for shot in day)
+            deque(pool.submit(self._band, one, band, grid) for day in reaching for one in day)
             for band in bands
         )
         for position, reads in enumerate(stacks):
             stack = np.full((len(reaching), *grid.shape.yx), gap(self.dtype), dtype=self.dtype)
             for date_, day in enumerate(reaching):
-                for shot in day:
+                for one in day:
                     pixels = reads.popleft().result()  # laid down, it is held no longer
-                    if shot.item in cloudy:
-                        pixels[cloudy[shot.item]] = gap(self.dtype)
+                    if one.item in cloudy:
+                        pixels[cloudy[one.item]] = gap(self.dtype)
                     lay_over(stack[date_], pixels)
             image[position] = compose(stack, self.composite, self.nodata)
         return image
 
-    def _band(self, shot: Shot, band: int, grid: GeoBox) -> np.ndarray:
-        asset = shot.bands[band]
-        nodata = float("nan") if self.dtype.kind == "f" else 0
-        return harmonize(read(asset, grid, self.source, self.dtype, nodata), nodata, asset.offset)
+    def _band(self, one: Acquisition, band: int, grid: GeoBox) -> np.ndarray:
+        return stored_as(read(one.bands[band], grid, self.source), self.dtype, self.nodata)
 
-    def _clouds(self, pool: Executor, days: Sequence[Sequence[Shot]], grid: GeoBox) -> dict[str, np.ndarray]:
+    def _clouds(
+        self, pool: Executor, days: Sequence[Sequence[Acquisition]], grid: GeoBox
+    ) -> dict[str, np.ndarray]:
         """Where each item is cloudy, by its classification."""
         source = Source(self.source.catalog, self.source.reader, "nearest", self.source.gdal)
         reads = {
-            shot.item: pool.submit(read, shot.mask, grid, source, np.dtype("uint8"), 0)
+            one.item: pool.submit(read, one.mask, grid, source)
             for day in days
-            for shot in day
-            if shot.mask is not None
+            for one in day
+            if one.mask is not None
         }
         return {item: np.isin(reading.result(), SCL_CLOUDY) for item, reading in reads.items()}
 

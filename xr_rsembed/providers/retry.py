@@ -1,0 +1,94 @@
+"""Trying again: which failures are worth it, and bounded attempts with growing random waits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import tenacity
+
+from xr_rsembed.errors import RsEmbedError
+
+__all__ = ["ATTEMPTS", "http_status", "is_transient", "retry"]
+
+ATTEMPTS = 5
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
+
+T = TypeVar("T")
+
+
+def retry(
+    work: Callable[[int], T], transient: Callable[[BaseException], bool], attempts: int | None = None
+) -> T:
+    """Call ``work(attempt)``, again where its exception is transient; the last exception is raised as it is.
+
+    Parameters
+    ----------
+    work : callable
+        Gets the number of the attempt, from 1.
+    transient : callable
+        Whether an exception is worth another attempt.
+    attempts : int, optional
+        The last one included; by default :data:`ATTEMPTS`.
+
+    Examples
+    --------
+    >>> retry(lambda attempt: attempt, transient=lambda error: False)
+    1
+    """
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception(transient),
+        stop=tenacity.stop_after_attempt(attempts or ATTEMPTS),
+        wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+        reraise=True,
+    ):
+        with attempt:
+            return work(attempt.retry_state.attempt_number)
+    raise AssertionError("tenacity ends with a result or an exception")
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status behind an exception of pystac-client, Earth Engine's client or GDAL, if there is one.
+
+    Examples
+    --------
+    >>> http_status(OSError("HTTP response code: 503"))
+    503
+    """
+    for one in causes(error):
+        status = getattr(one, "status_code", None)
+        if status is not None:
+            return int(status)
+        if match := re.search(r"HTTP (?:response|error) code ?: ?(\d{3})", str(one)):
+            return int(match[1])
+    return None
+
+
+def is_transient(error: BaseException, *unclear: type[BaseException]) -> bool:
+    """Whether another attempt may go better.
+
+    Parameters
+    ----------
+    error : BaseException
+    *unclear : type
+        Exceptions that are worth another attempt where they carry no HTTP status, such as a cut connection.
+
+    Examples
+    --------
+    >>> is_transient(OSError("HTTP error code : 429")), is_transient(OSError("HTTP error code : 404"))
+    (True, False)
+    >>> is_transient(TimeoutError(), ConnectionError, TimeoutError)
+    True
+    """
+    status = http_status(error)
+    if status is not None:
+        return status >= 500 or status in (408, 425, 429)
+    return isinstance(error, unclear) and not isinstance(error, RsEmbedError)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and what it came from, the latest first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
