@@ -1,0 +1,123 @@
+"""Progress: what is counted, and what is written where."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from xr_rsembed import progress as module
+from xr_rsembed import set_options
+from xr_rsembed.progress import progress, say_when_slow, tiles_done
+
+
+@pytest.fixture
+def written(monkeypatch, capsys):
+    """What stands on a stream that is no terminal, where bars show at once."""
+    monkeypatch.setattr(module, "SHOWN_AFTER", 0.0)
+    monkeypatch.setattr(module, "LINE_EVERY", 0.05)
+    return lambda: capsys.readouterr().err
+
+
+def work(tiles, pause=0.001):
+    time.sleep(0.05)
+    for _ in range(tiles):
+        tiles_done(1)
+        time.sleep(pause)
+
+
+def test_lines_on_a_stream_that_is_no_terminal(written):
+    with progress(200, "terramind_v1_tiny"):
+        work(200)
+    text = written()
+    lines = text.splitlines()
+    assert 2 <= len(lines) <= 20, "a line now and then"
+    assert "\r" not in text
+    assert lines[-2].startswith("terramind_v1_tiny: ")
+    assert "/200 tiles" in lines[-2]
+    assert "tiles/s" in lines[-2]
+    assert "left" in lines[-2]
+    assert lines[-1].startswith("terramind_v1_tiny: 200 tiles in ")
+
+
+def test_what_is_done_quickly_shows_nothing(written, monkeypatch):
+    monkeypatch.setattr(module, "SHOWN_AFTER", 5.0)
+    with progress(20, "quick"):
+        work(20)
+    assert written() == ""
+
+
+@pytest.mark.parametrize("how", ["option", "argument"])
+def test_silence(written, how):
+    with set_options(progress=how != "option"), progress(5, "x", enabled=None if how == "option" else False):
+        work(5)
+    assert written() == ""
+
+
+def test_a_bar_in_a_terminal(written, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress(10, "terramind_v1_tiny"):
+        work(10)
+        time.sleep(0.2)
+    text = written()
+    assert "10/10" in text
+    assert "tiles/s" in text
+
+
+def test_one_bar_the_outermost():
+    with progress(10, "region") as outer:
+        with progress(4, "store") as inner:
+            assert inner is outer
+            tiles_done(4)
+        assert (outer.done, outer.total) == (4, 10)
+    tiles_done(1)
+    assert outer.done == 4, "a closed bar counts nothing"
+
+
+def test_a_second_computation_at_the_same_time_adds_its_tiles():
+    def other():
+        with progress(5, "other"):
+            tiles_done(5)
+
+    with progress(10, "one") as bar:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert (bar.done, bar.total) == (5, 15)
+
+
+def test_work_elsewhere_is_counted_by_the_caller_alone():
+    """A cluster of threads runs in this very process: its tiles must not count twice."""
+    with progress(8, "store", here=False) as bar:
+        tiles_done(8)
+        assert bar.done == 0
+        bar.advance(8)
+    assert bar.done == 8
+
+
+def test_places_are_not_tiles():
+    with progress(3, "places", unit="places") as bar:
+        with progress(4, "terramind_v1_tiny") as inner:
+            tiles_done(4)
+        assert inner is not bar
+        bar.advance(1)
+    assert (bar.done, bar.total) == (1, 3)
+
+
+def test_an_error_closes_the_bar():
+    with pytest.raises(ValueError), progress(3, "x"):
+        raise ValueError
+    assert module._active is None
+
+
+def test_what_takes_long_says_so_once(written):
+    with say_when_slow("loading terramind_v1_tiny ...", after=0.01):
+        time.sleep(0.1)
+    with say_when_slow("not this", after=5.0):
+        pass
+    with set_options(progress=False), say_when_slow("nor this", after=0.0):
+        time.sleep(0.05)
+    assert written() == "loading terramind_v1_tiny ...\n"

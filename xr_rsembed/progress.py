@@ -1,0 +1,244 @@
+"""One progress bar for all that takes long: it counts tiles, with their rate and the time left.
+
+In a terminal and in Jupyter it is a bar; on any other stream a line now and then. The option ``progress`` turns it off.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from xr_rsembed.config import get_option
+
+__all__ = ["Bar", "progress", "say_when_slow", "tiles_done"]
+
+SHOWN_AFTER = 3.0  # seconds: what is done by then needs no bar
+LINE_EVERY = 30.0  # seconds between two lines on a stream that is no terminal
+
+_active: Bar | None = None
+_lock = threading.RLock()
+
+
+class Bar:
+    """What :func:`progress` gives: how much is done, shown once it takes long.
+
+    Attributes
+    ----------
+    total, done : int
+    unit : str
+        What is counted.
+    """
+
+    def __init__(self, total: int, description: str, unit: str, here: bool) -> None:
+        self.total, self.done, self.description, self.unit, self.here = total, 0, description, unit, here
+        self.owner = threading.get_ident()
+        self._started = time.monotonic()
+        self._next_line = self._started + SHOWN_AFTER
+        self._display: Any = None
+        self._lines = False
+        self._timer = threading.Timer(SHOWN_AFTER, self._show)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def advance(self, number: int) -> None:
+        """Count some more as done."""
+        with _lock:
+            self.done += number
+            self._update()
+
+    def add(self, number: int) -> None:
+        """Count some more as still to do."""
+        with _lock:
+            self.total += number
+            self._update()
+
+    def close(self, failed: bool = False) -> None:
+        """Take the bar away; on a stream that is no terminal, say how long all took."""
+        with _lock:
+            self._timer.cancel()
+            if self._display is not None:
+                self._display.stop()
+            elif self._lines and not failed:
+                _print(f"{self.description}: {self.done} {self.unit} in {_duration(self._elapsed())}")
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    def _show(self) -> None:
+        with _lock:
+            if _active is not self:
+                return
+            self._display = _rich_display(self.description, self.total, self.unit)
+            self._lines = self._display is None
+            self._update()
+
+    def _update(self) -> None:
+        if self._display is not None:
+            self._display.update(self._display.task_ids[0], completed=self.done, total=self.total)
+        elif self._lines and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_EVERY
+            _print(self._line())
+
+    def _line(self) -> str:
+        rate = self.done / max(self._elapsed(), 1e-6)
+        left = (
+            f", {rate:.3g} {self.unit}/s, {_duration((self.total - self.done) / rate)} left" if rate else ""
+        )
+        return f"{self.description}: {self.done}/{self.total} {self.unit}{left}"
+
+
+@contextmanager
+def progress(
+    total: int, description: str, *, unit: str = "tiles", here: bool = True, enabled: bool | None = None
+) -> Iterator[Bar]:
+    """Show how far a computation is.
+
+    Parameters
+    ----------
+    total : int
+        How much there is to do.
+    description : str
+        Such as ``"terramind_v1_small"``.
+    unit : str
+        What is counted.
+    here : bool
+        Whether the work runs in this process and counts itself, by :func:`tiles_done`. Where it runs on a cluster,
+        the caller advances the bar that this gives.
+    enabled : bool, optional
+        By default the option ``progress``.
+
+    Yields
+    ------
+    Bar
+        Inside another one of this thread it is that one: there is one bar, and the outermost counts everything.
+
+    Examples
+    --------
+    >>> with progress(2, "two tiles") as bar:
+    ...     tiles_done(1)
+    ...     bar.done, bar.total
+    (1, 2)
+    """
+    global _active
+    if not (get_option("progress") if enabled is None else enabled):
+        yield _Silent()
+        return
+    with _lock:
+        outer = _active
+        if outer is None:
+            bar = _active = Bar(total, description, unit, here)
+        elif outer.owner != threading.get_ident() and (outer.unit, outer.here) == (unit, here):
+            outer.add(total)  # of another computation at the same time
+    if outer is not None:
+        yield outer if outer.unit == unit else _Silent()
+        return
+    try:
+        yield bar
+    except BaseException:
+        _close(bar, failed=True)
+        raise
+    _close(bar)
+
+
+def tiles_done(number: int) -> None:
+    """Advance the bar of this process, where one counts tiles; called by the work itself, from any thread."""
+    bar = _active
+    if bar is not None and bar.here and bar.unit == "tiles":
+        bar.advance(number)
+
+
+@contextmanager
+def say_when_slow(text: str, after: float = 2.0) -> Iterator[None]:
+    """Print a line, once, if what runs inside takes longer than ``after`` seconds; never where progress is off."""
+    if not get_option("progress"):
+        yield
+        return
+    timer = threading.Timer(after, _print, (text,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+class _Silent(Bar):
+    """A bar that nobody sees."""
+
+    def __init__(self) -> None:
+        self.total = self.done = 0
+
+    def advance(self, number: int) -> None:
+        self.done += number
+
+    def add(self, number: int) -> None:
+        self.total += number
+
+
+def _close(bar: Bar, failed: bool = False) -> None:
+    global _active
+    with _lock:
+        _active = None
+        bar.close(failed)
+
+
+def _print(text: str) -> None:
+    bar = _active
+    if bar is not None and bar._display is not None:
+        bar._display.console.print(text, highlight=False)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _rich_display(description: str, total: int, unit: str) -> Any:
+    """A started bar of rich's, or None where the stream is neither a terminal nor a notebook."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_jupyter and (not console.is_terminal or console.is_dumb_terminal):
+        return None
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:.3g} {unit}/s" if task.speed else f"- {unit}/s")
+
+    display = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
+    )
+    display.add_task(description, total=total)
+    display.start()
+    return display
+
+
+def _duration(seconds: float) -> str:
+    """Such as ``"1 h 05 min"``, ``"3 min 20 s"`` or ``"12 s"``.
+
+    Examples
+    --------
+    >>> _duration(200), _duration(3900), _duration(12.4)
+    ('3 min 20 s', '1 h 05 min', '12 s')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
