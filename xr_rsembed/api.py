@@ -10,9 +10,10 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.engine.settings import Settings
-from xr_rsembed.errors import OptionError, SceneError
+from xr_rsembed.errors import OptionError, SceneError, UnitsError
 from xr_rsembed.inputs.arguments import checked_inputs, complete_options, configured
 from xr_rsembed.inputs.joint import Scenes
+from xr_rsembed.inputs.validate import nodata_of
 from xr_rsembed.models.registry import describe_model, find_spec, list_models
 from xr_rsembed.models.spec import Encoder, ModelSpec
 from xr_rsembed.scenes import open_scene
@@ -262,17 +263,25 @@ def normalize(
 
 
 def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
-    """One divisor for a whole Sentinel-1 scene: the percentile of ``log1p(max(x, 0))`` over its finite pixels.
+    """One divisor for a whole Sentinel-1 scene: the percentile of ``log1p(max(x, 0))`` over its valid pixels.
 
     Parameters
     ----------
-    scene : DataArray
+    scene : DataArray, dims (..., y, x)
         Linear power; computed, on at most about four million pixels at regular steps.
+    percentile : float
 
     Returns
     -------
     float
         For ``embed(..., "terrafm", s1_scale=...)``, which removes the seams of per-tile scales.
+
+    Raises
+    ------
+    UnitsError
+        If the scene is in dB.
+    SceneError
+        If no pixel is valid.
 
     Examples
     --------
@@ -280,14 +289,24 @@ def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
     0.693147...
     """
     step = max(1, int(np.sqrt(scene.size / 4e6)))
-    values = np.log1p(
-        np.maximum(np.asarray(scene.isel(y=slice(None, None, step), x=slice(None, None, step))), 0.0)
-    )
-    return float(np.nanpercentile(values, percentile))
+    values = np.asarray(scene.isel(y=slice(None, None, step), x=slice(None, None, step)), dtype="float64")
+    values = values[np.isfinite(values) & (values != nodata_of(scene))]
+    if not values.size:
+        raise SceneError(
+            "The scene has no valid pixel.", found="NaN or nodata throughout", expected="linear power"
+        )
+    if str(scene.attrs.get("units", "")).lower() == "db" or np.median(values) < 0:
+        raise UnitsError(
+            "A divisor is made of linear power.",
+            found=f"a median of {np.median(values):.3g}, units={scene.attrs.get('units')!r}",
+            expected="linear power, above 0",
+            remedy='s1_scale((10 ** (da / 10)).where(da != da.rio.nodata).assign_attrs(units="linear"))',
+        )
+    return float(np.percentile(np.log1p(np.maximum(values, 0.0)), percentile))
 
 
 def reproduce(embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | Scenes, **changes: Any) -> Any:
-    """Make an embedding again from its scene, by the settings that its attrs record.
+    """Make an embedding again from its scene, by the settings that its attrs record and none of today's options.
 
     Parameters
     ----------
@@ -305,7 +324,10 @@ def reproduce(embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | Scenes
     """
     from xr_rsembed.engine.embed import recorded_settings
 
-    arguments = recorded_settings(embedding.attrs) | changes
+    arguments = recorded_settings(embedding.attrs)
+    if arguments["normalize"] == "default":  # recorded; said again, it would be looked up in today's options
+        arguments["normalize"] = "zscore"
+    arguments |= changes
     if str(arguments["weights"]).startswith("object ") and "model" not in changes:
         raise OptionError(
             "This embedding was made by a model object, which attrs cannot hold.",

@@ -5,6 +5,10 @@ Every class is an :class:`RsEmbedError` and also the built-in that fits, so ``ex
 
 from __future__ import annotations
 
+import sys
+import warnings
+from pathlib import Path
+
 __all__ = [
     "BandOrderError",
     "BlockError",
@@ -31,6 +35,7 @@ __all__ = [
     "UnknownModelError",
     "WeightsError",
     "WeightsNotFoundError",
+    "warn",
 ]
 
 
@@ -66,6 +71,26 @@ class RsEmbedError(Exception):
 
 class RsEmbedWarning(UserWarning):
     """Something worth knowing that does not stop the work."""
+
+
+def warn(text: str) -> None:
+    """Warn at the user's own line, the first one outside the package; a second scene at that line warns again.
+
+    ``warnings.warn`` would swallow the second one: Python shows the same text at the same line once.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    warnings.warn_explicit(
+        text,
+        RsEmbedWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=frame.f_globals.get("__name__"),
+    )
+
+
+_PACKAGE = str(Path(__file__).parent)
 
 
 class SceneError(RsEmbedError, ValueError):

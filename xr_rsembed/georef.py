@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import GridError, RsEmbedWarning, SceneError
+from xr_rsembed.crs import crs_name, crs_of, described_crs, grid_mapping, stored_transform
+from xr_rsembed.errors import GridError, SceneError, warn
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -46,43 +46,34 @@ def check_grid(scene: xr.DataArray, resolution: float = NATIVE_RESOLUTION) -> No
     SceneError
         If y or x is not a dim.
     GridError
-        If the coords are irregular or the transform is rotated.
+        If the coords are irregular, or the grid is rotated or not geocoded.
     """
     _check_dims(scene)
-    for dim in ("y", "x"):
-        if dim in scene.coords:
-            _check_regular(np.asarray(scene[dim].values), dim)
-    _check_unrotated(scene)
     geobox = scene_geobox(scene)
     if geobox.crs is None:
-        warnings.warn(
-            "The scene has no CRS: the embedding gets plain coords. Give it one with "
-            'da.rio.write_crs("EPSG:32632") to have it georeferenced.',
-            RsEmbedWarning,
-            stacklevel=2,
-        )
+        warn(_no_place(scene))
         return
     if geobox.crs.geographic:
-        warnings.warn(
-            f"The scene's CRS {geobox.crs} is geographic: its pixels are not square metres and a cell's size on the "
-            'ground varies with latitude. Reproject first with da.odc.reproject("utm", resolution=10).',
-            RsEmbedWarning,
-            stacklevel=2,
+        warn(
+            f"The scene's CRS {crs_name(geobox.crs)} is geographic: its pixels are not square metres and a cell's "
+            "size on the ground varies with latitude. Reproject first with "
+            'da.odc.reproject("utm", resolution=10).'
         )
         return
     metres = abs(geobox.resolution.x) * _metres_per_unit(geobox)
     if not resolution / 2 <= metres <= resolution * 2:
-        warnings.warn(
+        warn(
             f"The scene has pixels of {metres:g} m; the model was trained on {resolution:g} m. A patch then "
             f"spans {metres / resolution:g} times the ground that it should, and embeddings may mean less. "
-            f"Resample with da.odc.reproject(da.odc.crs, resolution={resolution:g}) if the source allows.",
-            RsEmbedWarning,
-            stacklevel=2,
+            f"Resample with da.odc.reproject(da.odc.crs, resolution={resolution:g}) if the source allows."
         )
 
 
 def scene_geobox(scene: xr.DataArray) -> GeoBox:
-    """The scene's grid as an odc-geo GeoBox, on pixel numbers where it has no coords.
+    """The scene's grid as an odc-geo GeoBox: the one place where a grid is read and checked.
+
+    From its coords y and x, else from the transform that rioxarray or GDAL left beside the CRS. Coords that lie on
+    the corners of that transform's pixels, as stackstac gives them, are corners; float32 coords are put back on it.
 
     Parameters
     ----------
@@ -91,34 +82,43 @@ def scene_geobox(scene: xr.DataArray) -> GeoBox:
     Returns
     -------
     odc.geo.geobox.GeoBox
-        Shape (y, x); ``crs`` is None where the scene names none.
+        Shape (y, x); ``crs`` is None where the scene names none, and the grid that of pixel numbers where nothing
+        says where it lies.
+
+    Raises
+    ------
+    GridError
+        If the coords are not evenly spaced, the grid is rotated, or the scene has ground control points alone.
 
     Examples
     --------
     >>> scene = xr.DataArray(np.zeros((4, 6)), dims=("y", "x"))
     >>> scene_geobox(scene).shape.yx
     (4, 6)
+    >>> scene_geobox(scene.assign_coords(y=[30, 20, 10, 5], x=range(6)))
+    Traceback (most recent call last):
+        ...
+    xr_rsembed.errors.GridError: The y coord is not evenly spaced.
+      found:    steps from -10 to -5
+      expected: one step throughout
+      remedy:   da.sortby('y').interp(y=np.linspace(5.0, 30.0, 4)) resamples onto a regular axis
     """
-    import odc.geo.xr  # noqa: F401  (registers .odc)
     from affine import Affine
     from odc.geo.geobox import GeoBox
 
-    height, width = scene.sizes["y"], scene.sizes["x"]
-    if "y" not in scene.coords or "x" not in scene.coords:
-        return GeoBox((height, width), Affine.identity(), None)
-    stored = stored_transform(scene)
-    y0, dy = _origin_and_step(scene["y"].values, stored.e if stored else None)
-    x0, dx = _origin_and_step(scene["x"].values, stored.a if stored else None)
+    stored = _checked_transform(scene)
+    placed = [dim in scene.coords for dim in ("y", "x")]
+    if not any(placed):
+        crs = crs_of(scene) if stored else None
+        return GeoBox((scene.sizes["y"], scene.sizes["x"]), stored or Affine.identity(), crs)
+    north, dy = _axis(scene, "y", (stored.f, stored.e) if stored else None)
+    west, dx = _axis(scene, "x", (stored.c, stored.a) if stored else None)
     dy, dx = dy or (-abs(dx) if dx else None), dx or (abs(dy) if dy else None)
     if dy is None or dx is None:
         dy, dx = -NATIVE_RESOLUTION, NATIVE_RESOLUTION
-        warnings.warn(
-            "A scene of one pixel tells nothing of its pixels' size: 10 units are taken.",
-            RsEmbedWarning,
-            stacklevel=2,
-        )
-    affine = Affine(dx, 0.0, x0 - dx / 2, 0.0, dy, y0 - dy / 2)
-    return GeoBox((height, width), affine, _crs(scene))
+        warn("A scene of one pixel tells nothing of its pixels' size: 10 units are taken.")
+    affine = Affine(dx, 0.0, west - dx / 2, 0.0, dy, north - dy / 2)
+    return GeoBox((scene.sizes["y"], scene.sizes["x"]), affine, crs_of(scene))
 
 
 def cell_geobox(geobox: GeoBox, patch: int = 16, density: int = 1) -> GeoBox:
@@ -167,9 +167,9 @@ def describe_grid(geobox: GeoBox) -> str:
     '500 x 224 pixels of 10 from (600000, 5000000) in EPSG:32632'
     """
     height, width = geobox.shape.yx
-    affine, crs = geobox.affine, geobox.crs
-    named = "no CRS" if crs is None else f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else str(crs)
-    return f"{height} x {width} pixels of {abs(affine.a):.10g} from ({affine.c:.10g}, {affine.f:.10g}) in {named}"
+    affine = geobox.affine
+    place = f"({affine.c:.10g}, {affine.f:.10g}) in {crs_name(geobox.crs)}"
+    return f"{height} x {width} pixels of {abs(affine.a):.10g} from {place}"
 
 
 def subgrid(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:
@@ -231,7 +231,39 @@ def _check_dims(scene: xr.DataArray) -> None:
     )
 
 
-def _check_regular(values: np.ndarray, dim: str) -> None:
+def _axis(scene: xr.DataArray, dim: str, stored: tuple[float, float] | None) -> tuple[float, float | None]:
+    """Centre of the first pixel along an axis, and the step to the next; None where nothing tells.
+
+    ``stored`` is the edge and step of the transform beside the CRS. Cuts and strides leave it behind, so it counts
+    only where the coords lie on its pixels.
+    """
+    if dim not in scene.coords:
+        edge, step = stored or (0.0, 1.0)
+        return edge + step / 2, step
+    labels = np.asarray(scene[dim].values)
+    _check_numbers(labels, dim)
+    values = labels.astype("float64")
+    first, rounding = float(values[0]), _rounding(labels)
+    step: float | None = stored[1] if stored else None
+    if values.size > 1:
+        step = (float(values[-1]) - first) / (values.size - 1)
+        _check_even(values, dim, rounding)
+    if stored is None or step is None or abs(step * values.size) < 1e-12:
+        return first, step
+    edge, pixel = stored
+    tolerance = 0.01 * abs(pixel) + min(rounding, 0.25 * abs(pixel))
+    if abs(abs(step) - abs(pixel)) * max(values.size - 1, 1) > 2 * tolerance:
+        return first, step  # strided or resampled since
+    position = (first - edge) / pixel  # in pixels: .5 at centres, whole numbers at corners
+    from_corner = abs(position - round(position)) * abs(pixel)
+    if from_corner <= tolerance:
+        return edge + pixel * (round(position) + 0.5), float(np.copysign(pixel, step))
+    if rounding > 1e-6 * abs(pixel) and abs(from_corner - abs(pixel) / 2) <= tolerance:
+        return edge + pixel * (np.floor(position) + 0.5), float(np.copysign(pixel, step))
+    return first, step
+
+
+def _check_numbers(values: np.ndarray, dim: str) -> None:
     numbers = values.ndim == 1 and values.dtype.kind in "uif"
     if not numbers or not np.isfinite(values).all():
         raise GridError(
@@ -239,76 +271,90 @@ def _check_regular(values: np.ndarray, dim: str) -> None:
             found=f"{values.ndim}-D {values.dtype}{', not all finite' if numbers else ''}",
             expected="pixel centres",
         )
-    steps = np.diff(values.astype("float64"))
-    if steps.size == 0:
-        return
-    mean = (float(values[-1]) - float(values[0])) / steps.size
-    # Coords in float32 or in degrees carry rounding of their own; a hundredth of a pixel is no irregular grid.
-    if not np.isfinite(steps).all() or mean == 0 or np.abs(steps - mean).max() > 0.01 * abs(mean):
+
+
+def _check_even(values: np.ndarray, dim: str, rounding: float) -> None:
+    steps = np.diff(values)
+    mean = (values[-1] - values[0]) / steps.size
+    # A hundredth of a pixel is no irregular grid, nor is what float32 rounds away of degrees.
+    tolerance = min(0.01 * abs(mean) + rounding, 0.25 * abs(mean))
+    line = values[0] + mean * np.arange(values.size)
+    if mean == 0 or np.abs(steps - mean).max() > 2 * tolerance or np.abs(values - line).max() > 2 * tolerance:
         raise GridError(
             f"The {dim} coord is not evenly spaced.",
             found=f"steps from {steps.min():g} to {steps.max():g}",
             expected="one step throughout",
-            remedy="reproject to a regular grid: da.odc.reproject(crs, resolution=10)",
+            remedy=_regular(values, steps, dim),
         )
 
 
-def _check_unrotated(scene: xr.DataArray) -> None:
-    stored = stored_transform(scene)
-    if stored is not None and (abs(stored.b) > 1e-9 or abs(stored.d) > 1e-9):
+def _regular(values: np.ndarray, steps: np.ndarray, dim: str) -> str:
+    """The line that makes an axis regular: fill the gaps where labels were dropped, else resample."""
+    first, last = float(values[0]), float(values[-1])
+    step = float(np.median(steps))
+    whole = steps / step if step else steps
+    if step and np.abs(whole - whole.round()).max() < 0.01 and whole.min() > 0.5:
+        axis = f"np.linspace({first!r}, {last!r}, {round((last - first) / step) + 1})"
+        return (
+            f'da.reindex({dim}={axis}, method="nearest", tolerance={abs(step) / 100:g}) makes it regular: what was '
+            "dropped is nodata again"
+        )
+    low, high = sorted((first, last))
+    line = f"da.sortby({dim!r}).interp({dim}=np.linspace({low!r}, {high!r}, {values.size}))"
+    return f"{line} resamples onto a regular axis"
+
+
+def _rounding(labels: np.ndarray) -> float:
+    """How far labels may stand off because they are, or once were, float32."""
+    largest = np.abs(labels).max()
+    if labels.dtype.kind != "f" or labels.dtype == "float16" or not largest:
+        return 0.0
+    single = labels.astype("float32")
+    return float(np.spacing(np.abs(single).max())) if (single == labels).all() else 0.0
+
+
+def _checked_transform(scene: xr.DataArray) -> Any:
+    mapping, stored = grid_mapping(scene), stored_transform(scene)
+    if (
+        mapping is not None
+        and "gcps" in mapping.attrs
+        and (stored is None or (stored.is_rectilinear and stored.a == 1))
+    ):
+        raise GridError(
+            "The scene is not geocoded: it has ground control points alone.",
+            found=f"gcps in {mapping.name}, no transform",
+            expected="a grid",
+            remedy='da.rio.reproject("EPSG:32632"), with the UTM zone that it lies in',
+        )
+    if stored is None:
+        return None
+    if abs(stored.b) > 1e-9 or abs(stored.d) > 1e-9:
         raise GridError(
             "The scene's grid is rotated or sheared.",
             found=f"transform {tuple(stored)[:6]}",
             expected="a north-up (or south-up) grid",
             remedy="da.odc.reproject(da.rio.crs, resolution=10)",
         )
+    return stored
 
 
-def stored_transform(scene: xr.DataArray) -> Any:
-    """The affine that rioxarray or GDAL left in ``spatial_ref``, or None."""
-    from affine import Affine
-
-    for name in ("spatial_ref", str(scene.encoding.get("grid_mapping", "spatial_ref"))):
-        text = scene.coords[name].attrs.get("GeoTransform") if name in scene.coords else None
-        if text:
-            return Affine.from_gdal(*_six_numbers(str(text)))
-    return None
-
-
-def _six_numbers(text: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split()]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 6 or not np.isfinite(numbers).all():
-        raise GridError(
-            "The scene's GeoTransform cannot be read.",
-            found=repr(text),
-            expected="six numbers, such as '600000 10 0 5000000 0 -10'",
-            remedy='del da.spatial_ref.attrs["GeoTransform"]; the coords say the same',
+def _no_place(scene: xr.DataArray) -> str:
+    """Why a scene has no CRS, and what gives it one."""
+    named = scene.encoding.get("grid_mapping") or scene.attrs.get("grid_mapping")
+    if described_crs(scene) is not None:
+        return (
+            f"The scene has the CRS {crs_name(crs_of(scene))}, but neither coords y and x nor a transform say where "
+            "it lies: the embedding gets plain coords. Open it with its coords, or da.rio.write_transform(...)."
         )
-    return numbers
-
-
-def _origin_and_step(values: np.ndarray, stored_step: float | None) -> tuple[float, float | None]:
-    values = np.asarray(values, dtype="float64")
-    if values.size > 1:
-        return float(values[0]), (float(values[-1]) - float(values[0])) / (values.size - 1)
-    return float(values[0]), stored_step
-
-
-def _crs(scene: xr.DataArray) -> Any:
-    from odc.geo.xr import ODCExtensionDa
-
-    try:
-        return ODCExtensionDa(scene).crs
-    except (TypeError, ValueError) as error:
-        raise GridError(
-            "The scene's CRS cannot be read.",
-            found=f"{type(error).__name__}: {error}",
-            expected="one that odc-geo or rioxarray wrote",
-            remedy='remove "grid_mapping" and "crs" from da.attrs, then da.rio.write_crs("EPSG:32632")',
-        ) from error
+    if named and str(named) not in scene.coords:
+        return (
+            f"The scene's grid mapping {str(named)!r} is not among its coords, so it has no CRS: the embedding gets "
+            'plain coords. Open the file with decode_coords="all", or da.rio.write_crs("EPSG:32632").'
+        )
+    return (
+        "The scene has no CRS: the embedding gets plain coords. Give it one with "
+        'da.rio.write_crs("EPSG:32632") to have it georeferenced.'
+    )
 
 
 def _metres_per_unit(geobox: GeoBox) -> float:

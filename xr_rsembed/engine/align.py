@@ -6,10 +6,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
+from xr_rsembed.crs import grid_mapping
 from xr_rsembed.errors import GridError, OptionError, RsEmbedWarning, SceneError
 from xr_rsembed.georef import check_grid, describe_grid, geobox_coords, scene_geobox
+from xr_rsembed.inputs.validate import nodata_of
 
 __all__ = ["align"]
 
@@ -33,8 +36,9 @@ def align(
     Returns
     -------
     Dataset
-        Lazy where a scene is. Each band dim is called ``band_NAME``, so that every variable keeps its own. Pixels
-        that a scene does not reach are nodata. A scene that lies on the grid already is taken as it is.
+        Lazy where a scene is. Each band dim is called ``band_NAME``, so that every variable keeps its own. A scene
+        that lies on the grid already is taken as it is. Nodata is left out of every resampling, and pixels that a
+        scene does not reach are nodata: its own, NaN in floats, and integers without one become floats.
 
     Raises
     ------
@@ -97,12 +101,13 @@ def _onto(array: xr.DataArray, target: Any, resampling: str, name: str) -> xr.Da
         check_grid(array)
     source = _grid(array)
     coords = geobox_coords(target)
+    placed = _placed(array, source)
     if (
         source.shape == target.shape
         and source.crs == target.crs
         and source.affine.almost_equals(target.affine)
     ):
-        return array.assign_coords(coords)
+        return placed.assign_coords(coords)
     if not source.extent.to_crs(target.crs).intersects(target.extent):
         raise GridError(
             f"The scene {name!r} lies wholly outside the grid.",
@@ -110,5 +115,38 @@ def _onto(array: xr.DataArray, target: Any, resampling: str, name: str) -> xr.Da
             expected=f"something of {describe_grid(target)}",
             remedy="fetch it for the same place",
         )
-    there = array.odc.reproject(target, resampling=resampling)
-    return there.assign_coords(coords).assign_attrs(array.attrs)
+    attrs, nodata = dict(array.attrs), nodata_of(array)
+    if nodata is None and placed.dtype.kind in "iu" and not _covers(source, target):
+        # Integers without nodata have no value for what lies outside: floats that hold them all have NaN.
+        placed = placed.astype("float32" if placed.dtype.itemsize <= 2 else "float64")
+    if placed.dtype.kind == "f":  # NaN is the one nodata that no resampling blends
+        masked = placed if nodata is None else placed.where(placed != nodata)
+        there = _reprojected(masked, target, resampling, np.nan)
+        there = there if nodata is None else there.fillna(nodata).astype(placed.dtype)
+    else:
+        there = _reprojected(placed, target, resampling, nodata)
+    if nodata is not None and not {"_FillValue", "missing_value", "fill_value", "nodata"} & attrs.keys():
+        attrs["_FillValue"] = placed.dtype.type(nodata).item()
+    return there.assign_coords(coords).assign_attrs(attrs)
+
+
+def _placed(array: xr.DataArray, source: Any) -> xr.DataArray:
+    """The scene with its grid as plain coords, for odc-geo reads fewer forms than we do."""
+    mapping = grid_mapping(array)
+    bare = array if mapping is None else array.drop_vars(str(mapping.name))
+    bare = bare.drop_attrs(deep=False).drop_encoding() if "grid_mapping" in array.attrs else bare
+    return bare.assign_coords(geobox_coords(source)).assign_attrs(
+        {name: value for name, value in array.attrs.items() if name != "grid_mapping"}
+    )
+
+
+def _covers(source: Any, target: Any) -> bool:
+    """Whether no pixel of the target lies outside; between CRSs, whose edges bend, with a pixel to spare."""
+    if source.crs == target.crs:
+        return bool(source.extent.contains(target.extent))
+    return bool(source.extent.contains(target.pad(1).extent.to_crs(source.crs)))
+
+
+def _reprojected(array: xr.DataArray, target: Any, resampling: str, nodata: float | None) -> xr.DataArray:
+    bare = array.drop_attrs(deep=False).assign_attrs(nodata=nodata)
+    return bare.odc.reproject(target, resampling=resampling, dst_nodata=nodata)

@@ -14,6 +14,7 @@ import xarray as xr
 from xr_rsembed import georef
 from xr_rsembed.bands import terramind_name
 from xr_rsembed.config import get_option
+from xr_rsembed.crs import grid_mapping
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.block import Job
 from xr_rsembed.engine.plan import axis_blocks, embed_blocks
@@ -163,10 +164,10 @@ def label(
     extra = {dim: list(labels) for dim, labels in job.layout.extra}
     geobox = georef.scene_geobox(scene)
     spatial, coords = _spatial(geobox, job, rows, columns)
+    mapping = grid_mapping(scene)
+    replaced = {"band", "y", "x", "spatial_ref", *([] if mapping is None else [mapping.name])}
     kept = {
-        name: coord.variable
-        for name, coord in scene.coords.items()
-        if not {"band", "y", "x"} & {*coord.dims, name} and name != "spatial_ref"
+        name: coord.variable for name, coord in scene.coords.items() if not replaced & {*coord.dims, name}
     }
     return xr.DataArray(
         values,

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import SceneError
+from xr_rsembed.georef import scene_geobox
 
 __all__ = ["COLOURS", "VIEWS", "Cells", "Explorer", "read_cells"]
 
@@ -135,6 +136,7 @@ def read_cells(embedding: xr.DataArray | xr.Dataset) -> Cells:
     units = np.concatenate(parts)
     if not len(units):
         raise SceneError("The embedding has no valid cell.", found="NaN throughout", expected="finite cells")
+    scene_geobox(embedding)  # a grid with gaps would be drawn in the wrong places
     x, y = (
         np.asarray(embedding[dim], dtype="float64")
         if dim in embedding.coords

@@ -9,7 +9,9 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.bands import canonical_name
+from xr_rsembed.crs import crs_of
 from xr_rsembed.errors import SceneError
+from xr_rsembed.georef import scene_geobox
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -260,14 +262,9 @@ def _draw(
 
 def _extent(array: xr.DataArray) -> tuple[float, float, float, float]:
     """Left, right, bottom, top of the picture whose first row is the array's first row."""
-    edges = []
-    for dim in ("x", "y"):
-        values = (
-            np.asarray(array[dim], "float64") if dim in array.coords else np.arange(array.sizes[dim]) + 0.5
-        )
-        half = (values[-1] - values[0]) / max(len(values) - 1, 1) / 2 or 0.5
-        edges.append((float(values[0] - half), float(values[-1] + half)))
-    (left, right), (top, bottom) = edges
+    geobox = scene_geobox(array)
+    left, top = geobox.affine * (0, 0)
+    right, bottom = geobox.affine * geobox.shape.xy
     return left, right, bottom, top
 
 
@@ -290,9 +287,7 @@ def _name_axes(ax: Axes, like: xr.DataArray) -> None:
 
 
 def _crs(array: xr.DataArray) -> Any:
-    from odc.geo.xr import ODCExtensionDa
-
-    return ODCExtensionDa(array).crs if {"x", "y"} <= set(array.coords) else None
+    return crs_of(array)
 
 
 def _scale_bar(ax: Axes) -> None:

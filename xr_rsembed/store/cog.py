@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import StoreError
-from xr_rsembed.georef import geobox_coords
+from xr_rsembed.georef import geobox_coords, scene_geobox
 from xr_rsembed.store.conventions import plain, scrubbed
 from xr_rsembed.store.files import ATTRS, settled, whole_file
 
@@ -107,7 +107,7 @@ def _fill_tiff(values: xr.DataArray, path: Path) -> None:
 
     bands = values if values.ndim == 3 else values.expand_dims("band")
     height, width = bands.shape[1:]
-    geobox = bands.odc.geobox
+    geobox = scene_geobox(bands)
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "dtype": bands.dtype,
@@ -123,7 +123,7 @@ def _fill_tiff(values: xr.DataArray, path: Path) -> None:
         "blockysize": 256,
         "bigtiff": "if_safer",
     }
-    if geobox is not None and "x" in bands.coords:
+    if geobox.crs is not None or "x" in bands.coords:
         profile |= {"transform": geobox.affine, "crs": str(geobox.crs) if geobox.crs else None}
     with rasterio.open(path, "w", **profile) as file:
         for top, left in product(range(0, height, _WINDOW), range(0, width, _WINDOW)):

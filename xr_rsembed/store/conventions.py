@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
-import odc.geo.xr  # noqa: F401  (registers .odc)
 import xarray as xr
 
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import GridError, OptionError
+from xr_rsembed.georef import scene_geobox
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 __all__ = [
     "chip_layout",
@@ -91,12 +94,12 @@ def group_attrs(
 
 
 def _grid_attrs(emb: xr.DataArray, conventions: list[dict[str, str]]) -> dict[str, Any]:
-    geobox = emb.odc.geobox if {"y", "x"} <= set(emb.dims) else None
-    if geobox is None or not hasattr(geobox, "affine"):
+    geobox = _geobox(emb)
+    if geobox is None:
         return {}
     conventions.append(_SPATIAL)
     attrs: dict[str, Any] = {
-        "spatial:dimensions": [str(dim) for dim in emb.odc.spatial_dims],
+        "spatial:dimensions": ["y", "x"],
         "spatial:bbox": [float(v) for v in geobox.boundingbox.bbox],
         "spatial:transform_type": "affine",
         "spatial:transform": [float(v) for v in list(geobox.affine)[:6]],
@@ -108,6 +111,16 @@ def _grid_attrs(emb: xr.DataArray, conventions: list[dict[str, str]]) -> dict[st
         epsg = geobox.crs.to_epsg()
         attrs |= {"proj:code": f"EPSG:{epsg}"} if epsg else {"proj:wkt2": geobox.crs.to_wkt()}
     return attrs
+
+
+def _geobox(emb: xr.DataArray) -> GeoBox | None:
+    """The grid of cells; None without one, and for one with gaps, whose coords alone are true."""
+    if not {"y", "x"} <= set(emb.dims) or not emb.size:
+        return None
+    try:
+        return scene_geobox(emb)
+    except GridError:
+        return None
 
 
 def chip_layout(attrs: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -124,7 +137,7 @@ def chip_layout(attrs: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def pixel_size(emb: xr.DataArray) -> float | None:
     """Ground sample distance of the scene behind an embedding, in metres; None without a grid in metres."""
-    geobox = emb.odc.geobox if {"y", "x"} <= set(emb.dims) else None
+    geobox = _geobox(emb)
     if geobox is None or geobox.crs is None or geobox.crs.geographic or geobox.crs.units[0] != "metre":
         return None
     layout = chip_layout(emb.attrs)

@@ -17,6 +17,7 @@ import xarray as xr
 import zarr
 
 from xr_rsembed.errors import OptionError, RsEmbedError, StoreError, StoreNotFoundError
+from xr_rsembed.georef import scene_geobox
 from xr_rsembed.store.conventions import (
     model_url,
     pixel_size,
@@ -217,7 +218,7 @@ def _below(base: str, href: str) -> str | None:
 
 def _footprint(emb: xr.DataArray, url: str) -> tuple[dict[str, Any], list[float], dict[str, Any]]:
     """GeoJSON geometry, bbox, and the properties of the projection extension."""
-    geobox = emb.odc.geobox if {"y", "x"} <= set(emb.dims) else None
+    geobox = scene_geobox(emb) if {"y", "x"} <= set(emb.dims) else None
     if geobox is None or geobox.crs is None:
         raise StoreError(
             f"{without_credentials(url)} has no place on the ground.",
