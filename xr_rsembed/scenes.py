@@ -12,6 +12,8 @@ import xarray as xr
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import OptionError, SceneError, StoreExistsError
+from xr_rsembed.gdal import open_raster
+from xr_rsembed.products import open_product
 
 __all__ = ["open_scene", "save_scene"]
 
@@ -19,13 +21,15 @@ __all__ = ["open_scene", "save_scene"]
 _CHUNK = 1792
 
 
-def open_scene(path: str | os.PathLike[str], *, variable: str | None = None) -> xr.DataArray:
-    """Open a scene lazily, with its raw numbers.
+def open_scene(path: Any, *, variable: str | None = None) -> xr.DataArray:
+    """Open a scene lazily, with its raw numbers; products with offsets and packing as harmonized DN.
 
     Parameters
     ----------
-    path : path
-        ``.zarr``, ``.nc``, or whatever GDAL reads.
+    path : path or URL, list of paths, or Dataset
+        ``.zarr``, ``.nc``, or whatever GDAL reads, remote COGs with settings for HTTP; a Sentinel-2 SAFE product (L1C
+        or L2A, a folder or a zip) or EOPF Zarr product; a folder or list of files with one band each (HLS,
+        ``B02.tif``); a Dataset with a variable for each band.
     variable : str, optional
         Which variable of a Zarr store or NetCDF file, where it has several.
 
@@ -48,9 +52,14 @@ def open_scene(path: str | os.PathLike[str], *, variable: str | None = None) -> 
     ...     open_scene(f"{folder}/scene.zarr").sizes
     Frozen({'band': 12, 'y': 64, 'x': 48})
     """
-    text = os.fspath(path)
+    text = str(path) if isinstance(path, (list, tuple, xr.Dataset)) else os.fspath(path)
     suffix = Path(text.rstrip("/")).suffix.lower()
     try:
+        product = open_product(path) if variable is None else None
+        if product is not None:
+            return product
+        if isinstance(path, xr.Dataset):
+            return _variable(path, variable, "the Dataset")
         if suffix == ".zarr":
             return _variable(xr.open_zarr(text, mask_and_scale=False, decode_coords="all"), variable, text)
         if suffix in (".nc", ".nc4"):
@@ -65,7 +74,7 @@ def open_scene(path: str | os.PathLike[str], *, variable: str | None = None) -> 
         raise SceneError(
             "The scene cannot be opened.",
             found=f"{text}: {type(error).__name__}: {error}".splitlines()[0],
-            expected="a GeoTIFF, a .zarr store or a .nc file",
+            expected="a GeoTIFF, a .zarr store, a .nc file or a product",
             remedy="check the path" if not os.path.exists(text) else None,
         ) from error
 
@@ -122,9 +131,7 @@ def save_scene(scene: xr.DataArray, path: str | os.PathLike[str], *, overwrite: 
 
 
 def _raster(path: str) -> xr.DataArray:
-    import rioxarray
-
-    opened: Any = rioxarray.open_rasterio(path, chunks={"y": _CHUNK, "x": _CHUNK})
+    opened = open_raster(path, _CHUNK)
     if not isinstance(opened, xr.DataArray):
         raise SceneError("The file holds several rasters.", found=path, expected="one raster with bands")
     return opened
@@ -134,6 +141,8 @@ def _variable(opened: xr.Dataset, name: str | None, path: str) -> xr.DataArray:
     fitting = [
         str(key) for key, array in opened.data_vars.items() if {"band", "y", "x"} <= {*map(str, array.dims)}
     ]
+    if name is None and not fitting and (stacked := open_product(opened)) is not None:
+        return stacked
     if name is None and len(fitting) == 1:
         name = fitting[0]
     if name is None or name not in opened.data_vars:

@@ -12,6 +12,7 @@ import xarray as xr
 from xr_rsembed import api
 from xr_rsembed.bands import canonical_name
 from xr_rsembed.config import set_options
+from xr_rsembed.engine.align import align
 from xr_rsembed.errors import BandOrderError
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
@@ -67,7 +68,7 @@ class Recipe:
         others = {
             name: api.open_scene(path.replace("{stem}", stem)) for name, path in self.companions.items()
         }
-        return api.align({str(first): scene, **others})
+        return align({str(first): scene, **others})
 
     def embed(self, scene: Any, model: str | ModelSpec | None = None, **changes: Any) -> Any:
         """The lazy embedding of a prepared scene."""

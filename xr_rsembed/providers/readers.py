@@ -27,6 +27,7 @@ from xr_rsembed.errors import (
     ProviderError,
     RsEmbedError,
 )
+from xr_rsembed.gdal import GDAL_SETTINGS
 from xr_rsembed.providers.catalogs import Catalog, public_url
 from xr_rsembed.providers.encoding import Encoding, decode
 from xr_rsembed.providers.retry import causes, http_status, is_transient, retry
@@ -34,27 +35,9 @@ from xr_rsembed.providers.retry import causes, http_status, is_transient, retry
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["GDAL_SETTINGS", "READERS", "Asset", "Source", "read"]
+__all__ = ["READERS", "Asset", "Source", "read"]
 
 _reading: ContextVar[bool] = ContextVar("xr_rsembed_reading", default=False)
-
-#: GDAL's HTTP for COGs: no directory listings, few and large requests, own retries below ours, no endless waits.
-GDAL_SETTINGS: Mapping[str, str] = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
-    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "GDAL_HTTP_MULTIPLEX": "YES",
-    "GDAL_HTTP_VERSION": "2TLS",
-    "GDAL_HTTP_MAX_RETRY": "2",
-    "GDAL_HTTP_RETRY_DELAY": "0.5",
-    "GDAL_HTTP_RETRY_CODES": "408,425,429,500,502,503,504",
-    "GDAL_HTTP_CONNECTTIMEOUT": "10",
-    "GDAL_HTTP_TIMEOUT": "60",
-    "GDAL_HTTP_LOW_SPEED_TIME": "30",
-    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
-    # A failed open or a broken block stays in GDAL's cache; where the address cannot be varied, nothing is kept.
-    "CPL_VSIL_CURL_NON_CACHED": "/vsis3/:/vsigs/",
-}
 
 
 @dataclass(frozen=True)
@@ -248,7 +231,9 @@ def _read_odc(path: str, grid: GeoBox, resampling: str, dtype: np.dtype) -> np.n
     try:
         from odc.loader import RasterLoadParams, RasterSource, RioDriver
     except ImportError:
-        raise MissingDependencyError("odc-loader is not installed.", remedy="pip install odc-loader") from None
+        raise MissingDependencyError(
+            "odc-loader is not installed.", remedy="pip install odc-loader"
+        ) from None
     fill = float("nan")
     how = RasterLoadParams(dtype=dtype.name, fill_value=fill, resampling=resampling, fail_on_error=True)
     whole = np.full(grid.shape.yx, fill, dtype=dtype)

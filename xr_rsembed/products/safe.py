@@ -1,0 +1,179 @@
+"""Sentinel-2 SAFE products, L1C and L2A, in a folder or a zip, by their own metadata."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import xarray as xr
+
+from xr_rsembed.bands import S2_L1C, S2_L2A
+from xr_rsembed.errors import SceneError
+from xr_rsembed.gdal import open_raster
+from xr_rsembed.products.harmonize import CHUNK, harmonize, join_bands
+
+__all__ = ["find_root", "open_safe"]
+
+#: By the ``band_id`` of the metadata.
+_BANDS = S2_L1C
+_NATIVE = {10: ("B2", "B3", "B4", "B8"), 60: ("B1", "B9", "B10")}  # the others: 20 m
+_IMAGE = re.compile(r"_(B\d[0-9A])(?:_(\d\d)m)?\.jp2$")
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where a product lies: its files by names relative to it, and how GDAL opens them."""
+
+    name: str
+    prefix: str
+    files: tuple[str, ...]
+    zip: str | None = None
+
+    def read(self, name: str) -> bytes:
+        """The content of one file."""
+        if self.zip is None:
+            return Path(self.prefix, name).read_bytes()
+        with zipfile.ZipFile(self.zip) as archive:
+            return archive.read(f"{self.name}/{name}")
+
+
+def find_root(path: str) -> Root | None:
+    """The product at a path: its folder, its zip, or its ``MTD_MSIL2A.xml``; None where there is none."""
+    if os.path.basename(path) in ("MTD_MSIL1C.xml", "MTD_MSIL2A.xml"):
+        path = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        if not any(os.path.exists(os.path.join(path, f"MTD_MSI{level}.xml")) for level in ("L1C", "L2A")):
+            if path.rstrip("/").upper().endswith(".SAFE"):
+                raise _incomplete(path, "no MTD_MSIL1C.xml or MTD_MSIL2A.xml")
+            return None
+        root = Path(path)
+        files = tuple(sorted(one.relative_to(root).as_posix() for one in root.rglob("*") if one.is_file()))
+        return Root(root.resolve().name, str(root), files)
+    if path.lower().endswith(".zip") and os.path.isfile(path) and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        tops = sorted(
+            {name.partition("/")[0] for name in names if re.search(r"\.SAFE/MTD_MSIL..\.xml$", name)}
+        )
+        if tops:
+            inside = tuple(
+                name.partition("/")[2] for name in names if name.startswith(f"{tops[0]}/") and name[-1] != "/"
+            )
+            return Root(tops[0], f"/vsizip/{path}/{tops[0]}", inside, path)
+    return None
+
+
+def open_safe(root: Root) -> xr.DataArray:
+    """A product as a scene: every band at 10 m, offset and quantification of its metadata applied.
+
+    Raises
+    ------
+    SceneError
+        If a band or its metadata is missing, or the product holds several granules.
+    """
+    level = next(level for level in ("L1C", "L2A") if f"MTD_MSI{level}.xml" in root.files)
+    metadata = ElementTree.fromstring(root.read(f"MTD_MSI{level}.xml"))
+    quantification, offsets = _radiometry(metadata, level, root.name)
+    wanted = S2_L1C if level == "L1C" else S2_L2A
+    images = _images(root)
+    if missing := [band for band in wanted if band not in images]:
+        raise _incomplete(root.name, f"no image of {', '.join(missing)}")
+    nodata = _number(metadata, "SPECIAL_VALUE_INDEX", 0.0, after=("SPECIAL_VALUE_TEXT", "NODATA"))
+    arrays = {}
+    for band in wanted:
+        resolution = _resolution(band)
+        stored = open_raster(f"{root.prefix}/{images[band]}", CHUNK * 10 // resolution).squeeze(
+            "band", drop=True
+        )
+        arrays[band] = harmonize(stored, nodata, 1 / quantification, offsets.get(band, 0.0) / quantification)
+    text = {tag: _text(metadata, tag) for tag in ("PRODUCT_START_TIME", "PROCESSING_BASELINE")}
+    attrs = {
+        "units": "DN",
+        "modality": f"S2{level}",
+        "nodata": 0,
+        "_FillValue": 0,
+        "product": root.name,
+        "dates": [text["PRODUCT_START_TIME"][:10]],
+        "processing_baseline": text["PROCESSING_BASELINE"],
+    }
+    said = {name: value for name, value in attrs.items() if value not in ("", [""])}
+    return join_bands(arrays, said).rename(f"S2{level}")
+
+
+def _images(root: Root) -> dict[str, str]:
+    """The image of each band, at the band's own resolution."""
+    granules = sorted({name.split("/")[1] for name in root.files if name.startswith("GRANULE/")})
+    if len(granules) > 1:
+        raise SceneError(
+            "The product holds several granules.",
+            found=", ".join(granules),
+            expected="one granule, as products since December 2016 have",
+            remedy=f"open_scene(sorted(glob('{root.name}/GRANULE/{granules[0]}/IMG_DATA/*.jp2'))) opens one",
+        )
+    found: dict[str, str] = {}
+    for name in root.files:
+        match = _IMAGE.search(name)
+        if match is None or "/IMG_DATA/" not in name:
+            continue
+        band = re.sub(r"^B0", "B", match[1])
+        if match[2] is None or int(match[2]) == _resolution(band):
+            found[band] = name
+    return found
+
+
+def _resolution(band: str) -> int:
+    return next((resolution for resolution, bands in _NATIVE.items() if band in bands), 20)
+
+
+def _radiometry(metadata: ElementTree.Element, level: str, name: str) -> tuple[float, dict[str, float]]:
+    """The quantification value, and what to add to each band's numbers."""
+    tag = "QUANTIFICATION_VALUE" if level == "L1C" else "BOA_QUANTIFICATION_VALUE"
+    # Level-2A of before 2017 calls it otherwise; the order is that of preference.
+    for one in (tag, "L2A_BOA_QUANTIFICATION_VALUE"):
+        if quantification := _number(metadata, one, 0.0):
+            break
+    else:
+        raise _incomplete(name, f"no {tag} in its metadata")
+    offset = "RADIO_ADD_OFFSET" if level == "L1C" else "BOA_ADD_OFFSET"
+    offsets = {
+        _BANDS[int(node.attrib["band_id"])]: float(node.text or 0)
+        for node in metadata.iter()
+        if _tag(node) == offset
+    }
+    return quantification, offsets
+
+
+def _tag(node: ElementTree.Element) -> str:
+    return node.tag.rpartition("}")[2]
+
+
+def _text(metadata: ElementTree.Element, tag: str) -> str:
+    return next((node.text or "" for node in metadata.iter() if _tag(node) == tag), "")
+
+
+def _number(
+    metadata: ElementTree.Element, tag: str, default: float, after: tuple[str, str] | None = None
+) -> float:
+    """The first number under a tag; ``after``: the one that follows a tag with this text."""
+    nodes: Iterable[ElementTree.Element] = metadata.iter()
+    ready = after is None
+    for node in nodes:
+        if after is not None and _tag(node) == after[0]:
+            ready = (node.text or "").strip() == after[1]
+        if ready and _tag(node) == tag:
+            return float(node.text or default)
+    return default
+
+
+def _incomplete(name: str, found: str) -> SceneError:
+    return SceneError(
+        "The SAFE product is not complete.",
+        found=f"{name}: {found}",
+        expected="the product as it was delivered",
+        remedy="download or unpack it again",
+    )
