@@ -224,6 +224,18 @@ def _masked_by(pixels: np.ma.MaskedArray, mask: np.ma.MaskedArray) -> np.ma.Mask
     return np.ma.masked_array(pixels.data, mask=np.ma.getmaskarray(pixels) | (mask.filled(0) == 0))
 
 
+def _where(input: Image, test: Image, value: Any) -> Image:
+    """The value where the test is valid and not 0."""
+    (other,) = _as_image(value).read(Grid(CRS.from_epsg(4326), Affine.identity(), 1, 1)).values()
+    return _paired(
+        input,
+        test,
+        lambda p, q: np.ma.masked_array(
+            np.where(q.filled(0) != 0, other.data.flat[0], p.data), mask=np.ma.getmaskarray(p)
+        ),
+    )
+
+
 def _unmask(input: Image, value: Any = 0, sameFootprint: bool = True) -> Image:
     """Fill masked pixels; those beyond the image's footprint only where ``sameFootprint`` is false."""
     (fill,) = _as_image(value).read(Grid(CRS.from_epsg(4326), Affine.identity(), 1, 1)).values()
@@ -336,6 +348,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Image.select": _select,
     "Image.addBands": _add_bands,
     "Image.add": lambda image1, image2: _paired(image1, image2, lambda p, q: p + q),
+    "Image.gt": lambda image1, image2: _paired(image1, image2, lambda p, q: p > q),
+    "Image.eq": lambda image1, image2: _paired(image1, image2, lambda p, q: p == q),
+    "Image.where": lambda input, test, value: _where(input, test, value),
     "Image.max": lambda image1, image2: _paired(image1, image2, np.ma.maximum),
     "Image.floor": lambda value: _per_band(value, np.ma.floor),
     "Image.toUint16": _cast("uint16"),

@@ -72,7 +72,7 @@ class EarthEngine:
         connect(connection)
         images, attrs = find_images(connection, request)
         days = solar_days(images, request)
-        pictures = [_mosaic([_image(i, request) for i in day]) for day in days]
+        pictures = [_mosaic([_image(i, request, attrs["collection"]) for i in day]) for day in days]
         times = [day[0].when for day in days] if request.composite is None else None
         if times is None:
             pictures = [_composite(pictures, request)]
@@ -139,11 +139,15 @@ def _units(request: SceneRequest, collection: str) -> str:
 # --- the expression that the server computes ---------------------------------------------------------------
 
 
-def _image(found: FoundImage, request: SceneRequest) -> ee.Image:
+def _image(found: FoundImage, request: SceneRequest, collection: str) -> ee.Image:
     import ee
 
     image = ee.Image(found.id)
     bands = image.select(list(request.bands))
+    if request.dtype.kind == "u" and request.nodata == 0:
+        bands = bands.max(1)  # measured, so not nodata: as STAC's scenes are floored
+    elif request.modality == "S1GRD" and collection.endswith("_FLOAT"):
+        bands = bands.updateMask(bands.gt(0))  # power of zero and less is no measurement, from STAC neither
     if not request.mask_clouds:
         return bands
     clear = image.select("SCL").remap(list(SCL_CLOUDY), [0] * len(SCL_CLOUDY), 1)
@@ -169,7 +173,10 @@ def _composite(days: Sequence[ee.Image], request: SceneRequest) -> ee.Image:
 
 def _on_the_wire(image: ee.Image, request: SceneRequest) -> ee.Image:
     """The image in the result's dtype, masked pixels as nodata everywhere, also beyond all footprints."""
-    filled = image.unmask(_MASKED if np.isnan(request.nodata) else request.nodata, False)
+    nodata = _MASKED if np.isnan(request.nodata) else request.nodata
+    if request.dtype.kind == "u" and nodata:
+        image = image.where(image.eq(nodata), nodata - 1)  # measured, so not nodata
+    filled = image.unmask(nodata, False)
     return filled.toUint16() if request.dtype == np.uint16 else filled.toFloat()
 
 
@@ -193,7 +200,7 @@ class _Plan:
         names = tuple(self.bands[band] for band in bands)
         pixels = np.empty((len(dates), len(bands), *grid.shape.yx), self.dtype)
         for position, date in enumerate(dates):
-            what = f"{self.collection} ({', '.join(names)}) within {box} of {grid.crs}"
+            what = f"{self.collection} ({', '.join(names)}) within {box} of {_crs_name(grid)}"
             pixels[position] = compute_pixels(
                 self.connection, self.expressions[date], _wire_grid(grid), names, what
             )
@@ -205,9 +212,19 @@ class _Plan:
 def _wire_grid(grid: GeoBox) -> dict[str, Any]:
     """A grid as the service names it."""
     height, width = grid.shape.yx
-    a, crs = grid.affine, str(grid.crs)
+    a, crs = grid.affine, _epsg(grid) or str(grid.crs)
     return {
         "dimensions": {"width": width, "height": height},
         "affineTransform": {"scaleX": a.a, "translateX": a.c, "scaleY": a.e, "translateY": a.f},
         "crsCode" if crs.startswith("EPSG:") else "crsWkt": crs,
     }
+
+
+def _epsg(grid: GeoBox) -> str | None:
+    """The code of a grid's CRS, also where it came as WKT, as scenes of rioxarray carry it."""
+    code = grid.crs.to_epsg() if grid.crs is not None else None
+    return None if code is None else f"EPSG:{code}"
+
+
+def _crs_name(grid: GeoBox) -> str:
+    return _epsg(grid) or (grid.crs.proj.name if grid.crs is not None else "no CRS")

@@ -41,7 +41,7 @@ _PROJECT = 'fetch("gee", ..., project="my-project"), or once: earthengine set_pr
 
 _lock = threading.Lock()
 _signed_in_by: int | None = None  # the process that the client's sockets belong to
-_seats: dict[tuple[int, int], threading.BoundedSemaphore] = {}  # of a process, for so many workers
+_slots: dict[tuple[int, int], threading.BoundedSemaphore] = {}  # of a process, for so many workers
 
 T = TypeVar("T")
 
@@ -58,23 +58,26 @@ class Connection:
         Another server, such as the high-volume one. The login is sent to Google's servers only.
     workers : int
         Requests that one process has under way at a time.
+    account : str or None
+        The service account that the session uses, by its e-mail: a worker signs in as no one else.
     """
 
     project: str | None = None
     url: str | None = None
     workers: int = 8
+    account: str | None = None
 
     @classmethod
     def choose(cls, options: Mapping[str, Any]) -> Connection:
         """From a request's options, else the client that this process has already, else the environment."""
-        ee = _client()
-        state = ee.data._get_state() if ee.data.is_initialized() else None
+        state = _session()
         return cls(
             options.get("project")
             or (state.cloud_api_user_project if state else os.environ.get("EARTHENGINE_PROJECT"))
             or os.environ.get("GOOGLE_CLOUD_PROJECT"),
             options.get("url") or (state.cloud_api_base_url if state else os.environ.get("EARTHENGINE_URL")),
             options["workers"],
+            _service_account(state.credentials) if state else None,
         )
 
 
@@ -100,7 +103,7 @@ def compute_value(connection: Connection, value: Any, what: str) -> Any:
         except (TypeError, KeyError) as error:  # the client looks for the result in a text that is no JSON
             raise _BrokenAnswerError(f"an answer without a result ({error})") from None
 
-    return _asked(request, connection, what)
+    return _with_retries(request, connection, what)
 
 
 def compute_pixels(
@@ -147,9 +150,9 @@ def compute_pixels(
             raise _BrokenAnswerError(f"{found} instead of {shape} with bands {bands}")
         return np.stack([table[band] for band in bands])
 
-    seats = threading.BoundedSemaphore(connection.workers)
-    with _seats.setdefault((os.getpid(), connection.workers), seats):
-        return _asked(request, connection, what)
+    slots = threading.BoundedSemaphore(connection.workers)
+    with _slots.setdefault((os.getpid(), connection.workers), slots):
+        return _with_retries(request, connection, what)
 
 
 def connect(connection: Connection) -> None:
@@ -167,13 +170,14 @@ def connect(connection: Connection) -> None:
         credentials = None
         if _signed_in_by not in (None, os.getpid()):
             # Forked: parent and child must not read each other's answers from the sockets they share.
-            credentials = ee.data._get_state().credentials
+            state = _session()
+            credentials = state.credentials if state else None
             ee.Reset()
         _signed_in_by = os.getpid()
-        if ee.data.is_initialized():
-            _check_same(connection, ee.data._get_state())
+        if state := _session():
+            _check_same(connection, state)
         else:
-            _sign_in(ee, connection, credentials or _credentials_for(connection.url))
+            _sign_in(ee, connection, credentials or _credentials_for(connection))
 
 
 def _sign_in(ee: Any, connection: Connection, credentials: Any) -> None:
@@ -184,7 +188,7 @@ def _sign_in(ee: Any, connection: Connection, credentials: Any) -> None:
         ee.data.setDeadline(1000 * DEADLINE_S)
 
     try:
-        _asked(initialize, connection, "the login")
+        _with_retries(initialize, connection, "the login")
     except Exception:
         ee.Reset()
         raise
@@ -200,26 +204,55 @@ def _client() -> Any:
     return ee
 
 
-def _credentials_for(url: str | None) -> Any:
-    host = urlsplit(url or "").hostname or "earthengine.googleapis.com"
-    if host.endswith(".googleapis.com"):
-        return "persistent"
+def _session() -> Any:
+    """The state of the client that this process is signed in with, or None; the client has no public word for it."""
+    ee = _client()
+    return ee.data._get_state() if ee.data.is_initialized() else None
+
+
+def _service_account(credentials: Any) -> str | None:
+    """The e-mail of a service account; None for a personal login, or where the machine itself is the account."""
+    email = getattr(credentials, "service_account_email", None)
+    return None if email == "default" else email
+
+
+def _credentials_for(connection: Connection) -> Any:
+    """What a process that is not signed in yet signs in with: its own login, or the session's service account."""
+    import google.auth
     from google.auth.credentials import AnonymousCredentials
 
-    return AnonymousCredentials()
+    host = urlsplit(connection.url or "").hostname or "earthengine.googleapis.com"
+    if not host.endswith(".googleapis.com"):
+        return AnonymousCredentials()
+    if connection.account is None:
+        return "persistent"
+    try:
+        found, _ = google.auth.default(scopes=_client().oauth.SCOPES)
+    except google.auth.exceptions.DefaultCredentialsError:
+        found = None
+    if _service_account(found) != connection.account:
+        raise ProviderAuthError(
+            "This worker cannot sign in to Earth Engine with the service account of the session.",
+            found=_service_account(found) or ("another login" if found else "no application credentials"),
+            expected=connection.account,
+            remedy="export GOOGLE_APPLICATION_CREDENTIALS=key.json, with its key, in the environment of every worker",
+        )
+    return found
 
 
 def _check_same(connection: Connection, state: Any) -> None:
     for name, wanted, has in (
         ("project", connection.project, state.cloud_api_user_project),
         ("server", connection.url, state.cloud_api_base_url),
+        ("service account", connection.account, _service_account(state.credentials)),
     ):
         if wanted is not None and wanted != has:
             raise ProviderAuthError(
                 f"This process is signed in to Earth Engine with another {name}.",
                 found=has,
                 expected=wanted,
-                remedy=f"ee.Reset() before the fetch, or leave out {'project' if name == 'project' else 'url'}=",
+                remedy="ee.Reset() before the fetch"
+                + {"project": ", or leave out project=", "server": ", or leave out url="}.get(name, ""),
             )
 
 
@@ -230,7 +263,7 @@ class _BrokenAnswerError(Exception):
     """The service answered, but not with what was asked for."""
 
 
-def _asked(work: Callable[[], T], connection: Connection, what: str) -> T:
+def _with_retries(work: Callable[[], T], connection: Connection, what: str) -> T:
     """Do it, again after passing trouble; what remains is raised as our own error."""
     from google.auth.exceptions import GoogleAuthError
 
@@ -264,8 +297,8 @@ def _explained(error: Exception, connection: Connection, what: str) -> Exception
     from google.auth.exceptions import GoogleAuthError
 
     status = http_status(error)
-    said = re.sub(r"([?&]key=)[^&\s'\")]+", r"\1***", str(error)).strip() or type(error).__name__
-    found = f"{status}: {said}" if status else said
+    message = re.sub(r"([?&]key=)[^&\s'\")]+", r"\1***", str(error)).strip() or type(error).__name__
+    found = f"{status}: {message}" if status else message
     if _is_transient(error):
         fewer = f"set_options(terramind__fetch_workers={max(1, connection.workers // 2)})"
         return ProviderError(
@@ -275,19 +308,19 @@ def _explained(error: Exception, connection: Connection, what: str) -> Exception
             if status == 429
             else "compute again; what is stored already is kept",
         )
-    if status == 401 or isinstance(error, GoogleAuthError) or _LOGIN in said:
+    if status == 401 or isinstance(error, GoogleAuthError) or _LOGIN in message:
         return ProviderAuthError("Earth Engine does not accept the login.", found=found, remedy=_LOGIN)
     if not isinstance(error, ee.EEException) and status is None:
         return error
-    if "not found" in said and "asset" in said:
+    if "not found" in message and "asset" in message:
         return CatalogError(f"Earth Engine has no such asset, asked for {what}.", found=found)
-    if "did not match any bands" in said:
+    if "did not match any bands" in message:
         return CatalogError(f"Earth Engine has no such band, asked for {what}.", found=found)
-    if status == 403 or "no project found" in said:
+    if status == 403 or "no project found" in message:
         return ProviderAuthError(
             f"Earth Engine does not serve this project ({connection.project}).", found=found, remedy=_PROJECT
         )
-    too_much = re.search("memory limit|timed out|over 5000 elements|request size", said)
+    too_much = re.search("memory limit|timed out|over 5000 elements|request size", message)
     return ProviderError(
         f"Earth Engine cannot compute {what}.",
         found=found,
