@@ -215,6 +215,10 @@ def _in_units(scene: xr.DataArray, units: str | None) -> xr.DataArray:
     if units is None or scene.attrs["units"] == units:
         return scene
     nodata = scene.attrs["nodata"]
-    changed = 10 * np.log10(scene.where(scene > 0)) if units == "dB" else 10 ** (scene / 10)
-    there = np.isfinite(changed) & (scene != nodata)
+    changed: xr.DataArray
+    if units == "dB":
+        changed = scene.where(scene > 0).pipe(np.log10) * 10
+    else:
+        changed = (scene / 10).pipe(lambda decibels: 10**decibels)
+    there = changed.pipe(np.isfinite) & (scene != nodata)
     return changed.where(there, nodata).astype(scene.dtype).assign_attrs(scene.attrs, units=units)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +26,9 @@ def target_grid(spatial: Any = None, *, bbox: Any = None, like: Any = None, scal
 
     Parameters
     ----------
-    spatial : bbox, BBox, PointBuffer, shapely geometry, GeoDataFrame, odc Geometry, DataArray, or GeoBox
-        The place. A bbox is (min lon, min lat, max lon, max lat) in degrees, a shapely geometry too is in degrees.
+    spatial : bbox, BBox, PointBuffer, GeoJSON, shapely geometry, GeoDataFrame, odc Geometry, DataArray, or GeoBox
+        The place. A bbox is (min lon, min lat, max lon, max lat) in degrees, as a sequence or an array; GeoJSON and
+        shapely geometries too are in degrees.
         A DataArray or GeoBox is a grid already and is used as it is.
     bbox, like : optional
         The same under the names that say what they are; give one of the three.
@@ -125,8 +126,21 @@ def _checked(grid: GeoBox) -> GeoBox:
 
 def _outline(place: Any) -> tuple[np.ndarray, np.ndarray, str]:
     """x and y of points around a place, and their CRS; longitudes run on past 180 where it crosses that line."""
-    if isinstance(place, Sequence) and not isinstance(place, str) and len(place) == 4:
-        place = BBox(*(float(edge) for edge in place))
+    if isinstance(place, np.ndarray) and place.ndim == 1:
+        place = place.tolist()  # gdf.total_bounds
+    if isinstance(place, Sequence) and not isinstance(place, str) and len(place) in (4, 6):
+        edges = [float(edge) for edge in place]  # GeoJSON's bbox may hold heights
+        corners = [*edges[: len(edges) // 2][:2], *edges[len(edges) // 2 :][:2]]
+        if max(map(abs, corners)) > 360:
+            raise GridError(
+                "A bbox must be in degrees.",
+                found=tuple(corners),
+                expected="(min lon, min lat, max lon, max lat)",
+                remedy="pass the GeoDataFrame itself, or gdf.to_crs(4326).total_bounds",
+            )
+        place = BBox(*corners)
+    elif isinstance(place, Mapping) or (hasattr(place, "__geo_interface__") and not hasattr(place, "crs")):
+        place = _geojson(place if isinstance(place, Mapping) else place.__geo_interface__)
     if isinstance(place, BBox):
         east = place.maxlon + 360 * place.crosses_antimeridian
         return *_rim(place.minlon, place.minlat, east, place.maxlat), "EPSG:4326"
@@ -150,13 +164,30 @@ def _outline(place: Any) -> tuple[np.ndarray, np.ndarray, str]:
         raise GridError(
             "The place cannot be read.",
             found=type(place).__name__,
-            expected="a bbox, PointBuffer, BBox, shapely geometry, GeoDataFrame, DataArray or GeoBox",
+            expected="a bbox, PointBuffer, BBox, GeoJSON, shapely geometry, GeoDataFrame, DataArray or GeoBox",
         )
     if crs is None:
         raise GridError("The geometries have no CRS.", found=type(place).__name__, remedy="gdf.set_crs(4326)")
     if len(bounds) != 4 or not all(map(math.isfinite, bounds)):
         raise GridError("The place is empty.", found=place)
     return *_rim(*bounds), str(crs)
+
+
+def _geojson(found: Mapping[str, Any]) -> Any:
+    """The shapely geometry of a GeoJSON geometry, Feature or FeatureCollection, in degrees by definition."""
+    import shapely
+    from shapely.geometry import shape
+
+    try:
+        if found["type"] == "FeatureCollection":
+            return shapely.union_all([shape(feature["geometry"]) for feature in found["features"]])
+        return shape(found["geometry"] if found["type"] == "Feature" else found)
+    except Exception as error:  # whatever shapely makes of broken GeoJSON
+        raise GridError(
+            "The GeoJSON cannot be read.",
+            found=f"{type(error).__name__}: {error}",
+            expected="a geometry, Feature or FeatureCollection with coordinates",
+        ) from None
 
 
 def _rim(

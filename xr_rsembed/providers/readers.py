@@ -27,7 +27,7 @@ from xr_rsembed.errors import (
     ProviderError,
     RsEmbedError,
 )
-from xr_rsembed.gdal import GDAL_SETTINGS
+from xr_rsembed.gdal import GDAL_SETTINGS, gdal_path
 from xr_rsembed.providers.catalogs import Catalog, public_url
 from xr_rsembed.providers.encoding import Encoding, decode
 from xr_rsembed.providers.retry import causes, http_status, is_transient, retry
@@ -119,13 +119,9 @@ _failures: dict[str, int] = {}
 
 
 def _gdal_path(href: str, failures: int) -> str:
-    """The address as GDAL reads it."""
-    if href.startswith(("http://", "https://")):
-        return f"/vsicurl/{href}" + (f"#{failures}" if failures else "")
-    for scheme, path in (("s3://", "/vsis3/"), ("gs://", "/vsigs/")):
-        if href.startswith(scheme):
-            return path + href.removeprefix(scheme)
-    return href
+    """The address as GDAL reads it, varied where it has failed."""
+    path = gdal_path(href)
+    return f"{path}#{failures}" if failures and path.startswith("/vsicurl/") else path
 
 
 # --- the file as a virtual raster ---------------------------------------------------------------------------
