@@ -11,6 +11,10 @@ import pytest
 import rioxarray  # noqa: F401  (registers .rio)
 import shapely
 import xarray as xr
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.exceptions import NotFittedError
+from sklearn.svm import LinearSVC
+from sklearn.utils.validation import check_is_fitted
 
 from tests.embeddings import CRS, KINDS, dated, kinds, nothing_computed, place, points, stripes
 from xr_rsembed import explore
@@ -130,9 +134,11 @@ class TestCrossValidation:
         found = explore.classify(emb, labels)
         said = capsys.readouterr().out
         assert "3 classes from" in said
-        assert "5 folds of blocks of 14 x 14 cells: accuracy 1.00" in said
+        assert "5 folds of 14 blocks of 14 x 14 cells: accuracy 1.00 (95 % interval 0.78 to 1.00)" in said
         assert found.attrs["cv_accuracy"] == found.attrs["cv_balanced_accuracy"] == 1
         assert (found.attrs["cv_folds"], found.attrs["cv_block_cells"]) == (5, 14)
+        assert (found.attrs["cv_n"], found.attrs["cv_classes"], found.attrs["cv_untested"]) == (40, 3, [])
+        assert found.attrs["cv_accuracy_low"] == pytest.approx(0.78, abs=0.01)
 
     @pytest.mark.parametrize("method", ["knn", "linear"])
     def test_vectors_that_say_nothing_score_like_chance(self, emb, method):
@@ -164,13 +170,40 @@ class TestCrossValidation:
         assert capsys.readouterr().out == ""
         assert explore.fit_classifier(emb, points(60), block=4).scores["cv_block_cells"] == 4
 
-    def test_a_class_in_one_block_is_left_out_of_the_score(self, emb, labels):
+    def test_a_class_that_cannot_be_tested_leaves_no_score(self, emb, labels, capsys):
         lone = geopandas.GeoDataFrame(
             {"class": ["mine"]}, geometry=[shapely.Point(*place(30, 50))], crs=CRS
         ).to_crs(4326)
-        with pytest.warns(RsEmbedWarning, match="leaves out mine"):
+        with pytest.warns(RsEmbedWarning, match=r"mine \(1 of 4 classes\)"):
             found = explore.classify(emb, geopandas.pd.concat([labels, lone]))
         assert "mine" in found.attrs["classes"]
+        assert found.attrs["cv_untested"] == ["mine"]
+        assert "cv_accuracy" not in found.attrs
+        assert "accuracy" not in capsys.readouterr().out
+
+    def test_probabilities_and_estimators_of_ones_own(self, emb, labels):
+        forest = RandomForestClassifier(20, random_state=0)
+        found = explore.classify(emb.chunk({"y": 9}), labels, method=forest, return_probability=True)
+        assert found.probability.dims == ("label", "y", "x")
+        valid = found["class"].values >= 0
+        np.testing.assert_allclose(found.probability.sum("label", skipna=False).values[valid], 1, rtol=1e-5)
+        names = found.probability.label.values[found["class"].values[valid]]
+        picked = found.probability.stack(cell=("y", "x")).values[:, valid.ravel()]
+        np.testing.assert_array_equal(found.probability.label.values[picked.argmax(axis=0)], names)
+        np.testing.assert_array_equal(picked.max(axis=0), found.confidence.values[valid])
+        with pytest.raises(NotFittedError):
+            check_is_fitted(forest)  # a clone was fitted
+
+    def test_estimators_without_probabilities(self, emb, labels):
+        found = explore.classify(emb, labels, method=LinearSVC())
+        assert "confidence" not in found
+        names = np.array(found["class"].attrs["flag_meanings"].split())
+        valid = found["class"].values >= 0
+        assert (names[found["class"].values] == truth())[valid].mean() > 0.95
+        with pytest.raises(OptionError, match="CalibratedClassifierCV"):
+            explore.classify(emb, labels, method=LinearSVC(), return_probability=True)
+        heights = explore.regress(emb, labels, "height", method=RandomForestRegressor(20, random_state=0))
+        assert heights.attrs["cv_rmse_low"] <= heights.attrs["cv_rmse"] <= heights.attrs["cv_rmse_high"]
 
     def test_cells_of_one_tile_follow_the_density(self, emb, labels):
         dense = emb.assign_attrs(density=2)

@@ -6,11 +6,13 @@ import numpy as np
 import odc.geo.xr  # noqa: F401  the .odc accessor
 import pytest
 import xarray as xr
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.errors import SceneError
-from xr_rsembed.explore import plots
+from xr_rsembed.explore import fit_pca, plots
 
 
 @pytest.fixture
@@ -77,7 +79,13 @@ def test_similarity_has_a_scale():
 
 @pytest.mark.parametrize(
     ("modality", "title"),
-    [("S2L2A", "true colour"), ("S2L1C", "true colour"), ("S1RTC", "VV, VH"), ("DEM", "heights")],
+    [
+        ("S2L2A", "true colour"),
+        ("S2L1C", "true colour"),
+        ("S1RTC", "VV, VH"),
+        ("DEM", "heights"),
+        ("LULC", "land cover"),
+    ],
 )
 def test_scenes_as_one_would_look_at_them(ax, modality, title):
     scene = synthetic_scene((90, 70), modality, nodata_share=0.3)
@@ -115,7 +123,53 @@ def test_demo_figure_names_what_it_shows():
     figure = plots.demo_figure(synthetic_scene((64, 64)), {"one": emb, "two": emb})
     titles = [ax.get_title() for ax in figure.axes]
     assert len(titles) == 3
-    assert titles[1] == "probe, random weights\nfirst three principal components of D = 6"
-    assert any("km" in text.get_text() or " m" in text.get_text() for text in figure.axes[0].texts), (
-        "a scale bar"
-    )
+    assert titles[1] == "probe, random weights\nprincipal components 1 to 3 of D = 6"
+    figure.draw_without_rendering()
+    (bar,) = [artist for artist in figure.axes[1].artists if isinstance(artist, AnchoredSizeBar)]
+    cells = figure.axes[1].images[0].get_window_extent()
+    assert bar.get_window_extent().y1 <= cells.y0 + 1, "the scale bar covers no cell"
+    for ax in figure.axes:
+        title = ax.title.get_window_extent()
+        assert title.y1 <= figure.bbox.y1
+        assert ax.bbox.x0 - 25 < title.x0 < title.x1 < ax.bbox.x1 + 25, "titles do not run into each other"
+
+
+def test_the_same_colour_means_the_same_on_another_date(ax):
+    emb = embedding()
+    other = emb.isel(x=slice(10, None))
+    fitted = fit_pca(emb)
+    whole = np.asarray(plots.plot_rgb(emb, ax, fitted=fitted).images[-1].get_array())
+    part = np.asarray(plots.plot_rgb(other, ax, fitted=fitted).images[-1].get_array())
+    np.testing.assert_array_equal(part, whole[:, 10:])
+    alone = np.asarray(plots.plot_rgb(other, ax).images[-1].get_array())
+    assert not np.array_equal(alone, part)
+
+
+def test_classes_have_their_own_colours_and_a_legend(ax):
+    land = synthetic_scene((90, 70), "LULC")
+    classes = land.isel(band=0)
+    plots.plot_classes(classes, ax)
+    pixels = np.asarray(ax.images[0].get_array())
+    colors = dict(zip(land.flag_values.tolist(), land.flag_colors.split(), strict=True))
+    for code in np.unique(classes):
+        assert {to_hex(color) for color in pixels[classes.values == code]} == {colors[code]}
+    shown = [text.get_text().rsplit(" ", 2)[0] for text in ax.get_legend().get_texts()]
+    assert set(shown) == {land.flag_meanings.split()[list(colors).index(code)] for code in np.unique(classes)}
+    scene = np.asarray(plots.plot_scene(land, ax).images[-1].get_array())
+    np.testing.assert_array_equal(scene, pixels)
+
+
+def test_clusters_and_what_is_no_map_of_classes(ax):
+    emb = embedding()
+    plots.plot_clusters(emb, ax, k=2)
+    pixels = np.asarray(ax.images[0].get_array())
+    assert len(np.unique(pixels.reshape(-1, 4), axis=0)) == 3, "two clusters, and clear"
+    assert (pixels[:3, :4, 3] == 0).all()
+    assert len(ax.get_legend().get_texts()) == 2
+    with pytest.raises(SceneError, match="plot_similarity"):
+        plots.plot_classes(emb.isel(D=0, drop=True), ax)
+
+
+def test_long_titles_are_broken(ax):
+    title = plots.plot_rgb(embedding(), ax, title="a title of many words " * 6).get_title()
+    assert max(map(len, title.splitlines())) < 80

@@ -95,6 +95,8 @@ class EmbeddingMethods(_Accessor):
     sample = Method(lambda: explore.sample)
     zonal = Method(lambda: explore.zonal)
     plot_rgb = Method(lambda: explore.plot_rgb)
+    plot_classes = Method(lambda: explore.plot_classes)
+    plot_clusters = Method(lambda: explore.plot_clusters)
     plot_similarity = Method(lambda: explore.plot_similarity)
     explore = Method(lambda: explore.explore)
 
@@ -129,4 +131,5 @@ class DatasetRsEmbed(SceneMethods):
     _obj: xr.Dataset
 
     align = Method(lambda: rs.align)
+    plot_classes = Method(lambda: explore.plot_classes)
     to_zarr = Method(lambda: store.to_zarr)

@@ -250,6 +250,7 @@ def _attrs(pixels: _Pixels) -> dict[str, Any]:
     if pixels.modality == "LULC":
         attrs["flag_values"] = np.array(list(LULC_CLASSES.values()), dtype=np.uint8)
         attrs["flag_meanings"] = " ".join(LULC_CLASSES)
+        attrs["flag_colors"] = "#2b6cb0 #1f6b3a #e3c878 #c4281b #a59b8f #a8c08a"
     return attrs
 
 

@@ -17,6 +17,8 @@ from .learn import classify as classify
 from .learn import fit_classifier as fit_classifier
 from .learn import fit_regressor as fit_regressor
 from .learn import regress as regress
+from .plots import plot_classes as plot_classes
+from .plots import plot_clusters as plot_clusters
 from .plots import plot_rgb as plot_rgb
 from .plots import plot_scene as plot_scene
 from .plots import plot_similarity as plot_similarity

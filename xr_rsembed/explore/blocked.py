@@ -25,36 +25,51 @@ Make = Callable[[int], Any]  # an estimator for so many vectors
 def class_scores(cells: LabelledCells, make: Make) -> dict[str, Any]:
     """Accuracy and balanced accuracy of classes predicted for blocks that were left out.
 
-    A class that lies in one block only can never be both learned and tested: it is left out, with a warning.
+    A class whose labels lie in one block can never be both learned and tested. An accuracy of the others would be that
+    of an easier map, so there is none then, and ``cv_untested`` names the classes.
 
     Returns
     -------
     dict
-        ``cv_accuracy``, ``cv_balanced_accuracy``, ``cv_folds``, ``cv_block_cells``; empty where fewer than two classes
-        lie in two blocks.
+        ``cv_accuracy`` with its 95 % interval ``cv_accuracy_low`` and ``cv_accuracy_high``, ``cv_balanced_accuracy``,
+        ``cv_folds``; and in any case ``cv_n`` (cells), ``cv_classes``, ``cv_untested``, ``cv_blocks`` and
+        ``cv_block_cells``.
     """
     from sklearn.metrics import accuracy_score, balanced_accuracy_score
     from sklearn.model_selection import StratifiedGroupKFold
 
     spread = {name: len(np.unique(cells.blocks[cells.targets == name])) for name in np.unique(cells.targets)}
-    testable = [name for name, blocks in spread.items() if blocks > 1]
-    if len(testable) < 2:
-        return _unknown(cells.side)
-    if len(testable) < len(spread):
-        alone = ", ".join(sorted(set(spread) - set(testable)))
-        _warn(f"The cross-validation leaves out {alone}: all labels lie in one block of {cells.side} cells.")
-    chosen = np.isin(cells.targets, testable)
-    vectors, targets, blocks = cells.vectors[chosen], cells.targets[chosen], cells.blocks[chosen]
-    folds = min(_FOLDS, *(spread[name] for name in testable))
+    untested = sorted(str(name) for name, blocks in spread.items() if blocks < 2)
+    counts: dict[str, Any] = {
+        "cv_n": len(cells.targets),
+        "cv_classes": len(spread),
+        "cv_untested": untested,
+        "cv_blocks": len(np.unique(cells.blocks)),
+        "cv_block_cells": cells.side,
+    }
+    if untested:
+        _warn(
+            f"There is no score of this map: all labels of {', '.join(untested)} ({len(untested)} of {len(spread)} "
+            f"classes) lie in one block of {cells.side} x {cells.side} cells, and cannot be both learned and tested. "
+            "Label more places of each class, further apart, or take smaller blocks (block=4)."
+        )
+        return counts
+    folds = min(_FOLDS, *spread.values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer cells than folds
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-        predicted, tested = _predicted(vectors, targets, make, list(splitter.split(vectors, targets, blocks)))
+        splits = list(splitter.split(cells.vectors, cells.targets, cells.blocks))
+        predicted, tested = _predicted(cells.vectors, cells.targets, make, splits)
+        truth, predicted = cells.targets[tested], predicted[tested]
+        accuracy = float(accuracy_score(truth, predicted))
+        low, high = _interval(accuracy, counts["cv_blocks"])
         return {
-            "cv_accuracy": float(accuracy_score(targets[tested], predicted[tested])),
-            "cv_balanced_accuracy": float(balanced_accuracy_score(targets[tested], predicted[tested])),
+            "cv_accuracy": accuracy,
+            "cv_accuracy_low": low,
+            "cv_accuracy_high": high,
+            "cv_balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
             "cv_folds": folds,
-            "cv_block_cells": cells.side,
+            **counts,
         }
 
 
@@ -64,22 +79,54 @@ def value_scores(cells: LabelledCells, make: Make) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``cv_r2``, ``cv_rmse``, ``cv_folds``, ``cv_block_cells``; empty where all labels lie in one block.
+        ``cv_r2``, ``cv_rmse`` with its 95 % interval ``cv_rmse_low`` and ``cv_rmse_high`` and ``cv_folds``, unless all
+        labels lie in one block; and in any case ``cv_n`` (cells), ``cv_blocks``, ``cv_block_cells``.
     """
-    from sklearn.metrics import mean_squared_error, r2_score
+    from sklearn.metrics import r2_score
     from sklearn.model_selection import GroupKFold
 
-    folds = min(_FOLDS, len(np.unique(cells.blocks)))
-    if folds < 2:
-        return _unknown(cells.side)
-    splits = list(GroupKFold(folds).split(cells.vectors, cells.targets, cells.blocks))
-    predicted, _ = _predicted(cells.vectors, cells.targets, make, splits)
-    return {
-        "cv_r2": float(r2_score(cells.targets, predicted)),
-        "cv_rmse": float(mean_squared_error(cells.targets, predicted) ** 0.5),
-        "cv_folds": folds,
+    names, block = np.unique(cells.blocks, return_inverse=True)
+    counts: dict[str, Any] = {
+        "cv_n": len(cells.targets),
+        "cv_blocks": len(names),
         "cv_block_cells": cells.side,
     }
+    if len(names) < 2:
+        _warn(
+            f"There is no score of this map: all labels lie in one block of {cells.side} x {cells.side} cells. Spread "
+            "them out, or take smaller blocks (block=4)."
+        )
+        return counts
+    folds = min(_FOLDS, len(names))
+    splits = list(GroupKFold(folds).split(cells.vectors, cells.targets, cells.blocks))
+    predicted, _ = _predicted(cells.vectors, cells.targets, make, splits)
+    squares = (predicted - cells.targets) ** 2
+    # Blocks are drawn with replacement, not cells: those of one block are wrong together.
+    draws = np.random.default_rng(0).integers(0, len(names), (1000, len(names)))
+    sums, sizes = np.bincount(block, squares), np.bincount(block)
+    low, high = np.percentile(np.sqrt(sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)), (2.5, 97.5))
+    return {
+        "cv_r2": float(r2_score(cells.targets, predicted)),
+        "cv_rmse": float(squares.mean() ** 0.5),
+        "cv_rmse_low": float(low),
+        "cv_rmse_high": float(high),
+        "cv_folds": folds,
+        **counts,
+    }
+
+
+def _interval(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, with blocks for the independent trials that cells are not.
+
+    Examples
+    --------
+    >>> [round(end, 2) for end in _interval(1.0, 10)]
+    [0.72, 1.0]
+    """
+    z = 1.96
+    middle, half = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    return float(max(low, 0.0)), float(min(high, 1.0))
 
 
 def _predicted(
@@ -96,14 +143,6 @@ def _predicted(
         else:
             predicted[test] = make(len(train)).fit(vectors[train], targets[train]).predict(vectors[test])
     return predicted, tested
-
-
-def _unknown(side: int) -> dict[str, Any]:
-    _warn(
-        f"The labels lie in too few blocks of {side} cells for a cross-validation, so how good the map is stays "
-        "unknown. Spread them out, or take smaller blocks (block=4)."
-    )
-    return {}
 
 
 def _warn(text: str) -> None:

@@ -27,6 +27,7 @@ __all__ = [
 # A block of the engine, so that a window of a lazy embedding costs one block; fixed, so that what is fitted on a
 # sample does not depend on the chunks.
 _WINDOW = 112
+_AT_ONCE = 8_000_000  # numbers that a function of vectors takes at once, in whole rows of cells
 _WINDOWS = 16  # a sample comes from about so many: each of them may cost a run of the model
 
 
@@ -110,15 +111,19 @@ def map_cells(
 
 
 def _on_valid(values: np.ndarray, function: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:
-    vectors = values.reshape(-1, values.shape[-1])
-    usable = valid(vectors)
-    mapped = np.full((len(vectors), size), np.nan, dtype="float32")
-    if usable.any():
-        mapped[usable] = function(vectors[usable].astype("float32", copy=False))
-    return mapped.reshape(*values.shape[:-1], size)
+    mapped = np.full((*values.shape[:-1], size), np.nan, dtype="float32")
+    rows = max(1, _AT_ONCE // max(1, values[..., :1, :, :].size))
+    for start in range(0, values.shape[-3], rows):  # the copies that follow are of these rows alone
+        part = (..., slice(start, start + rows), slice(None), slice(None))
+        usable = valid(values[part])
+        if usable.any():
+            mapped[part][usable] = function(values[part][usable].astype("float32", copy=False))
+    return mapped
 
 
-def sample_cells(emb: xr.DataArray, size: int = 20_000, seed: int = 0) -> np.ndarray:
+def sample_cells(
+    emb: xr.DataArray, size: int = 20_000, seed: int = 0, read: Callable[..., xr.DataArray] | None = None
+) -> np.ndarray:
     """Vectors of valid cells from windows spread at random, read one window at a time.
 
     Parameters
@@ -127,6 +132,8 @@ def sample_cells(emb: xr.DataArray, size: int = 20_000, seed: int = 0) -> np.nda
     size : int
         About how many cells; fewer where the embedding has fewer.
     seed : int
+    read : callable, optional
+        In place of ``emb.isel``.
 
     Returns
     -------
@@ -151,7 +158,7 @@ def sample_cells(emb: xr.DataArray, size: int = 20_000, seed: int = 0) -> np.nda
     taken: list[np.ndarray] = []
     with _progress():
         for index in rng.permutation(len(windows)):
-            vectors = _vectors(emb.isel(windows[index]))
+            vectors = _vectors((read or emb.isel)(windows[index]))
             vectors = vectors[valid(vectors)]
             chosen = rng.choice(len(vectors), min(share, len(vectors)), replace=False)
             taken.append(vectors[np.sort(chosen)])

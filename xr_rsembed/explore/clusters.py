@@ -12,6 +12,7 @@ import xarray as xr
 from xr_rsembed.errors import OptionError
 from xr_rsembed.explore.cells import check_cells, map_cells, sample_cells, sklearn_or_error, unit
 from xr_rsembed.explore.codes import as_codes
+from xr_rsembed.explore.once import OncePerBlock, note_pass
 from xr_rsembed.explore.spaces import check_same_space, provenance, space_of
 
 __all__ = ["Clusters", "cluster", "fit_clusters"]
@@ -87,23 +88,8 @@ def fit_clusters(emb: xr.DataArray, k: int = 8, *, sample: int = 20_000, seed: i
     MissingDependencyError
         Without scikit-learn.
     """
-    sklearn_or_error("cluster")
-    from sklearn.cluster import KMeans
-
-    vectors = unit(sample_cells(emb, sample, seed))
-    different = len(np.unique(vectors, axis=0))
-    if not 1 <= k <= min(different, np.iinfo("int16").max):
-        raise OptionError(
-            f"The cells cannot form {k} clusters.",
-            found=f"k={k}, {different} different cells in the sample",
-            expected=f"1 to {different}",
-        )
-    fitted = KMeans(k, n_init=3, random_state=seed).fit(vectors)
-    sizes = np.bincount(fitted.labels_, minlength=k)
-    order = np.argsort(-sizes, kind="stable")
-    return Clusters(
-        fitted.cluster_centers_[order].astype("float32"), sizes[order] / len(vectors), space_of(emb)
-    )
+    note_pass(emb)
+    return _fit(emb, sample_cells(emb, sample, seed), k, seed)
 
 
 def cluster(
@@ -138,4 +124,29 @@ def cluster(
            [0, 0, 0, 0],
            [0, 0, 0, 0]], dtype=int16)
     """
-    return (fitted or fit_clusters(emb, k, sample=sample, seed=seed)).predict(emb)
+    if fitted is None:
+        note_pass(emb)
+        blocks = OncePerBlock(emb)
+        fitted = _fit(emb, sample_cells(emb, sample, seed, blocks.isel), k, seed)
+        emb = blocks.embedding()
+    return fitted.predict(emb)
+
+
+def _fit(emb: xr.DataArray, vectors: np.ndarray, k: int, seed: int) -> Clusters:
+    sklearn_or_error("cluster")
+    from sklearn.cluster import KMeans
+
+    vectors = unit(vectors)
+    different = len(np.unique(vectors, axis=0))
+    if not 1 <= k <= min(different, np.iinfo("int16").max):
+        raise OptionError(
+            f"The cells cannot form {k} clusters.",
+            found=f"k={k}, {different} different cells in the sample",
+            expected=f"1 to {different}",
+        )
+    fitted = KMeans(k, n_init=3, random_state=seed).fit(vectors)
+    sizes = np.bincount(fitted.labels_, minlength=k)
+    order = np.argsort(-sizes, kind="stable")
+    return Clusters(
+        fitted.cluster_centers_[order].astype("float32"), sizes[order] / len(vectors), space_of(emb)
+    )

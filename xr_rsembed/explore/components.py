@@ -11,6 +11,7 @@ import xarray as xr
 
 from xr_rsembed.errors import OptionError
 from xr_rsembed.explore.cells import check_cells, map_cells, sample_cells, sklearn_or_error
+from xr_rsembed.explore.once import OncePerBlock, note_pass
 from xr_rsembed.explore.spaces import check_same_space, provenance, space_of
 
 __all__ = ["Components", "fit_pca", "pca"]
@@ -27,6 +28,8 @@ class Components:
         Directions of length 1, the one with the most variance first.
     explained_variance_ratio : array, shape (n,)
         Each one's share of the sample's variance.
+    percentiles : array, shape (101, n), float32
+        Of the sample's components, 0 to 100: what a picture makes dark and bright.
     space : mapping
         Of which model and settings the embedding was; only such embeddings can be transformed.
     """
@@ -34,6 +37,7 @@ class Components:
     mean: np.ndarray = field(repr=False)
     axes: np.ndarray = field(repr=False)
     explained_variance_ratio: np.ndarray
+    percentiles: np.ndarray = field(repr=False)
     space: Mapping[str, Any]
 
     def transform(self, emb: xr.DataArray) -> xr.DataArray:
@@ -60,6 +64,26 @@ class Components:
     def project(self, vectors: np.ndarray) -> np.ndarray:
         """Components of plain vectors: (n, D) to (n, components)."""
         return (vectors - self.mean) @ self.axes.T
+
+    def colors(self, scores: np.ndarray, percent: tuple[float, float] = (2, 98)) -> np.ndarray:
+        """Red, green, blue and opacity of components: (..., components) to (..., 4) in 0..1, clear where NaN.
+
+        Parameters
+        ----------
+        scores : array
+            As :meth:`project` gives them; the first three count, and a missing third is half bright.
+        percent : (float, float)
+            Percentiles of the fitted sample that are the darkest and the brightest.
+        """
+        count = min(3, scores.shape[-1])
+        low, high = (
+            [np.interp(p, np.arange(101), self.percentiles[:, n]) for n in range(count)] for p in percent
+        )
+        colours = np.full((*scores.shape[:-1], 4), 0.5, dtype="float32")
+        scaled = (scores[..., :count] - low) / np.maximum(np.subtract(high, low), 1e-12)
+        colours[..., 3] = np.isfinite(scaled).all(axis=-1)
+        colours[..., :count] = np.clip(np.nan_to_num(scaled), 0, 1)
+        return colours
 
 
 def fit_pca(emb: xr.DataArray, n: int = 3, *, sample: int = 20_000, seed: int = 0) -> Components:
@@ -96,21 +120,8 @@ def fit_pca(emb: xr.DataArray, n: int = 3, *, sample: int = 20_000, seed: int = 
     >>> fitted.axes.shape, bool(abs(fitted.axes[0, 0]) > 0.99)
     ((2, 4), True)
     """
-    sklearn_or_error("pca")
-    from sklearn.decomposition import PCA
-
-    vectors = sample_cells(emb, sample, seed)
-    if not 1 <= n <= min(vectors.shape):
-        raise OptionError(
-            f"There are not {n} principal components.",
-            found=f"n={n}, {len(vectors)} sampled cells of D = {vectors.shape[1]}",
-            expected=f"1 to {min(vectors.shape)}",
-        )
-    fitted = PCA(n, random_state=seed).fit(vectors)
-    ratio = np.nan_to_num(fitted.explained_variance_ratio_)  # of cells that are all alike there is no share
-    return Components(
-        fitted.mean_.astype("float32"), fitted.components_.astype("float32"), ratio, space_of(emb)
-    )
+    note_pass(emb)
+    return _fit(emb, sample_cells(emb, sample, seed), n, seed)
 
 
 def pca(
@@ -142,4 +153,33 @@ def pca(
     >>> pca(xr.DataArray(values, dims=("D", "y", "x")), n=3).sizes
     Frozen({'component': 3, 'y': 9, 'x': 12})
     """
-    return (fitted or fit_pca(emb, n, sample=sample, seed=seed)).transform(emb)
+    if fitted is None:
+        note_pass(emb)
+        fitted, emb = fit_once(emb, n, sample=sample, seed=seed)
+    return fitted.transform(emb)
+
+
+def fit_once(
+    emb: xr.DataArray, n: int, *, sample: int = 20_000, seed: int = 0
+) -> tuple[Components, xr.DataArray]:
+    """What :func:`fit_pca` finds, and the embedding with the blocks that the sample came from in memory."""
+    blocks = OncePerBlock(emb)
+    fitted = _fit(emb, sample_cells(emb, sample, seed, blocks.isel), n, seed)
+    return fitted, blocks.embedding()
+
+
+def _fit(emb: xr.DataArray, vectors: np.ndarray, n: int, seed: int) -> Components:
+    sklearn_or_error("pca")
+    from sklearn.decomposition import PCA
+
+    if not 1 <= n <= min(vectors.shape):
+        raise OptionError(
+            f"There are not {n} principal components.",
+            found=f"n={n}, {len(vectors)} sampled cells of D = {vectors.shape[1]}",
+            expected=f"1 to {min(vectors.shape)}",
+        )
+    fitted = PCA(n, random_state=seed).fit(vectors)
+    ratio = np.nan_to_num(fitted.explained_variance_ratio_)  # of cells that are all alike there is no share
+    mean, axes = fitted.mean_.astype("float32"), fitted.components_.astype("float32")
+    percentiles = np.percentile((vectors - mean) @ axes.T, np.arange(101), axis=0).astype("float32")
+    return Components(mean, axes, ratio, percentiles, space_of(emb))

@@ -10,6 +10,7 @@ import xarray as xr
 from xr_rsembed.errors import LabelError, MismatchError, SceneError
 from xr_rsembed.explore.cells import check_cells, computed, whole_vectors
 from xr_rsembed.explore.cover import cells_under, geopandas_or_error, outlines, outside
+from xr_rsembed.explore.once import note_pass
 from xr_rsembed.explore.spaces import check_same_grid, check_same_space, provenance, space_of
 from xr_rsembed.georef import scene_geobox
 
@@ -85,6 +86,8 @@ def nearest(emb: xr.DataArray, query: Any, k: int = 10, *, crs: Any = None) -> A
     geopandas = geopandas_or_error("nearest")
     import shapely
 
+    check_cells(emb)
+    note_pass(emb)
     scores = computed(similarity(emb, query, crs=crs)).transpose(..., "y", "x")
     extra = set(scores.dims) - set(emb.dims)
     if extra:

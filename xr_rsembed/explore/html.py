@@ -34,11 +34,13 @@ def provenance_html(emb: xr.DataArray) -> str:
     True
     """
     rows = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+        f"<tr><th style='text-align:left;vertical-align:top;white-space:nowrap'>{html.escape(name)}</th>"
         f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
         for name, value in _rows(emb)
     )
-    return f"<div style='display:flex;gap:1.5em;align-items:flex-start'><table>{rows}</table>{_picture(emb)}</div>"
+    style = "display:flex;flex-wrap:wrap;gap:1em 1.5em;align-items:flex-start;max-width:100%"
+    table = f"<table style='margin:0;flex:1 1 24em;max-width:46em;overflow-wrap:anywhere'>{rows}</table>"
+    return f"<div style='{style}'>{table}{_picture(emb)}</div>"
 
 
 def _rows(emb: xr.DataArray) -> Iterator[tuple[str, str]]:
@@ -87,10 +89,10 @@ def _picture(emb: xr.DataArray) -> str:
 
     from xr_rsembed.explore.plots import plot_rgb
 
-    figure = Figure(figsize=(2.2, 2.2), layout="constrained")
-    ax = plot_rgb(emb, figure.subplots(), title="")
-    ax.set_axis_off()
+    across, down = emb.sizes["x"], emb.sizes["y"]
+    figure = Figure(figsize=(2.4 * min(1, across / down), 2.4 * min(1, down / across)))
+    plot_rgb(emb, figure.add_axes((0, 0, 1, 1)), title="").set_axis_off()
     file = BytesIO()
-    figure.savefig(file, format="png", dpi=70)
+    figure.savefig(file, format="png", dpi=100)
     text = base64.b64encode(file.getvalue()).decode()
-    return f"<img alt='first three principal components' src='data:image/png;base64,{text}'>"
+    return f"<img style='max-width:100%' alt='first three principal components' src='data:image/png;base64,{text}'>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,13 @@ class LabelledCells:
 
 
 def labelled_cells(
-    emb: xr.DataArray, labels: Any, column: str, *, numeric: bool, side: int | None = None
+    emb: xr.DataArray,
+    labels: Any,
+    column: str,
+    *,
+    numeric: bool,
+    side: int | None = None,
+    read: Callable[..., xr.DataArray] | None = None,
 ) -> LabelledCells:
     """Read the cells under labels.
 
@@ -59,6 +66,8 @@ def labelled_cells(
         Values, of which a cell under several labels gets the mean; else classes, all of which a cell keeps.
     side : int, optional
         Of a block, in cells; by default a tile of the model, since the cells of one tile have seen each other.
+    read : callable, optional
+        In place of ``emb.isel``.
 
     Raises
     ------
@@ -74,7 +83,7 @@ def labelled_cells(
     geobox = scene_geobox(emb)
     placed = in_grid_crs(_complete(labels, column, numeric), geobox)
     rows, columns, targets = _cells(placed, geobox, column, numeric)
-    at = emb.isel(y=xr.DataArray(rows, dims="cell"), x=xr.DataArray(columns, dims="cell"))
+    at = (read or emb.isel)({"y": xr.DataArray(rows, dims="cell"), "x": xr.DataArray(columns, dims="cell")})
     values = computed(at).transpose("cell", ..., "D").values.astype("float32", copy=False)
     values = values.reshape(len(rows), -1, emb.sizes["D"])  # cell, date, D
     side = side or _tile_in_cells(emb)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +12,37 @@ import xarray as xr
 from xr_rsembed.bands import canonical_name
 from xr_rsembed.crs import crs_of
 from xr_rsembed.errors import SceneError
+from xr_rsembed.explore.codes import NO_CLASS, PALETTE, flags_of
+from xr_rsembed.explore.once import note_pass
 from xr_rsembed.georef import scene_geobox
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["demo_figure", "plot_rgb", "plot_scene", "plot_similarity", "scene_picture"]
+    from xr_rsembed.explore.clusters import Clusters
+    from xr_rsembed.explore.components import Components
+
+__all__ = [
+    "demo_figure",
+    "plot_classes",
+    "plot_clusters",
+    "plot_rgb",
+    "plot_scene",
+    "plot_similarity",
+    "scene_picture",
+]
 
 # Pixels a side beyond which a scene is thinned out for a picture: more than a screen shows.
 _SIDE = 1400
+_TITLE_SIZE = 10
 
 
 def plot_rgb(
     emb: xr.DataArray,
     ax: Axes | None = None,
     *,
+    fitted: Components | None = None,
     percent: tuple[float, float] = (2, 98),
     title: str | None = None,
 ) -> Axes:
@@ -37,8 +53,12 @@ def plot_rgb(
     emb : DataArray, dims (D, y, x)
     ax : matplotlib Axes, optional
         By default a new figure's.
+    fitted : Components, optional
+        As :func:`xr_rsembed.explore.fit_pca` finds them on one embedding: with these, the same colour means the same on
+        every date and at every place.
     percent : (float, float)
-        Percentiles that become the darkest and the brightest value of each colour.
+        Percentiles, of the cells that the components were fitted on, that become the darkest and the brightest value
+        of each colour.
     title : str, optional
         By default the model and its weights.
 
@@ -57,15 +77,118 @@ def plot_rgb(
     >>> plot_rgb(xr.DataArray(cells, dims=("D", "y", "x"))).get_title()
     'embedding'
     """
-    from xr_rsembed.explore.components import pca
+    from xr_rsembed.explore.components import fit_once
 
     emb = _single(emb, ("D", "y", "x"), "emb.isel(time=0)")
-    count = min(3, emb.sizes["D"])
-    components = pca(emb, count)
-    (dim,) = set(components.dims) - {"y", "x"}
-    values = components.transpose("y", "x", dim).values
-    values = np.pad(values, ((0, 0), (0, 0), (0, 3 - count)), constant_values=0.0)
-    return _draw(_coloured(values, percent), emb, ax, title or _title(emb), "cells of {}")
+    if fitted is None:
+        note_pass(emb)
+        fitted, emb = fit_once(emb, min(3, emb.sizes["D"]))
+    values = fitted.transform(emb).transpose("y", "x", "component").values
+    return _draw(fitted.colors(values, percent), emb, ax, title or _title(emb), "cells of {}")
+
+
+def plot_classes(
+    classes: xr.DataArray | xr.Dataset, ax: Axes | None = None, *, title: str | None = None
+) -> Axes:
+    """Draw a map of classes with a legend, in the colours that ``flag_colors`` names.
+
+    Parameters
+    ----------
+    classes : DataArray, dims (y, x), int; or Dataset
+        As :func:`xr_rsembed.explore.classify` and :func:`xr_rsembed.explore.cluster` give it, or any map with CF's
+        ``flag_values`` and ``flag_meanings``. Of a Dataset the variable ``class`` is drawn.
+    ax : matplotlib Axes, optional
+    title : str, optional
+        By default the map's ``long_name``.
+
+    Returns
+    -------
+    matplotlib Axes
+        The legend lists the classes that the map holds, the most frequent first, with their shares.
+
+    Raises
+    ------
+    SceneError
+        If this is no single map of classes.
+
+    Examples
+    --------
+    >>> from xr_rsembed.explore.codes import as_codes
+    >>> codes = as_codes(xr.DataArray([[0.0, 1.0], [1.0, 1.0]], dims=("y", "x")), ["water", "forest"])
+    >>> [text.get_text() for text in plot_classes(codes).get_legend().get_texts()]
+    ['forest 75 %', 'water 25 %']
+    """
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
+    if isinstance(classes, xr.Dataset):
+        classes = classes["class"] if "class" in classes else next(iter(classes.data_vars.values()))
+    classes = _single(classes, ("y", "x"), "classes.isel(time=0)").transpose("y", "x")
+    if classes.dtype.kind not in "iub":
+        raise SceneError(
+            "Classes are whole numbers.",
+            found=f"{classes.dtype} values",
+            expected="a map as classify() or cluster() gives it",
+            remedy="plot_similarity() for quantities, plot_rgb() for embeddings",
+        )
+    values = classes.values
+    known = values != classes.attrs.get("_FillValue", classes.encoding.get("_FillValue", NO_CLASS))
+    codes, counts = np.unique(values[known], return_counts=True)
+    flags = flags_of(classes) or {
+        int(code): (str(code), PALETTE[number % len(PALETTE)]) for number, code in enumerate(codes)
+    }
+    picture, patches = np.zeros((*values.shape, 4)), []
+    for number in np.argsort(-counts, kind="stable"):
+        code = int(codes[number])
+        name, color = flags.get(code, (f"code {code}", "#000000"))
+        picture[known & (values == code)] = (*to_rgb(color), 1.0)
+        patches.append(Patch(color=color, label=f"{name} {100 * counts[number] / counts.sum():.0f} %"))
+    ax = _draw(
+        picture, classes, ax, title or str(classes.attrs.get("long_name", classes.name or "classes")), ""
+    )
+    if patches:
+        ax.legend(
+            handles=patches,
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1),
+            borderaxespad=0,
+            fontsize=8,
+            frameon=False,
+        )
+    return ax
+
+
+def plot_clusters(
+    emb: xr.DataArray,
+    ax: Axes | None = None,
+    *,
+    k: int = 8,
+    fitted: Clusters | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Draw the clusters of an embedding with a legend.
+
+    Parameters
+    ----------
+    emb : DataArray, dims (D, y, x); or (y, x), int
+        An embedding, or the map that :func:`xr_rsembed.explore.cluster` made of one.
+    ax : matplotlib Axes, optional
+    k : int
+        Number of clusters.
+    fitted : Clusters, optional
+        Those of another scene or date; a colour means the same on both then.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    from xr_rsembed.explore.clusters import cluster
+
+    if "D" not in emb.dims:
+        return plot_classes(emb, ax, title=title)
+    emb = _single(emb, ("D", "y", "x"), "emb.isel(time=0)")
+    return plot_classes(cluster(emb, k, fitted=fitted), ax, title=title or f"{_title(emb)}: clusters")
 
 
 def plot_similarity(
@@ -91,12 +214,14 @@ def plot_similarity(
     shown = values.compressed()
     bounds = {"vmin": np.percentile(shown, 2), "vmax": shown.max()} if shown.size else {}
     ax = _draw(values, similarity, ax, title, "cells of {}", **({"cmap": "magma"} | bounds | options))
-    ax.figure.colorbar(ax.images[-1], ax=ax, shrink=0.8, label="cosine")
+    ax.figure.colorbar(
+        ax.images[-1], ax=ax, shrink=0.8, label=str(similarity.attrs.get("long_name", "cosine similarity"))
+    )
     return ax
 
 
 def plot_scene(scene: xr.DataArray, ax: Axes | None = None, *, title: str | None = None) -> Axes:
-    """Draw a scene as one would look at it: true colour, a radar composite, or heights.
+    """Draw a scene as one would look at it: true colour, a radar composite, heights, or classes.
 
     Parameters
     ----------
@@ -110,6 +235,8 @@ def plot_scene(scene: xr.DataArray, ax: Axes | None = None, *, title: str | None
     matplotlib Axes
     """
     scene = _single(scene, ("band", "y", "x"), "scene.isel(time=0)")
+    if scene.sizes["band"] == 1 and _has_classes(scene):
+        return plot_classes(_thinned(scene).isel(band=0), ax, title=title or "land cover")
     thin, values, name = _scene_values(scene)
     return _draw(values, thin, ax, title or name, "pixels of {}")
 
@@ -140,11 +267,11 @@ def demo_figure(scene: xr.DataArray, embeddings: Mapping[str, xr.DataArray]) -> 
     from matplotlib.figure import Figure
 
     count = 1 + len(embeddings)
-    figure = Figure(figsize=(4.6 * count, 5.3), layout="constrained")
+    figure = Figure(figsize=(4.6 * count, 5.6), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, count))
     plot_scene(scene, axes[0])
     for ax, emb in zip(axes[1:], embeddings.values(), strict=True):
-        plot_rgb(emb, ax, title=f"{_title(emb)}\nfirst three principal components of D = {emb.sizes['D']}")
+        plot_rgb(emb, ax, title=f"{_title(emb)}\nprincipal components 1 to 3 of D = {emb.sizes['D']}")
     for ax in axes:
         _scale_bar(ax)
         ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
@@ -165,10 +292,7 @@ def _single(array: xr.DataArray, dims: tuple[str, ...], remedy: str) -> xr.DataA
 
 def _scene_values(scene: xr.DataArray) -> tuple[xr.DataArray, np.ndarray, str]:
     """The scene thinned out for a picture, its colours (y, x, 4) in 0..1, and what they show."""
-    step = max(1, -(-max(scene.sizes["y"], scene.sizes["x"]) // _SIDE))
-    thin = scene.isel(y=slice(step // 2, None, step), x=slice(step // 2, None, step)).transpose(
-        "band", "y", "x"
-    )
+    thin = _thinned(scene)
     names = _band_names(thin)
     nodata = thin.attrs.get("_FillValue", thin.attrs.get("nodata"))
 
@@ -190,9 +314,26 @@ def _scene_values(scene: xr.DataArray) -> tuple[xr.DataArray, np.ndarray, str]:
             pair = 10 * np.log10(np.maximum(pair, 1e-6))
         three = np.concatenate([pair, pair[..., :1] - pair[..., 1:]], axis=-1)
         return thin, _coloured(three, (2, 98)), "Sentinel-1: VV, VH and their ratio"
+    if len(names) == 1 and _has_classes(thin):
+        from matplotlib.colors import to_rgba
+
+        classes, picture = thin.isel(band=0).values, np.zeros((*thin.shape[1:], 4))
+        for code, (_, color) in flags_of(thin).items():
+            picture[(classes == code) & (classes != nodata)] = to_rgba(color)
+        return thin, picture, "land cover"
     if len(names) == 1:
         return thin, _hillshaded(read(names[0])[..., 0], thin), "heights"
     return thin, _coloured(np.repeat(read(names[0]), 3, axis=-1), (2, 98)), f"band {names[0]}"
+
+
+def _thinned(scene: xr.DataArray) -> xr.DataArray:
+    step = max(1, -(-max(scene.sizes["y"], scene.sizes["x"]) // _SIDE))
+    every = slice(step // 2, None, step)
+    return scene.isel(y=every, x=every).transpose("band", "y", "x")
+
+
+def _has_classes(scene: xr.DataArray) -> bool:
+    return "flag_values" in scene.attrs and scene.dtype.kind in "iub"
 
 
 def _band_names(scene: xr.DataArray) -> list[str]:
@@ -254,10 +395,17 @@ def _draw(
 
         _, ax = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
     ax.imshow(values, extent=_extent(like), interpolation="nearest", origin="upper", **options)
-    ax.set_title(title, fontsize=10)
+    ax.set_title(_fitting(title, ax), fontsize=_TITLE_SIZE)
     ax.set_facecolor("0.92")
     _name_axes(ax, like)
     return ax
+
+
+def _fitting(title: str, ax: Axes) -> str:
+    """A title broken into lines that are no longer than the axes are wide."""
+    width = ax.get_position().width * ax.figure.get_figwidth()
+    letters = max(24, int(width * 72 / (0.5 * _TITLE_SIZE)))
+    return "\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, letters) or [""])
 
 
 def _extent(array: xr.DataArray) -> tuple[float, float, float, float]:
@@ -291,25 +439,18 @@ def _crs(array: xr.DataArray) -> Any:
 
 
 def _scale_bar(ax: Axes) -> None:
-    """A bar of a round length at the lower left, in the units of projected metres."""
+    """A bar of a round length below the map, where it covers no cell, in projected metres."""
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
     left, right = sorted(ax.get_xlim())
-    bottom, top = sorted(ax.get_ylim())
-    width = right - left
-    power = 10 ** np.floor(np.log10(width / 4))
-    length = max(step * power for step in (1, 2, 5) if step * power <= width / 4)
-    x, y = left + 0.05 * width, bottom + 0.05 * (top - bottom)
-    ax.plot([x, x + length], [y, y], color="white", linewidth=4, solid_capstyle="butt")
+    power = 10 ** np.floor(np.log10((right - left) / 4))
+    length = max(step * power for step in (1, 2, 5) if step * power <= (right - left) / 4)
     label = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
-    ax.text(
-        x + length / 2,
-        y + 0.015 * (top - bottom),
-        label,
-        color="white",
-        ha="center",
-        va="bottom",
-        fontsize=9,
-        fontweight="bold",
+    place = {"loc": "upper left", "bbox_to_anchor": (0, 0), "bbox_transform": ax.transAxes}
+    bar = AnchoredSizeBar(
+        ax.transData, length, label, frameon=False, pad=0, borderpad=0.4, label_top=False, sep=3, **place
     )
+    ax.add_artist(bar)
 
 
 def _title(emb: xr.DataArray) -> str:
