@@ -403,8 +403,8 @@ def _draw(
 
 def _fitting(title: str, ax: Axes) -> str:
     """A title broken into lines that are no longer than the axes are wide."""
-    width = ax.get_position().width * ax.figure.get_figwidth()
-    letters = max(24, int(width * 72 / (0.5 * _TITLE_SIZE)))
+    points = ax.bbox.width / ax.figure.dpi * 72
+    letters = max(24, int(points / (0.5 * _TITLE_SIZE)))
     return "\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, letters) or [""])
 
 
