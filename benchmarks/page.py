@@ -219,12 +219,38 @@ with the encoder loaded, which takes most of it: importing terratorch alone is s
 """
 
 
+def zonal(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{row['side']} x {row['side']}",
+            row["polygons"],
+            *(f"{row[way]:.2f}" if way in row else "" for way in ("in memory", "chunked", "xvec")),
+            f"{row['difference']:.1g}" if "difference" in row else "",
+        ]
+        for row in found["rows"]
+    ]
+    head = [
+        "Cells",
+        "Polygons",
+        "Seconds in memory",
+        "Seconds in chunks",
+        "Seconds through xvec",
+        "Difference",
+    ]
+    return f"""
+Means of polygons (`zonal`), D = {found["depth"]}: coverage once by exactextract, then one pass over the blocks.
+
+{_table(head, rows)}
+"""
+
+
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "speed": ("TerraMind: embed beside the raw model", speed),
     "terrafm": ("TerraFM-B: one pass beside two", terrafm),
     "roofline": ("Roofline", roofline),
     "seams": ("Seams", seams),
     "granule": ("A whole granule to Zarr", granule),
+    "zonal": ("Vectors of polygons", zonal),
     "graph": ("Graph", graph),
     "schedulers": ("Schedulers", schedulers),
 }

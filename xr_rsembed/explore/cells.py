@@ -17,6 +17,7 @@ __all__ = [
     "check_cells",
     "computed",
     "map_cells",
+    "progress_bar",
     "sample_cells",
     "sklearn_or_error",
     "unit",
@@ -156,7 +157,7 @@ def sample_cells(
     windows = list(_windows(emb))
     share = -(-size // min(len(windows), _WINDOWS))
     taken: list[np.ndarray] = []
-    with _progress():
+    with progress_bar():
         for index in rng.permutation(len(windows)):
             vectors = _vectors((read or emb.isel)(windows[index]))
             vectors = vectors[valid(vectors)]
@@ -193,11 +194,12 @@ def _vectors(emb: xr.DataArray) -> np.ndarray:
 
 def computed(lazy: xr.DataArray) -> xr.DataArray:
     """The values in memory, with a progress bar when it takes long."""
-    with _progress():
+    with progress_bar():
         return lazy.compute()
 
 
-def _progress() -> Any:
+def progress_bar() -> Any:
+    """A context with a progress bar for what takes more than three seconds, where option ``progress`` allows it."""
     from dask.diagnostics.progress import ProgressBar
 
     return ProgressBar(minimum=3.0) if get_option("progress") else nullcontext()

@@ -1,48 +1,22 @@
-"""Vector cubes: the embedding of points and polygons, through xvec."""
+"""Vector cubes: the embedding of points and polygons, indexed by xvec."""
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import LabelError, MissingDependencyError, OptionError, RsEmbedWarning
-from xr_rsembed.explore.cells import check_cells, computed
-from xr_rsembed.explore.cover import (
-    Window,
-    cells_at,
-    geopandas_or_error,
-    in_grid_crs,
-    outside,
-    window_of,
-)
-from xr_rsembed.georef import geobox_coords, scene_geobox
+from xr_rsembed.errors import LabelError, MissingDependencyError, warn
+from xr_rsembed.explore.cells import check_cells
+from xr_rsembed.explore.cover import cells_at, coverage, outside, read_features
+from xr_rsembed.explore.statistics import check_statistic, polygon_statistic
+from xr_rsembed.georef import scene_geobox
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 __all__ = ["sample", "zonal"]
-
-_STATS = (
-    "mean",
-    "median",
-    "min",
-    "max",
-    "sum",
-    "stdev",
-    "variance",
-    "count",
-    "quantile",
-    "majority",
-    "minority",
-    "variety",
-    "coefficient_of_variation",
-)
-_REGION = 224  # polygons are read together by squares of so many cells: at D = 768 that is 150 MB
 
 
 def sample(emb: xr.DataArray, points: Any, *, crs: Any = None) -> xr.DataArray:
@@ -51,16 +25,17 @@ def sample(emb: xr.DataArray, points: Any, *, crs: Any = None) -> xr.DataArray:
     Parameters
     ----------
     emb : DataArray, dims (..., D, y, x)
-    points : GeoDataFrame, GeoSeries or sequence of shapely points
+    points : GeoDataFrame, GeoSeries, GeoJSON, path, shapely points, or pairs (x, y)
         In any CRS.
     crs : optional
-        Of plain shapely points; by default the embedding's own.
+        Of plain points and pairs; by default the embedding's own.
 
     Returns
     -------
     DataArray, dims (geometry, ..., D)
         In the order of the points, lazy where the embedding is. ``geometry`` is indexed by xvec, in the embedding's
-        CRS; the other columns of a GeoDataFrame are coords along it. NaN for points outside or on invalid cells.
+        CRS; the index and other columns of a GeoDataFrame are coords along it. A row without a vector is NaN, and
+        coord ``error`` says why: no geometry, outside, or an invalid cell (of a lazy embedding not known yet).
 
     Raises
     ------
@@ -84,20 +59,25 @@ def sample(emb: xr.DataArray, points: Any, *, crs: Any = None) -> xr.DataArray:
     """
     check_cells(emb)
     geobox = scene_geobox(emb)
-    frame = _frame(points, crs, geobox, "sample()")
-    if not (frame.geom_type == "Point").all() or frame.is_empty.any():
-        raise LabelError(
-            "sample() takes points.",
-            found=", ".join(sorted({str(kind) for kind in frame.geom_type})),
-            expected="Point",
-            remedy="emb.rsembed.zonal(polygons) for areas",
-        )
-    *_, inside = cells_at(frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy(), geobox)
-    _check_inside(inside, frame, geobox, "point")
-    cube = _placed(emb, geobox).xvec.extract_points(frame.geometry, "x", "y", name="geometry")
+    frame = _frame(
+        points, crs, geobox, "sample()", "points", ("Point",), "emb.rsembed.zonal(polygons) for areas"
+    )
+    place = frame.geometry
+    bare = _bare(frame)
+    x, y = (axis.where(~bare).to_numpy(float) for axis in (place.where(~bare).x, place.where(~bare).y))
+    rows, columns, inside = cells_at(np.nan_to_num(x, nan=np.inf), np.nan_to_num(y, nan=np.inf), geobox)
+    errors = _errors(inside, bare, frame, geobox, "point")
+    at = {
+        dim: xr.DataArray(np.where(inside, axis, 0), dims="geometry")
+        for dim, axis in (("y", rows), ("x", columns))
+    }
+    found = emb.drop_vars(["y", "x", "geometry"], errors="ignore").isel(at)
     if not inside.all():
-        cube = cube.where(xr.DataArray(inside, dims="geometry"))
-    return _with_columns(cube.transpose("geometry", ..., "D").rename("embedding"), frame)
+        found = found.where(xr.DataArray(inside, dims="geometry"))
+    cube = found.transpose("geometry", ..., "D").rename("embedding")
+    if cube.chunks is None:
+        errors = _name_empty(errors, cube)
+    return _labelled(cube, frame, errors)
 
 
 def zonal(emb: xr.DataArray, polygons: Any, stat: str = "mean", *, crs: Any = None) -> xr.DataArray:
@@ -106,24 +86,28 @@ def zonal(emb: xr.DataArray, polygons: Any, stat: str = "mean", *, crs: Any = No
     Parameters
     ----------
     emb : DataArray, dims (..., D, y, x)
-        The cells around a polygon are held in memory, those of other polygons only where they are near.
-    polygons : GeoDataFrame, GeoSeries or sequence of shapely polygons
+        A lazy one is read in one pass, chunk by chunk; only chunks under a polygon are computed.
+    polygons : GeoDataFrame, GeoSeries, GeoJSON, path, or shapely polygons
         In any CRS.
     stat : str
-        Of exactextract: "mean", "median", "min", "max", "sum", "stdev", "variance", "count", "quantile(q=0.9)", ...
+        "mean", "sum", "count", "min", "max", "stdev", "variance", "coefficient_of_variation", "median" or
+        "quantile(q=0.9)", each as exactextract defines it. The last two hold all covered cells in memory.
     crs : optional
         Of plain shapely polygons; by default the embedding's own.
 
     Returns
     -------
     DataArray, dims (geometry, ..., D), float32
-        In memory, in the order of the polygons; ``geometry`` is indexed by xvec, in the embedding's CRS. Invalid cells
-        are left out; NaN for a polygon without a valid one.
+        In memory, in the order of the polygons; ``geometry`` is indexed by xvec, in the embedding's CRS; the index and
+        other columns of a GeoDataFrame are coords along it. Invalid cells are left out. A row without a vector is
+        NaN, and coord ``error`` says why.
 
     Raises
     ------
     LabelError
         If a geometry is no polygon, or no polygon lies on the embedding.
+    GridError
+        If the embedding's coords have gaps.
     OptionError
         For another ``stat``.
     MissingDependencyError
@@ -142,48 +126,37 @@ def zonal(emb: xr.DataArray, polygons: Any, stat: str = "mean", *, crs: Any = No
     [[3.0]]
     """
     check_cells(emb)
-    if stat.partition("(")[0] not in _STATS:
-        raise OptionError("There is no such statistic.", found=f"stat={stat!r}", expected=", ".join(_STATS))
+    check_statistic(stat)
     geobox = scene_geobox(emb)
-    frame = _frame(polygons, crs, geobox, "zonal()")
-    if not frame.geom_type.isin(["Polygon", "MultiPolygon"]).all():
-        raise LabelError(
-            "zonal() takes polygons.",
-            found=", ".join(sorted({str(kind) for kind in frame.geom_type})),
-            expected="Polygon or MultiPolygon",
-            remedy="emb.rsembed.sample(points) for points",
-        )
-    regions = _regions(frame, geobox)
-    inside = np.zeros(len(frame), dtype=bool)
-    inside[[index for indices in regions.values() for index in indices]] = True
-    _check_inside(inside, frame, geobox, "polygon")
-    ordered = _placed(emb, geobox).transpose(..., "D", "y", "x")
-    leading = ordered.dims[:-3]
-    shape = (len(frame), *(emb.sizes[dim] for dim in leading), emb.sizes["D"])
-    values = np.full(shape, np.nan, dtype="float32")
-    for indices in regions.values():
-        values[indices] = _statistics(ordered, frame.geometry.iloc[indices], stat, geobox)
-    coords = {
-        name: coord
-        for name, coord in ordered.coords.items()
-        if not {"y", "x"} & {*coord.dims, name} and name != "geometry"
-    }
+    kinds = ("Polygon", "MultiPolygon")
+    frame = _frame(
+        polygons, crs, geobox, "zonal()", "polygons", kinds, "emb.rsembed.sample(points) for points"
+    )
+    cover = coverage(frame.geometry, geobox)
+    inside = np.isin(np.arange(len(frame)), cover.polygon)
+    errors = _errors(inside, _bare(frame), frame, geobox, "polygon")
+    ordered = emb.drop_vars("geometry", errors="ignore").transpose(..., "D", "y", "x")
+    found = polygon_statistic(ordered, cover, len(frame), stat)
     cube = xr.DataArray(
-        values,
-        dims=("geometry", *leading, "D"),
-        coords={**coords, "geometry": frame.geometry.to_numpy()},
+        np.moveaxis(found, -1, 0).astype("float32"),
+        dims=("geometry", *ordered.dims[:-2]),
+        coords={name: one for name, one in ordered.coords.items() if not {"y", "x"} & {*one.dims, name}},
         name="embedding",
         attrs={**emb.attrs, "zonal_statistic": stat},
     )
-    return _with_columns(cube.xvec.set_geom_indexes("geometry", crs=frame.crs), frame)
+    valid = cube if stat != "count" else cube.where(cube > 0)
+    return _labelled(cube, frame, _name_empty(errors, valid))
 
 
-def _frame(features: Any, crs: Any, geobox: GeoBox, doing: str) -> Any:
-    """Features as a GeoDataFrame in the grid's CRS."""
-    geopandas = geopandas_or_error(doing)
+# --- the table of places ----------------------------------------------------------------------------------------
+
+
+def _frame(
+    features: Any, crs: Any, geobox: GeoBox, doing: str, what: str, kinds: tuple[str, ...], other: str
+) -> Any:
+    """Features of the right kind as a GeoDataFrame in the grid's CRS; rows may lack their geometry."""
     try:
         import exactextract  # noqa: F401
-        import rioxarray  # noqa: F401  (exactextract reads the grid through it)
         import xvec  # noqa: F401  (registers .xvec)
     except ImportError as error:
         raise MissingDependencyError(
@@ -191,72 +164,55 @@ def _frame(features: Any, crs: Any, geobox: GeoBox, doing: str) -> Any:
             found=f"no package {error.name}",
             remedy="pip install 'xr-rsembed[vector]'",
         ) from error
-    if isinstance(features, geopandas.GeoSeries):
-        features = features.to_frame("geometry")
-    if not isinstance(features, geopandas.GeoDataFrame):
-        if hasattr(features, "geom_type") or not isinstance(features, Sequence | np.ndarray):
-            features = [features]
-        own = crs if crs is not None or geobox.crs is None else geobox.crs.proj
-        features = geopandas.GeoDataFrame(geometry=list(features), crs=own)
-    if not len(features):
-        raise LabelError(f"{doing} was given no geometry.", found="0 rows", expected="at least one")
-    return in_grid_crs(features, geobox, "geometries")
+    frame = read_features(features, crs, geobox, doing)
+    wrong = ~_bare(frame) & ~frame.geom_type.isin(kinds)
+    if wrong.any():
+        raise LabelError(
+            f"{doing} takes {what}.",
+            found=", ".join(sorted({str(kind) for kind in frame.geom_type[wrong]})),
+            expected=" or ".join(kinds),
+            remedy=other,
+        )
+    return frame
 
 
-def _placed(emb: xr.DataArray, geobox: GeoBox) -> xr.DataArray:
-    """The embedding with coords y and x, by which xvec finds cells."""
-    if "y" in emb.coords and "x" in emb.coords:
-        return emb
-    return emb.assign_coords(geobox_coords(geobox))
+def _bare(frame: Any) -> Any:
+    """Which rows have no geometry."""
+    return frame.geometry.isna() | frame.geometry.is_empty
 
 
-def _check_inside(inside: np.ndarray, frame: Any, geobox: GeoBox, what: str) -> None:
+def _errors(inside: np.ndarray, bare: Any, frame: Any, geobox: GeoBox, what: str) -> np.ndarray:
+    """Why a row has no vector, as far as its geometry tells; raises where none lies on the grid."""
+    errors = np.where(inside, "", "outside the embedding").astype(object)
+    errors[bare.to_numpy()] = "no geometry"
     if not inside.any():
         raise outside(list(frame.geometry), geobox, what)
     if not inside.all():
-        warnings.warn(
-            f"{int((~inside).sum())} of {len(inside)} {what}s lie outside the embedding and get NaN.",
-            RsEmbedWarning,
-            stacklevel=3,
-        )
+        beyond, none = (int((errors == reason).sum()) for reason in ("outside the embedding", "no geometry"))
+        said = [f"{beyond} of {len(errors)} {what}s lie outside the embedding"] * bool(beyond)
+        said += [f"{none} of {len(errors)} rows have no geometry"] * bool(none)
+        warn(f"{' and '.join(said)}: NaN, and coord 'error' says why.")
+    return errors
 
 
-def _regions(frame: Any, geobox: GeoBox) -> dict[tuple[int, int], list[int]]:
-    """Polygons that meet the grid, by the square of cells in which their window begins."""
-    regions = defaultdict(list)
-    for index, polygon in enumerate(frame.geometry):
-        if polygon is None or polygon.is_empty:
-            continue
-        (top, bottom), (left, right) = window_of(polygon.bounds, geobox)
-        if top < bottom and left < right:
-            regions[top // _REGION, left // _REGION].append(index)
-    return dict(regions)
+def _name_empty(errors: np.ndarray, cube: xr.DataArray) -> np.ndarray:
+    """The errors with those rows named that met no valid cell."""
+    empty = cube.isnull().all([dim for dim in cube.dims if dim != "geometry"]).values
+    errors[empty & (errors == "")] = "no valid cell"
+    return errors
 
 
-def _statistics(emb: xr.DataArray, polygons: Any, stat: str, geobox: GeoBox) -> np.ndarray:
-    """The statistic of some polygons that lie near each other, shape (polygon, ..., D)."""
-    from affine import Affine
+def _labelled(cube: xr.DataArray, frame: Any, errors: np.ndarray) -> xr.DataArray:
+    """The cube with its geometries, why rows are empty, and what a GeoDataFrame knows of them."""
+    import shapely
 
-    (top, bottom), (left, right) = _union([window_of(polygon.bounds, geobox) for polygon in polygons])
-    part = computed(emb.isel(y=slice(top, bottom), x=slice(left, right)))
-    # A window of one row or column no longer tells the size of its cells.
-    part = part.rio.write_transform(geobox.affine * Affine.translation(left, top))
-    if geobox.crs is None:  # exactextract wants one; areas are plane anyway
-        part, polygons = part.rio.write_crs(3857), polygons.set_crs(3857)
-    cube = part.xvec.zonal_stats(polygons, "x", "y", stats=stat, method="exactextract")
-    found: np.ndarray = cube.transpose("geometry", *emb.dims[:-2]).values
-    return found
-
-
-def _union(windows: Sequence[Window]) -> Window:
-    rows, columns = zip(*windows, strict=True)
-    top, bottom = (pick(edge) for pick, edge in zip((min, max), zip(*rows, strict=True), strict=True))
-    left, right = (pick(edge) for pick, edge in zip((min, max), zip(*columns, strict=True), strict=True))
-    return (top, bottom), (left, right)
-
-
-def _with_columns(cube: xr.DataArray, frame: Any) -> xr.DataArray:
-    """What a GeoDataFrame knows of its geometries, as coords; the cube's own names go first."""
-    taken = {*cube.dims, *cube.coords, frame.geometry.name}
-    columns = {str(name): ("geometry", frame[name].to_numpy()) for name in frame.columns if name not in taken}
+    shapes = frame.geometry.to_numpy().copy()
+    shapes[_bare(frame).to_numpy()] = shapely.Point()
+    cube = cube.assign_coords(geometry=("geometry", shapes), error=("geometry", errors.astype(str)))
+    cube = cube.xvec.set_geom_indexes("geometry", crs=frame.crs)
+    table = frame.drop(columns=frame.geometry.name)
+    told = table.index.names != [None] or table.index.tolist() != [*range(len(table))]
+    table = table.reset_index() if told and not {*table.index.names} & {*table.columns} else table
+    taken = {*cube.dims, *cube.coords}
+    columns = {str(name): ("geometry", table[name].to_numpy()) for name in table.columns if name not in taken}
     return cube.assign_coords(columns)
