@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from itertools import pairwise
 
 import dask
 import numpy as np
@@ -19,7 +18,6 @@ from xr_rsembed.errors import OptionError, RsEmbedWarning
 from xr_rsembed.models import registry
 from xr_rsembed.models.spec import ModelFamily
 from xr_rsembed.store import conventions
-from xr_rsembed.tiling import blocks, plan_axis
 
 pytestmark = pytest.mark.usefixtures("probe")
 
@@ -173,7 +171,7 @@ def test_building_computes_nothing():
 
 
 @pytest.mark.parametrize("density", [2, 4, 8, 16])
-def test_blocks_stay_about_as_large_and_tiles_run_once(density):
+def test_chunks_stay_about_as_large(density):
     scene = xr.DataArray(
         dask.array.zeros((12, 4000, 4000), dtype="uint16", chunks=2000),
         dims=("band", "y", "x"),
@@ -184,24 +182,6 @@ def test_blocks_stay_about_as_large_and_tiles_run_once(density):
     most = max(map(max, dense.chunks[-2:]))
     # at most a tile's cells at this density, or the plain block's
     assert most <= max(14 * density, max(map(max, plain.chunks[-2:])))
-
-
-def test_no_tile_runs_in_two_blocks_but_the_last():
-    from xr_rsembed.engine.density import dense_blocks
-
-    pixels = 224 * 9
-    dense = list(dense_blocks(pixels, 0, "shift", "center", 2, tiles=4))
-    starts = [start for block in dense for start in block.starts]
-    wanted = {
-        origin + start
-        for origin in (0, 8)
-        for block in blocks(plan_axis(pixels - origin))
-        for start in block.starts
-    }
-    assert set(starts) == wanted
-    assert len(starts) <= len(wanted) + 1
-    assert dense[0].cells == (0, 56)
-    assert all(a.cells[1] == b.cells[0] for a, b in pairwise(dense))
 
 
 def test_cost_is_said_above_4():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import reference, strategies
 from xr_rsembed.errors import OptionError, SceneError
-from xr_rsembed.tiling import blocks, plan_axis, tile_blocks
+from xr_rsembed.tiling import coverage, plan_axis, tile_blocks
 
 lengths = st.integers(1, 6000)
 tiles_a_block = st.integers(1, 9)
@@ -26,54 +28,63 @@ def test_starts_cells_and_owners(pixels, overlap, edge):
     assert owners == [reference.nearest(cell, starts) for cell in range(plan.cells)]
 
 
-@given(lengths, strategies.overlaps, strategies.blends, strategies.edges, tiles_a_block)
-def test_blocks_cover_each_cell_once_with_all_tiles_it_needs(pixels, overlap, blend, edge, tiles):
-    plan = plan_axis(pixels, overlap, edge)
-    cells = []
-    for block in blocks(plan, blend, tiles=tiles):
-        cells.extend(range(*block.cells))
-        run = range(*block.tiles)
-        assert block.starts == plan.starts[block.tiles[0] : block.tiles[1]]
-        for cell in range(*block.cells):
-            if blend == "center":
-                assert plan.owner[cell] in run
-            else:
-                covering = [
-                    tile for tile, start in enumerate(plan.starts) if start <= cell * 16 < start + plan.size
-                ]
-                assert set(covering) <= set(run)
-        owned = [(tile, cell) for tile, pair in zip(run, block.owned, strict=True) for cell in range(*pair)]
-        assert owned == [(plan.owner[cell], cell) for cell in range(*block.cells) if plan.owner[cell] in run]
-        assert block.span == (block.starts[0], block.starts[-1] + plan.size)
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 2000),
+    strategies.overlaps,
+    strategies.edges,
+    strategies.blends,
+    st.sampled_from([1, 2, 4, 16]),
+    tiles_a_block,
+)
+def test_each_tile_belongs_to_one_block_and_gives_the_cells_it_should(
+    pixels, overlap, edge, blend, density, tiles
+):
+    blocks = tile_blocks(pixels, overlap, edge, blend, density, tiles=tiles)
+    pitch = 16 // density
+    wanted = {}
+    for origin in range(0, min(pixels, 16), pitch):
+        starts, _ = reference.tile_starts(pixels - origin, overlap, edge)
+        for cell in range(-(-(pixels - origin) // 16)):
+            covering = [start for start in starts if start <= cell * 16 < start + 224]
+            given_by = covering if blend == "mean" else [reference.nearest(cell, starts)]
+            for start in given_by:
+                wanted.setdefault(origin + start, set()).add(cell * density + origin // pitch)
+    found = [
+        (start, set(range(*run, block.step)))
+        for block in blocks
+        for start, run in zip(block.starts, block.runs, strict=True)
+    ]
+    assert len(found) == len(wanted), "each tile once"
+    assert dict(found) == wanted
+    counts = np.bincount([cell for cells in wanted.values() for cell in cells])
+    assert coverage(blocks).tolist() == counts.tolist()
+    for block in blocks:
+        assert block.span == (block.starts[0], block.starts[-1] + 224)
         assert block.window == (block.span[0], min(block.span[1], pixels))
-    assert cells == list(range(plan.cells))
+        assert block.cells == (block.starts[0] // pitch, max(last for _, last in block.runs))
+        assert min(first for first, _ in block.runs) >= block.cells[0]
 
 
-@given(lengths, tiles_a_block)
-def test_without_overlap_chunks_are_regular(pixels, tiles):
-    sizes = [len(block) for block in blocks(plan_axis(pixels), tiles=tiles)]
-    assert all(size == 14 * tiles for size in sizes[:-1])
-    assert 0 < sizes[-1] <= 14 * tiles
-
-
-@given(lengths, strategies.overlaps, tiles_a_block)
-def test_a_tile_runs_once_but_for_the_last_one(pixels, overlap, tiles):
-    plan = plan_axis(pixels, overlap)
-    runs = np.bincount(
-        [tile for block in blocks(plan, tiles=tiles) for tile in range(*block.tiles)],
-        minlength=len(plan.starts),
-    )
-    assert (runs[:-2] == 1).all()
-    assert runs.max() <= 2
-
-
-@given(lengths, strategies.overlaps, strategies.edges, tiles_a_block)
-def test_tile_blocks_take_each_tile_once_and_share_out_all_cells(pixels, overlap, edge, tiles):
-    plan = plan_axis(pixels, overlap, edge)
-    parts = list(tile_blocks(plan, tiles=tiles))
-    assert [tile for part in parts for tile in range(*part.tiles)] == list(range(len(plan.starts)))
-    owned = [cell for part in parts for pair in part.owned for cell in range(*pair)]
-    assert owned == list(range(plan.cells))
+@settings(deadline=None)
+@given(
+    lengths,
+    strategies.overlaps,
+    strategies.edges,
+    strategies.blends,
+    st.sampled_from([1, 2, 4, 16]),
+    tiles_a_block,
+)
+def test_blocks_begin_equally_far_apart_and_share_cells_with_their_neighbours_only(
+    pixels, overlap, edge, blend, density, tiles
+):
+    blocks = tile_blocks(pixels, overlap, edge, blend, density, tiles=tiles)
+    assert blocks[0].cells[0] == 0
+    assert blocks[-1].cells[1] == -(-pixels * density // 16)
+    assert len({b.cells[0] - a.cells[0] for a, b in pairwise(blocks)}) <= 1
+    assert len({a.cells[1] - b.cells[0] for a, b in pairwise(blocks)}) <= 1
+    assert all(a.cells[1] >= b.cells[0] for a, b in pairwise(blocks))
+    assert all(a.cells[1] <= c.cells[0] for a, c in zip(blocks, blocks[2:], strict=False))
 
 
 @pytest.mark.parametrize("overlap", [-16, 8, 17, 224, 240])

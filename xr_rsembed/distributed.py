@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -11,6 +10,7 @@ from dask.base import tokenize
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from xr_rsembed.engine import devices
+from xr_rsembed.engine.plan import planned_jobs
 from xr_rsembed.errors import OptionError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def warm(client: Client, *embeddings: xr.DataArray | xr.Dataset) -> None:
     """
     jobs: dict[Any, Any] = {}
     for embedding in embeddings:
-        found = {job.request: job for job in _jobs(embedding)}
+        found = {job.request: job for job in planned_jobs(embedding.__dask_graph__())}
         if not found:
             raise OptionError(
                 "There is no encoder to load for this.",
@@ -78,11 +78,3 @@ def warm(client: Client, *embeddings: xr.DataArray | xr.Dataset) -> None:
             )
         jobs |= found
     client.register_plugin(EncoderPlugin(tuple(jobs.values())))
-
-
-def _jobs(embedding: xr.DataArray | xr.Dataset) -> Iterator[Any]:
-    graph = embedding.__dask_graph__()
-    for name, layer in getattr(graph, "layers", {}).items():
-        node = layer.get(f"job-{name}") if name.startswith("rsembed-") else None
-        if node is not None:
-            yield node.value

@@ -6,7 +6,7 @@ alone, so the numbers of an embedding never depend on chunks, scheduler, batch s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -16,7 +16,7 @@ import numpy as np
 
 from xr_rsembed.errors import OptionError, SceneError
 
-__all__ = ["AxisBlock", "AxisPlan", "block_cuts", "block_of", "blocks", "plan_axis", "tile_blocks"]
+__all__ = ["AxisBlock", "AxisPlan", "coverage", "plan_axis", "tile_blocks"]
 
 Blend = Literal["center", "mean"]
 Edge = Literal["shift", "pad"]
@@ -48,10 +48,6 @@ class AxisPlan:
     size: int
     stride: int
 
-    @property
-    def cells_per_tile(self) -> int:
-        return self.size // self.patch
-
     @cached_property
     def owner(self) -> np.ndarray:
         """Index of the tile whose centre is nearest to each cell's centre; a tie goes to the earlier tile."""
@@ -63,36 +59,42 @@ class AxisPlan:
         nearer_before = abs(cell_centres - tile_centres[earlier]) <= abs(tile_centres[later] - cell_centres)
         return np.where(nearer_before, earlier, later)
 
-    @cached_property
-    def first_cells(self) -> np.ndarray:
-        """First cell that each tile covers."""
-        return np.asarray(self.starts) // self.patch
+    @property
+    def regular(self) -> int:
+        """Number of tiles in their regular places: all, or all but the last."""
+        last = len(self.starts) - 1
+        return last + (self.starts[last] == last * self.stride)
+
+    def runs(self, blend: Blend) -> list[tuple[int, int]]:
+        """The cells that each tile gives: those whose nearest tile it is, or all that it covers."""
+        if blend == "center":
+            return list(pairwise(np.searchsorted(self.owner, range(len(self.starts) + 1)).tolist()))
+        firsts = [start // self.patch for start in self.starts]
+        return [(first, min(first + self.size // self.patch, self.cells)) for first in firsts]
 
 
 @dataclass(frozen=True)
 class AxisBlock:
-    """One block's share of an axis, complete in itself: what travels to the worker that runs the block.
+    """One block's share of an axis: some whole tiles, and what they see and give.
 
     Parameters
     ----------
-    cells : (int, int)
-        The run of cells that the block gives; this and all pairs are half-open.
-    tiles : (int, int)
-        The run of tiles that these cells come from.
     starts : tuple of int
-        First pixel of each of these tiles.
-    owned : tuple of (int, int)
-        The block's cells whose nearest tile each tile is.
+        First pixel of each tile, ascending.
+    runs : tuple of (int, int)
+        The cells that each tile gives, every ``step``-th of the run; this and all pairs are half-open.
+    cells : (int, int)
+        The run of cells from the first that the tiles cover to the last that they give. Its end may lie beyond the
+        start of the next block's: what both give to such a cell is added.
     window, span : (int, int)
         The pixels that the tiles see: those of the scene, and with the padding.
     step : int
         Cells from one patch of a tile to its next: more than 1 on a grid that is denser than patches.
     """
 
-    cells: tuple[int, int]
-    tiles: tuple[int, int]
     starts: tuple[int, ...]
-    owned: tuple[tuple[int, int], ...]
+    runs: tuple[tuple[int, int], ...]
+    cells: tuple[int, int]
     window: tuple[int, int]
     span: tuple[int, int]
     step: int = 1
@@ -159,82 +161,91 @@ def plan_axis(
     return AxisPlan(pixels, max(padded, starts[-1] + size), tuple(starts), cells, patch, size, stride)
 
 
-def blocks(plan: AxisPlan, blend: Blend = "center", *, tiles: int = 8) -> Iterator[AxisBlock]:
-    """Cut an axis into blocks of about ``tiles`` tiles' length.
+def tile_blocks(
+    pixels: int,
+    overlap: int = 0,
+    edge: Edge = "shift",
+    blend: Blend = "center",
+    density: int = 1,
+    *,
+    tiles: int = 8,
+    patch: int = 16,
+    size: int = 224,
+) -> tuple[AxisBlock, ...]:
+    """Cut the tiles of an axis into blocks of about ``tiles`` tiles' length; each tile belongs to one block.
 
-    Cuts lie where regular tiles hand over from one to the next, so that a tile belongs to one block. Two cases
-    run a tile for both of its neighbours: the last tile, moved inward, may reach over the last cut; and
-    ``blend="mean"`` needs every tile that covers a cell.
+    A block begins at a tile in its regular place, so that all begin equally far apart. The tile that was moved inward
+    belongs to the last block.
 
     Parameters
     ----------
-    plan : AxisPlan
+    pixels, overlap, edge, patch, size
+        As in :func:`plan_axis`.
     blend : {"center", "mean"}
+        Whether a tile gives the cells whose nearest tile it is, or all that it covers.
+    density : int
+        Cells for each patch, a divisor of ``patch``. The tiling runs again from origins ``patch / density`` pixels
+        further on each time; cell ``c`` is cell ``c // density`` of the tiling from the ``c % density``-th origin.
+        So it is the patch that begins at pixel ``c * patch / density``, and there is a cell wherever that lies inside
+        the scene. A block holds the tiles of all origins.
     tiles : int
-        Length of a block in tiles without overlap.
+        Length of a block in tiles, without overlap and at density 1.
 
-    Yields
-    ------
-    AxisBlock
-
-    Examples
-    --------
-    >>> [(b.cells, b.tiles) for b in blocks(plan_axis(3000), tiles=8)]
-    [((0, 112), (0, 8)), ((112, 188), (8, 14))]
-    """
-    for cells in block_cuts(plan, tiles):
-        yield block_of(plan, cells, blend)
-
-
-def block_cuts(plan: AxisPlan, tiles: int) -> list[tuple[int, int]]:
-    """The runs of cells of the blocks."""
-    step = max(1, round(tiles * plan.size / plan.stride))
-    half = (plan.size - plan.stride) // plan.patch / 2  # cells of the overlap that the earlier tile keeps
-    cuts = [0]
-    for tile in range(step, len(plan.starts), step):
-        cut = int(-(-(tile * plan.stride / plan.patch + half) // 1))
-        if cuts[-1] < cut < plan.cells:
-            cuts.append(cut)
-    return list(pairwise([*cuts, plan.cells]))
-
-
-def block_of(plan: AxisPlan, cells: tuple[int, int], blend: Blend) -> AxisBlock:
-    """The block that gives a run of cells."""
-    first, last = cells
-    if blend == "center":
-        low, high = int(plan.owner[first]), int(plan.owner[last - 1]) + 1
-    else:
-        # Tiles ascend, so those that cover a run of cells are a run themselves.
-        low = int(np.searchsorted(plan.first_cells + plan.cells_per_tile, first, side="right"))
-        high = int(np.searchsorted(plan.first_cells, last - 1, side="right"))
-    return _block(plan, cells, (low, high))
-
-
-def tile_blocks(plan: AxisPlan, *, tiles: int = 8) -> Iterator[AxisBlock]:
-    """Cut an axis into runs of at most ``tiles`` whole tiles, for outputs that have one vector a tile.
-
-    ``cells`` then counts the cells that the run's tiles own.
+    Returns
+    -------
+    tuple of AxisBlock
 
     Examples
     --------
-    >>> [b.tiles for b in tile_blocks(plan_axis(3000), tiles=8)]
-    [(0, 8), (8, 14)]
+    >>> [(b.cells, len(b.starts)) for b in tile_blocks(3000, tiles=8)]
+    [((0, 112), 8), ((112, 188), 6)]
+    >>> [(b.cells, len(b.starts)) for b in tile_blocks(3000, 64, blend="mean")]
+    [((0, 114), 11), ((110, 188), 8)]
+    >>> (block,) = tile_blocks(448, density=2, tiles=4)
+    >>> block.starts, block.runs
+    ((0, 8, 224, 232), ((0, 27), (1, 28), (28, 55), (29, 56)))
     """
-    for low in range(0, len(plan.starts), tiles):
-        high = min(low + tiles, len(plan.starts))
-        owned = np.searchsorted(plan.owner, [low, high])
-        yield _block(plan, (int(owned[0]), int(owned[1])), (low, high))
-
-
-def _block(plan: AxisPlan, cells: tuple[int, int], tiles: tuple[int, int]) -> AxisBlock:
-    starts = plan.starts[slice(*tiles)]
-    bounds = np.searchsorted(plan.owner, np.arange(tiles[0], tiles[1] + 1)).clip(*cells).tolist()
-    span = (starts[0], starts[-1] + plan.size)
-    return AxisBlock(
-        cells,
-        tiles,
-        starts,
-        tuple(pairwise(bounds)),
-        (span[0], min(span[1], plan.pixels)),
-        span,
+    origins = range(0, min(patch, pixels), patch // density)
+    plans = [plan_axis(pixels - origin, overlap, edge, patch=patch, size=size) for origin in origins]
+    stride = size - overlap
+    # Blocks shorter than an overlap and a stride would give cells to the block after the next.
+    step = max(round(max(1, tiles // density) * size / stride), -(-size // stride))
+    cuts = range(0, min(plan.regular for plan in plans), step)
+    return tuple(
+        _block(plans, (low, low + step if low != cuts[-1] else None), blend, density, pixels) for low in cuts
     )
+
+
+def coverage(blocks: Sequence[AxisBlock]) -> np.ndarray:
+    """How many tiles give each cell of an axis.
+
+    >>> coverage(tile_blocks(320, 64, blend="mean")).tolist()
+    [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1]
+    """
+    counts = np.zeros(blocks[-1].cells[1], dtype=int)
+    for block in blocks:
+        for first, last in block.runs:
+            counts[first : last : block.step] += 1
+    return counts
+
+
+def _block(
+    plans: Sequence[AxisPlan], tiles: tuple[int, int | None], blend: Blend, density: int, pixels: int
+) -> AxisBlock:
+    """The same run of tiles from each origin, in the order of their first pixels."""
+    pitch = plans[0].patch // density
+    given = sorted(
+        (start + number * pitch, _dense(run, number, density))
+        for number, plan in enumerate(plans)
+        for start, run in zip(plan.starts[slice(*tiles)], plan.runs(blend)[slice(*tiles)], strict=True)
+    )
+    starts, runs = zip(*given, strict=True)
+    span = (starts[0], starts[-1] + plans[0].size)
+    cells = (starts[0] // pitch, max(last for _, last in runs))
+    return AxisBlock(starts, runs, cells, (span[0], min(span[1], pixels)), span, density)
+
+
+def _dense(run: tuple[int, int], origin: int, density: int) -> tuple[int, int]:
+    """One origin's run of cells as dense cells, every ``density``-th of which is meant."""
+    first, last = run
+    return first * density + origin, (last - 1) * density + origin + 1

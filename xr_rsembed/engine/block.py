@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.engine import devices, pixels
+from xr_rsembed.engine.plan import block_errors
 from xr_rsembed.engine.settings import Settings
-from xr_rsembed.engine.sinks import CenterSink, MeanSink, Sink, TileSink
-from xr_rsembed.errors import BlockError, EncoderError, RsEmbedError
+from xr_rsembed.engine.sinks import GridSink, Sink, TileSink
+from xr_rsembed.errors import EncoderError
 from xr_rsembed.inputs.validate import Pixels
 from xr_rsembed.models.spec import Encoder, EncoderRequest, Layout, ModelSpec, Tokens
 from xr_rsembed.tiling import AxisBlock
@@ -61,7 +62,8 @@ def run_block(job: Job, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray
     Returns
     -------
     array, shape (1, ..., *layout.shape, y, x)
-        Cells for ``output="grid"``. Otherwise one vector a tile, with the tile's weights at the end of D.
+        Cells for ``output="grid"``, with ``blend="mean"`` float64 sums over tiles. Otherwise one vector a tile, with
+        the tile's weights at the end of D.
 
     Raises
     ------
@@ -70,21 +72,10 @@ def run_block(job: Job, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray
     """
     import torch
 
-    leading = windows[0].shape[:-3]
-    try:
-        with torch.inference_mode():
-            values = _embed(job, y, x, [window.reshape(window.shape[-3:]) for window in windows])
-    except RsEmbedError as error:
-        raise type(error)(f"{error}\n  {_place(y, x)}") from error
-    except Exception as error:
-        raise BlockError(
-            f"A block could not be embedded: {type(error).__name__}: {error}\n  {_place(y, x)}"
-        ) from error
-    return values.reshape(leading + values.shape)
-
-
-def _place(y: AxisBlock, x: AxisBlock) -> str:
-    return f"window:   y {y.window[0]}:{y.window[1]}, x {x.window[0]}:{x.window[1]} (pixels of the scene)"
+    with block_errors("embedded", y, x), torch.inference_mode():
+        leading = windows[0].shape[:-3]
+        values = _embed(job, y, x, [window.reshape(window.shape[-3:]) for window in windows])
+        return values.reshape(leading + values.shape)
 
 
 def _embed(job: Job, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> np.ndarray:
@@ -103,7 +94,8 @@ def _embed(job: Job, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> n
             else:
                 for tiles, seen in pixels.tile_groups(ready):
                     _encode_tiles(encoder, job, sink, seen, y, x, tiles, device)
-    return sink.finish().astype(job.settings.out_dtype, copy=False)
+    values = sink.finish()
+    return values if job.settings.sums else values.astype(job.settings.out_dtype, copy=False)
 
 
 def _sink(job: Job, y: AxisBlock, x: AxisBlock, valid: Sequence[np.ndarray]) -> Sink:
@@ -113,11 +105,8 @@ def _sink(job: Job, y: AxisBlock, x: AxisBlock, valid: Sequence[np.ndarray]) -> 
         np.stack, zip(*(_usable(job, y, x, mask) for mask in _part_masks(job, valid)), strict=True)
     )
     if settings.output == "grid":
-        rows, columns = (
-            slice(*(cell - axis.span[0] * axis.step // patch for cell in axis.cells)) for axis in (y, x)
-        )
-        make = CenterSink if settings.blend == "center" else MeanSink
-        return make(y, x, job.layout, usable[:, rows, columns], patch)
+        dtype = "float64" if settings.sums else "float32"
+        return GridSink(y, x, job.layout, usable[:, : len(y), : len(x)], patch, dtype)
     pooling = "cls" if job.spec.pooled == "cls" else settings.pooling
     return TileSink(y, x, job.layout, usable, counts, pooling, patch)
 

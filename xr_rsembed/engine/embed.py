@@ -16,14 +16,14 @@ from xr_rsembed.bands import terramind_name
 from xr_rsembed.config import get_option
 from xr_rsembed.crs import grid_mapping
 from xr_rsembed.engine import devices
-from xr_rsembed.engine.block import Job
-from xr_rsembed.engine.plan import axis_blocks, embed_blocks
+from xr_rsembed.engine.block import Job, run_block
+from xr_rsembed.engine.plan import Shared, average, join_blocks, map_tiles, regular
 from xr_rsembed.engine.presence import count_missing
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import OptionError, RsEmbedWarning
 from xr_rsembed.inputs.validate import Input, input_attrs
 from xr_rsembed.models.spec import EncoderRequest, Layout, ModelSpec, WeightsRef, freeze
-from xr_rsembed.tiling import AxisBlock
+from xr_rsembed.tiling import AxisBlock, coverage, tile_blocks
 
 __all__ = ["as_dask", "by_modality", "embed_inputs", "plan_job", "recorded_settings", "scene_blocks"]
 
@@ -91,11 +91,17 @@ def embed_inputs(
     rows, columns = scene_blocks(scene, job)
     _warn_of_padding(scene, spec, settings)
     _warn_of_cost(settings)
-    values = embed_blocks([as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
-    if settings.output == "pooled":
-        values = _pooled(values, job.layout, settings)
-    elif settings.output == "tiles":
-        values = values[..., : -job.layout.parts_in_depth, :, :]
+    sources = [as_dask(item.scene, rows, columns) for item in inputs]
+    if settings.output == "grid":
+        values = _cells(sources, job, rows, columns)
+    else:
+        values = _tiles(sources, job, rows, columns)
+        parts = job.layout.parts_in_depth
+        values = (
+            _pooled(values, job.layout, settings)
+            if settings.output == "pooled"
+            else values[..., :-parts, :, :]
+        )
     labelled = label(values, scene, job, rows, columns)
     labelled.attrs = record(inputs, job, weights, options)
     if _is_lazy(inputs):
@@ -113,8 +119,25 @@ def by_modality(embedding: xr.DataArray) -> xr.Dataset:
 
 def scene_blocks(scene: xr.DataArray, job: Job) -> tuple[tuple[AxisBlock, ...], tuple[AxisBlock, ...]]:
     """The blocks of a scene along y and x."""
-    tiles = get_option("block_tiles")
-    return axis_blocks(scene.sizes["y"], job, tiles), axis_blocks(scene.sizes["x"], job, tiles)
+    rows, columns = (_axis_blocks(scene.sizes[dim], job) for dim in ("y", "x"))
+    return rows, columns
+
+
+def _axis_blocks(pixels: int, job: Job) -> tuple[AxisBlock, ...]:
+    settings, spec = job.settings, job.spec
+    if settings.input_prep == "resize":
+        cells = (0, spec.image_size // spec.patch_size)
+        return (AxisBlock((0,), (cells,), cells, (0, pixels), (0, pixels)),)
+    return tile_blocks(
+        pixels,
+        settings.overlap,
+        settings.edge,
+        settings.blend if settings.output == "grid" else "center",
+        settings.density,
+        tiles=get_option("block_tiles"),
+        patch=spec.patch_size,
+        size=spec.image_size,
+    )
 
 
 def plan_job(
@@ -150,6 +173,32 @@ def plan_job(
     request = EncoderRequest(spec.key, modalities, weights, settings.device, settings.precision, load)
     layout = spec.layout(spec, modalities, asked, options)
     return Job(spec, request, tuple(item.pixels for item in inputs), layout, settings, call)
+
+
+def _cells(
+    sources: list[da.Array], job: Job, rows: tuple[AxisBlock, ...], columns: tuple[AxisBlock, ...]
+) -> da.Array:
+    """The values of all cells, shape (..., *layout.shape, y, x)."""
+    settings = job.settings
+    dtype = "float64" if settings.sums else settings.out_dtype
+    lengths = (tuple(map(len, rows)), tuple(map(len, columns)))
+    values = map_tiles(sources, Shared(run_block, job, rows, columns), job.layout.shape, lengths, dtype)
+    ranges = [[block.cells for block in blocks] for blocks in (rows, columns)]
+    if settings.sums:
+        return regular(average(values, ranges, [coverage(rows), coverage(columns)], settings.out_dtype))
+    return regular(join_blocks(values, ranges))
+
+
+def _tiles(
+    sources: list[da.Array], job: Job, rows: tuple[AxisBlock, ...], columns: tuple[AxisBlock, ...]
+) -> da.Array:
+    """A vector for each tile and its weights at the end of D, shape (..., *layout.shape + weights, y, x)."""
+    *outer, depth = job.layout.shape
+    lengths = (tuple(len(y.starts) for y in rows), tuple(len(x.starts) for x in columns))
+    inner = (*outer, depth + job.layout.parts_in_depth)
+    return regular(
+        map_tiles(sources, Shared(run_block, job, rows, columns), inner, lengths, job.settings.out_dtype)
+    )
 
 
 def label(

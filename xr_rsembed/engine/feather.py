@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from xr_rsembed.engine import devices, pixels
-from xr_rsembed.errors import BlockError, EncoderError, RsEmbedError
+from xr_rsembed.engine.plan import block_errors
+from xr_rsembed.errors import EncoderError
 from xr_rsembed.inputs.validate import Pixels
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec
 from xr_rsembed.models.terramind.generate import Generator
@@ -18,7 +19,7 @@ from xr_rsembed.tiling import AxisBlock
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Drawing", "draw_block", "pixel_range", "ramp", "tile_seed"]
+__all__ = ["Drawing", "draw_block", "ramp", "ramps", "tile_seed"]
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,13 @@ def ramp(size: int, overlap: int) -> np.ndarray:
     return np.minimum(1.0, np.minimum(rising, rising[::-1])).astype("float32")
 
 
-def pixel_range(axis: AxisBlock, patch: int) -> tuple[int, int]:
-    """The pixels of the scene that a block gives."""
-    return axis.cells[0] * patch, min(axis.cells[1] * patch, axis.window[1])
+def ramps(blocks: Sequence[AxisBlock], size: int, overlap: int) -> np.ndarray:
+    """The sum of all tiles' weights at each pixel of an axis."""
+    profile, end = ramp(size, overlap).astype("float64"), blocks[-1].window[1]
+    sums = np.zeros(blocks[-1].span[1])
+    for start in (start for block in blocks for start in block.starts):
+        sums[start : start + size] += profile
+    return sums[:end]
 
 
 def draw_block(job: Drawing, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray]) -> np.ndarray:
@@ -90,14 +95,13 @@ def draw_block(job: Drawing, y: AxisBlock, x: AxisBlock, windows: Sequence[np.nd
     ----------
     job : Drawing
     y, x : AxisBlock
-        With every tile that covers the block's pixels.
     windows : sequence of array, shape (1, ..., band, y, x)
         Raw pixels of ``y.window`` by ``x.window``, one array per modality; leading dims have length 1.
 
     Returns
     -------
-    array, shape (1, ..., channel, y, x), float32
-        NaN where no modality has a valid pixel.
+    array, shape (1, ..., channel, y, x), float64
+        Over the window, sums of the tiles' images by their weights; NaN where no modality has a valid pixel.
 
     Raises
     ------
@@ -106,24 +110,17 @@ def draw_block(job: Drawing, y: AxisBlock, x: AxisBlock, windows: Sequence[np.nd
     """
     import torch
 
-    leading = windows[0].shape[:-3]
-    place = f"window:   y {y.window[0]}:{y.window[1]}, x {x.window[0]}:{x.window[1]} (pixels of the scene)"
-    try:
-        with torch.inference_mode():
-            values = _draw(job, y, x, [window.reshape(window.shape[-3:]) for window in windows])
-    except RsEmbedError as error:
-        raise type(error)(f"{error}\n  {place}") from error
-    except Exception as error:
-        raise BlockError(
-            f"A block could not be generated: {type(error).__name__}: {error}\n  {place}"
-        ) from error
-    return values.reshape(leading + values.shape)
+    with block_errors("generated", y, x), torch.inference_mode():
+        leading = windows[0].shape[:-3]
+        values = _draw(job, y, x, [window.reshape(window.shape[-3:]) for window in windows])
+        return values.reshape(leading + values.shape)
 
 
 def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> np.ndarray:
     valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
-    rows, columns = (pixel_range(axis, job.spec.patch_size) for axis in (y, x))
-    canvas = _Canvas(job, rows, columns)
+    sums = np.zeros((job.channels, *valid[0].shape))
+    size = job.spec.image_size
+    weight = np.outer(ramp(size, job.overlap), ramp(size, job.overlap))
     if any(mask.any() for mask in valid):
         device = devices.resolve_device(job.request.device)
         ready = [
@@ -139,12 +136,12 @@ def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -
                 top, left = y.starts[i], x.starts[j]
                 seed = tile_seed(job.seed, job.origin[0] + top, job.origin[1] + left)
                 inputs = pixels.batch_inputs([ready[number] for number in seen], y, x, [(i, j)], room)
-                canvas.add(generator(inputs, [seed]), top, left)
-    cut = tuple(
-        slice(start - axis.window[0], stop - axis.window[0])
-        for axis, (start, stop) in ((y, rows), (x, columns))
-    )
-    return canvas.finish(np.logical_or.reduce(valid)[cut])
+                image = _image(job, generator(inputs, [seed]))
+                place = sums[:, top - y.window[0] :, left - x.window[0] :][:, :size, :size]
+                height, width = place.shape[1:]
+                place += (weight * image)[:, :height, :width]
+    sums[:, ~np.logical_or.reduce(valid)] = np.nan
+    return sums
 
 
 def _groups(ready: Sequence[pixels.Window]) -> list[tuple[list[tuple[int, int]], tuple[int, ...]]]:
@@ -155,44 +152,17 @@ def _groups(ready: Sequence[pixels.Window]) -> list[tuple[list[tuple[int, int]],
     ]
 
 
-class _Canvas:
-    """A block's pixels: sums of weighted images, and of the weights."""
-
-    def __init__(self, job: Drawing, rows: tuple[int, int], columns: tuple[int, int]) -> None:
-        self.job, self.rows, self.columns = job, rows, columns
-        shape = (rows[1] - rows[0], columns[1] - columns[0])
-        self.values = np.zeros((job.channels, *shape), dtype="float32")
-        self.weights = np.zeros(shape, dtype="float32")
-
-    def add(self, images: Mapping[str, torch.Tensor], top: int, left: int) -> None:
-        size = self.job.spec.image_size
-        image = np.concatenate([self._checked(images, *output, size) for output in self.job.outputs])
-        profile = ramp(size, self.job.overlap)
-        (to_y, from_y), (to_x, from_x) = (
-            _overlap(start, size, block) for start, block in ((top, self.rows), (left, self.columns))
-        )
-        weight = np.outer(profile[from_y], profile[from_x])
-        self.values[:, to_y, to_x] += weight * image[:, from_y, from_x]
-        self.weights[to_y, to_x] += weight
-
-    def finish(self, valid: np.ndarray) -> np.ndarray:
-        self.values /= np.where(self.weights > 0, self.weights, 1.0)
-        self.values[:, ~(valid & (self.weights > 0))] = np.nan
-        return self.values
-
-    def _checked(self, images: Mapping[str, torch.Tensor], name: str, channels: int, size: int) -> np.ndarray:
+def _image(job: Drawing, images: Mapping[str, torch.Tensor]) -> np.ndarray:
+    """All channels of a tile, one after the other."""
+    stacked = []
+    for name, channels in job.outputs:
         image = images[name][0].float().cpu().numpy()
-        if image.shape != (channels, size, size) or not np.isfinite(image).all():
+        shape, finite = (channels, job.spec.image_size, job.spec.image_size), np.isfinite(image).all()
+        if image.shape != shape or not finite:
             raise EncoderError(
                 f"The generator gave no image of {name}.",
-                found=f"shape {image.shape}"
-                + ("" if np.isfinite(image).all() else ", with numbers that are not finite"),
-                expected=f"finite numbers of shape {(channels, size, size)}",
+                found=f"shape {image.shape}" + ("" if finite else ", with numbers that are not finite"),
+                expected=f"finite numbers of shape {shape}",
             )
-        return image
-
-
-def _overlap(start: int, size: int, block: tuple[int, int]) -> tuple[slice, slice]:
-    """What a tile covers of a block: counted from the block's first pixel, and from the tile's."""
-    first, last = max(start, block[0]), min(start + size, block[1])
-    return slice(first - block[0], last - block[0]), slice(first - start, last - start)
+        stacked.append(image)
+    return np.concatenate(stacked)

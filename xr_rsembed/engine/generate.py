@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from itertools import product
-from typing import Any, cast
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask._task_spec import DataNode, List, Task, TaskRef
-from dask.base import tokenize
 from dask.diagnostics.progress import ProgressBar
-from dask.highlevelgraph import HighLevelGraph
 
 from xr_rsembed import georef
 from xr_rsembed.config import get_option
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.embed import as_dask
-from xr_rsembed.engine.feather import Drawing, draw_block, pixel_range
-from xr_rsembed.engine.windows import assemble, coarsened, window
+from xr_rsembed.engine.feather import Drawing, draw_block, ramps
+from xr_rsembed.engine.plan import Shared, average, map_tiles, regular
 from xr_rsembed.errors import OptionError
 from xr_rsembed.inputs.joint import Scenes, validate_joint
 from xr_rsembed.inputs.validate import Input, validate
@@ -29,7 +25,7 @@ from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
 from xr_rsembed.models.terramind.generate import LULC_CLASSES, OUTPUTS, generator_spec, resolve_tokenizers
 from xr_rsembed.models.weights import resolve
-from xr_rsembed.tiling import AxisBlock, Edge, block_of, plan_axis
+from xr_rsembed.tiling import AxisBlock, Edge, tile_blocks
 
 __all__ = ["generate"]
 
@@ -132,7 +128,7 @@ def generate(
         origin=_origin(inputs[0].scene),
     )
     rows, columns = (_axis_blocks(inputs[0].scene.sizes[dim], overlap, edge, spec) for dim in ("y", "x"))
-    stack = _blocks([as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
+    stack = _blend([as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
     images = _label(stack, inputs[0].scene, outputs, probabilities)
     images.attrs = _record(inputs, spec, request, job, edge, drawers)
     if any(item.scene.chunks is not None for item in inputs):
@@ -148,11 +144,10 @@ def _whole(seed: Any) -> int:
 
 
 def _axis_blocks(pixels: int, overlap: int, edge: Edge, spec: ModelSpec) -> tuple[AxisBlock, ...]:
-    """Blocks of one length, as a Zarr store wants its chunks; tiles that reach over a cut are drawn for both sides."""
-    plan = plan_axis(pixels, overlap, edge, patch=spec.patch_size, size=spec.image_size)
-    step = get_option("block_tiles") * plan.cells_per_tile
-    return tuple(
-        block_of(plan, (first, min(first + step, plan.cells)), "mean") for first in range(0, plan.cells, step)
+    # A pixel of an image weighs more than its share of a cell: blocks half as long hold about a quarter of the bytes.
+    tiles = max(1, get_option("block_tiles") // 2)
+    return tile_blocks(
+        pixels, overlap, edge, "mean", tiles=tiles, patch=spec.patch_size, size=spec.image_size
     )
 
 
@@ -162,38 +157,16 @@ def _origin(scene: xr.DataArray) -> tuple[int, int]:
     return round(affine.f / affine.e), round(affine.c / affine.a)
 
 
-def _blocks(
-    sources: Sequence[da.Array], job: Drawing, rows: Sequence[AxisBlock], columns: Sequence[AxisBlock]
+def _blend(
+    sources: Sequence[da.Array], job: Drawing, rows: tuple[AxisBlock, ...], columns: tuple[AxisBlock, ...]
 ) -> da.Array:
-    """A lazy array (..., channel, y, x) of all outputs, one task a block."""
-    sources = [coarsened(source, rows, columns) for source in sources]
-    leading = sources[0].shape[:-3]
-    name = "rsembed-drawn-" + tokenize(job, tuple(rows), tuple(columns), [source.name for source in sources])
-    shared = "job-" + name
-    graph: dict[Any, Any] = {shared: DataNode(shared, job)}
-    for index in product(*map(range, leading)):
-        for (i, y), (j, x) in product(enumerate(rows), enumerate(columns)):
-            key = (name, *index, 0, i, j)
-            windows = [
-                window(graph, f"cut{number}-{name}", source, index, y, x)
-                for number, source in enumerate(sources)
-            ]
-            graph[key] = Task(key, _run, TaskRef(shared), y, x, List(*windows))
-    sizes = [
-        tuple(stop - start for start, stop in (pixel_range(axis, job.spec.patch_size) for axis in axes))
-        for axes in (rows, columns)
-    ]
-    return da.Array(
-        HighLevelGraph.from_collections(name, graph, dependencies=cast("Any", sources)),
-        name,
-        chunks=(*((1,) * size for size in leading), (job.channels,), *sizes),
-        dtype=np.dtype("float32"),
-    )
-
-
-def _run(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[Any]) -> np.ndarray:
-    with devices.in_flight(job.request.device):
-        return draw_block(job, y, x, [assemble(*pieces) for pieces in windows])
+    """A lazy array (..., channel, y, x) of all outputs."""
+    ranges = [[block.window for block in blocks] for blocks in (rows, columns)]
+    rows_long, columns_long = (tuple(stop - start for start, stop in along) for along in ranges)
+    shared = Shared(draw_block, job, rows, columns)
+    sums = map_tiles(sources, shared, (job.channels,), (rows_long, columns_long), "float64")
+    weights = [ramps(blocks, job.spec.image_size, job.overlap) for blocks in (rows, columns)]
+    return regular(average(sums, ranges, weights, "float32"))
 
 
 def _label(stack: da.Array, scene: xr.DataArray, outputs: Sequence[str], probabilities: bool) -> xr.Dataset:

@@ -1,107 +1,223 @@
-"""The dask plan: which pixels each block reads, and one task that turns them into the block's values."""
+"""The dask plan: scene, windows, one map over blocks of whole tiles, cells, regular chunks. Public dask API only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask._task_spec import DataNode, List, Task, TaskRef
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
+from dask.delayed import delayed
+from dask.local import get_sync
 
 from xr_rsembed.engine import devices
-from xr_rsembed.engine.block import Job, run_block
-from xr_rsembed.engine.density import dense_blocks
-from xr_rsembed.engine.windows import assemble, coarsened, window
-from xr_rsembed.tiling import AxisBlock, blocks, plan_axis, tile_blocks
+from xr_rsembed.engine.windows import read_windows
+from xr_rsembed.errors import BlockError, RsEmbedError
+from xr_rsembed.tiling import AxisBlock
 
-__all__ = ["axis_blocks", "embed_blocks", "whole_axis"]
+__all__ = ["Shared", "average", "block_errors", "join_blocks", "map_tiles", "planned_jobs", "regular"]
 
-
-def axis_blocks(pixels: int, job: Job, block_tiles: int) -> tuple[AxisBlock, ...]:
-    """The blocks of one axis of a scene."""
-    settings, spec = job.settings, job.spec
-    if settings.input_prep == "resize":
-        return (whole_axis(pixels, spec.image_size // spec.patch_size),)
-    if settings.density > 1:
-        return tuple(
-            dense_blocks(
-                pixels,
-                settings.overlap,
-                settings.edge,
-                settings.blend,
-                settings.density,
-                tiles=block_tiles,
-                patch=spec.patch_size,
-                size=spec.image_size,
-            )
-        )
-    plan = plan_axis(pixels, settings.overlap, settings.edge, patch=spec.patch_size, size=spec.image_size)
-    if settings.output == "grid":
-        return tuple(blocks(plan, settings.blend, tiles=block_tiles))
-    return tuple(tile_blocks(plan, tiles=block_tiles))
+_JOB = "rsembed-job-"
 
 
-def whole_axis(pixels: int, cells: int) -> AxisBlock:
-    """The one block of an axis that is resized to one tile."""
-    return AxisBlock((0, cells), (0, 1), (0,), ((0, cells),), (0, pixels), (0, pixels))
+@dataclass(frozen=True)
+class Shared:
+    """What all blocks share: it is one node of the graph, and travels to a worker once.
+
+    Parameters
+    ----------
+    work : callable
+        ``work(job, y, x, windows) -> array (1, ..., *inner, y, x)``, of windows (1, ..., band, y, x) by modality.
+    job : object
+        With a ``request`` that says the device.
+    rows, columns : tuple of AxisBlock
+    """
+
+    work: Callable[..., np.ndarray]
+    job: Any
+    rows: tuple[AxisBlock, ...]
+    columns: tuple[AxisBlock, ...]
 
 
-def embed_blocks(
-    sources: Sequence[da.Array], job: Job, rows: Sequence[AxisBlock], columns: Sequence[AxisBlock]
+def map_tiles(
+    sources: Sequence[da.Array],
+    shared: Shared,
+    inner: tuple[int, ...],
+    sizes: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: str,
 ) -> da.Array:
-    """A lazy array of all blocks' values.
+    """Work on all blocks, each tile of the scene once.
 
     Parameters
     ----------
     sources : sequence of dask array, shape (..., band, y, x)
         One per modality, equal but for the bands; chunks of any shape.
-    job : Job
-    rows, columns : sequence of AxisBlock
+    shared : Shared
+    inner : tuple of int
+        Sizes of the dims that come in place of band.
+    sizes : pair of tuples of int
+        How long the blocks' values are along y and x.
+    dtype : str
+        Of the values.
 
     Returns
     -------
-    dask array, shape (..., *layout.shape, y, x)
-        With ``output="grid"`` y and x count cells; otherwise tiles, and D has the weights at its end.
-
-    Notes
-    -----
-    A block is one task, plus one task for each source chunk that it takes only a part of: the part is cut where the
-    chunk lives, so a worker never sends a whole chunk for the pixels of a halo. ``dask.array.overlap`` and
-    ``rechunk`` would need two to three times as many, and windows that overlap unevenly (the last tile, moved
-    inward) are beyond them.
+    dask array, shape (..., *inner, y, x)
     """
-    sources = [coarsened(source, rows, columns) for source in sources]
-    leading = sources[0].shape[:-3]
-    tiles = job.settings.output != "grid"
-    sizes = [tuple(len(axis.starts) if tiles else len(axis) for axis in axes) for axes in (rows, columns)]
-    embed_dim = job.layout.embed_dim + (job.layout.parts_in_depth if tiles else 0)
-    inner = (*job.layout.shape[:-1], embed_dim)
-    name = "rsembed-" + tokenize(job, tuple(rows), tuple(columns), [source.name for source in sources])
-    # A node of its own: what an encoder object of the user's holds is then sent to a worker once, not with each task.
-    shared = "job-" + name
-    graph: dict[Any, Any] = {shared: DataNode(shared, job)}
-    for index in product(*map(range, leading)):
-        for (i, y), (j, x) in product(enumerate(rows), enumerate(columns)):
-            key = (name, *index, *(0 for _ in inner), i, j)
-            windows = [
-                window(graph, f"cut{number}-{name}", source, index, y, x)
-                for number, source in enumerate(sources)
-            ]
-            graph[key] = Task(key, _run, TaskRef(shared), y, x, List(*windows))
-    chunks = (*((1,) * size for size in leading), *((size,) for size in inner), *sizes)
-    dtype = np.dtype(job.settings.out_dtype)
-    return da.Array(
-        HighLevelGraph.from_collections(name, graph, dependencies=cast("Any", sources)),
-        name,
-        chunks=chunks,
-        dtype=dtype,
+    leading = sources[0].ndim - 3
+    windows = [read_windows(source, (1,) * leading, shared.rows, shared.columns) for source in sources]
+    return da.map_blocks(
+        _run,
+        *windows,
+        shared=delayed(shared, name=_JOB + tokenize(shared), traverse=False),
+        chunks=(*windows[0].chunks[:leading], *((size,) for size in inner), *sizes),
+        new_axis=list(range(leading, leading + len(inner) - 1)),
+        token="rsembed-blocks",
+        dtype=np.dtype(dtype),
+        meta=_meta(leading + len(inner) + 2, dtype),
     )
 
 
-def _run(job: Job, y: AxisBlock, x: AxisBlock, windows: list[Any]) -> np.ndarray:
-    with devices.in_flight(job.request.device):
-        return run_block(job, y, x, [assemble(*window) for window in windows])
+def average(
+    sums: da.Array, ranges: Sequence[Sequence[tuple[int, int]]], weights: Sequence[np.ndarray], dtype: str
+) -> da.Array:
+    """Blocks' sums over tiles, added where blocks share cells and divided by the tiles' weights, once.
+
+    Parameters
+    ----------
+    sums : dask array, shape (..., y, x)
+        One chunk a block.
+    ranges : pair of sequences of (int, int)
+        What the blocks give along y and along x.
+    weights : pair of arrays
+        Sums of all tiles' weights along y and along x; a tile's weight is the product of its two.
+    dtype : str
+        Of the result.
+    """
+    sums = join_blocks(sums, ranges)
+    along_y, along_x = (
+        da.from_array(one, chunks=(chunks,)) for one, chunks in zip(weights, sums.chunks[-2:], strict=True)
+    )
+    index = tuple(range(sums.ndim))
+    return da.blockwise(
+        _divided,
+        index,
+        sums,
+        index,
+        along_y,
+        index[-2:-1],
+        along_x,
+        index[-1:],
+        out_dtype=dtype,
+        align_arrays=False,
+        dtype=dtype,
+        meta=_meta(sums.ndim, dtype),
+    )
+
+
+def join_blocks(values: da.Array, ranges: Sequence[Sequence[tuple[int, int]]]) -> da.Array:
+    """Blocks' values put together along y, then along x: what two neighbours both give is added.
+
+    Parameters
+    ----------
+    values : dask array, shape (..., y, x)
+        One chunk a block.
+    ranges : pair of sequences of (int, int)
+        What the blocks give along y and along x.
+
+    Returns
+    -------
+    dask array
+        Chunks that begin where the blocks do.
+    """
+    for axis, along in zip((-2, -1), ranges, strict=True):
+        if len(along) > 1 and along[0][1] > along[1][0]:
+            values = _add_strips(values, axis, along[0][1] - along[1][0])
+    return values
+
+
+def _add_strips(values: da.Array, axis: int, strip: int) -> da.Array:
+    """Each chunk without its last ``strip`` cells, which are added to the first of the next chunk."""
+    sizes = values.chunks[axis]
+
+    def chunks(along: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        every = list(values.chunks)
+        every[axis] = along
+        return tuple(every)
+
+    how = {"axis": axis, "dtype": values.dtype, "meta": _meta(values.ndim, values.dtype)}
+    before = values.blocks[(..., slice(-1), *[slice(None)] * (-axis - 1))]
+    first, others = chunks((strip,)), chunks((strip,) * (len(sizes) - 1))
+    nothing = da.zeros(tuple(map(sum, first)), dtype=values.dtype, chunks=first)
+    strips = da.map_blocks(_last_cells, before, strip=strip, chunks=others, token="rsembed-strips", **how)
+    return da.map_blocks(
+        _joined,
+        values,
+        da.concatenate([nothing, strips], axis=axis),
+        last=len(sizes) - 1,
+        chunks=chunks((*(size - strip for size in sizes[:-1]), sizes[-1])),
+        token="rsembed-cells",
+        **how,
+    )
+
+
+def regular(values: da.Array) -> da.Array:
+    """Chunks of one length along y and x, but for a smaller last one: what stores ask for."""
+    firsts = {axis: values.chunks[axis][0] for axis in (-2, -1)}
+    long = {axis: first for axis, first in firsts.items() if values.chunks[axis][-1] > first}
+    return values.rechunk(long, method="tasks") if long else values
+
+
+def planned_jobs(graph: Any) -> Iterator[Any]:
+    """The jobs of the embeddings that a high-level graph holds."""
+    for name, layer in getattr(graph, "layers", {}).items():
+        if name.startswith(_JOB):
+            yield get_sync(dict(layer), name).job
+
+
+@contextmanager
+def block_errors(done: str, y: AxisBlock, x: AxisBlock) -> Iterator[None]:
+    """Say the window of a block in whatever went wrong there; our own errors keep their class."""
+    place = f"window:   y {y.window[0]}:{y.window[1]}, x {x.window[0]}:{x.window[1]} (pixels of the scene)"
+    try:
+        yield
+    except RsEmbedError as error:
+        raise type(error)(f"{error}\n  {place}") from error
+    except Exception as error:
+        raise BlockError(
+            f"A block could not be {done}: {type(error).__name__}: {error}\n  {place}"
+        ) from error
+
+
+def _meta(ndim: int, dtype: Any) -> np.ndarray:
+    """What dask would otherwise find out by running a function on nothing."""
+    return np.empty((0,) * ndim, dtype=dtype)
+
+
+def _run(*windows: np.ndarray, shared: Shared, block_id: tuple[int, ...]) -> np.ndarray:
+    y, x = shared.rows[block_id[-2]], shared.columns[block_id[-1]]
+    with devices.in_flight(shared.job.request.device):
+        return shared.work(shared.job, y, x, windows)
+
+
+def _last_cells(values: np.ndarray, axis: int, strip: int) -> np.ndarray:
+    # A copy: a view would keep the block's values in memory.
+    return np.take(values, range(values.shape[axis] - strip, values.shape[axis]), axis=axis)
+
+
+def _joined(
+    values: np.ndarray, before: np.ndarray, axis: int, last: int, block_id: tuple[int, ...]
+) -> np.ndarray:
+    """A block's values without the strip that the next one also gives, and with that of the one before."""
+    strip = before.shape[axis]
+    moved = np.moveaxis(values, axis, 0)
+    whole = np.array(moved if block_id[axis] == last else moved[:-strip])
+    whole[:strip] += np.moveaxis(before, axis, 0)
+    return np.moveaxis(whole, 0, axis)
+
+
+def _divided(sums: np.ndarray, along_y: np.ndarray, along_x: np.ndarray, out_dtype: str) -> np.ndarray:
+    return (sums / np.multiply.outer(along_y, along_x)).astype(out_dtype)

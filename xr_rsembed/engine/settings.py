@@ -118,6 +118,11 @@ class Settings:
         """The layers to run, also where a single one was asked for."""
         return self.layer if isinstance(self.layer, tuple) else (self.layer,)
 
+    @property
+    def sums(self) -> bool:
+        """Whether cells are means over tiles, so that blocks give sums."""
+        return (self.output, self.input_prep, self.blend) == ("grid", "tile", "mean")
+
 
 def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     if value in choices and not isinstance(value, bool):

@@ -15,7 +15,7 @@ from xr_rsembed.tiling import AxisBlock
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CenterSink", "MeanSink", "Sink", "TileSink"]
+__all__ = ["GridSink", "Sink", "TileSink"]
 
 Tile = tuple[int, int]
 
@@ -28,8 +28,8 @@ class Sink(Protocol):
     def finish(self) -> np.ndarray: ...
 
 
-class CenterSink:
-    """Each cell from the tile whose centre is nearest.
+class GridSink:
+    """Sums, over the block's cells, of what its tiles give.
 
     Parameters
     ----------
@@ -37,25 +37,35 @@ class CenterSink:
     layout : Layout
     usable : bool array, shape (part, rows, columns)
         Which of the block's cells have enough valid pixels, for each part of the layout; the others come out as NaN.
+    patch : int
+    dtype : {"float32", "float64"}
+        float64 where cells get more than one number: sums of float32 are then the same in any order, so that the cuts
+        between blocks do not show.
     """
 
-    def __init__(self, y: AxisBlock, x: AxisBlock, layout: Layout, usable: np.ndarray, patch: int) -> None:
-        self.y, self.x, self.layout, self.usable, self.patch = y, x, layout, usable, patch
+    def __init__(
+        self, y: AxisBlock, x: AxisBlock, layout: Layout, usable: np.ndarray, patch: int, dtype: str
+    ) -> None:
+        self.y, self.x, self.layout, self.usable = y, x, layout, usable
+        self.patch, self.dtype = patch, dtype
         self.values: torch.Tensor | None = None
-        self.side = 0
 
     def add(self, tiles: Sequence[Tile], tokens: Tokens) -> None:
-        values = self._values(tokens.grid)
-        self.side = tokens.grid.shape[-1]
-        rows, columns = (self._runs(axis, self.side) for axis in (self.y, self.x))
+        import torch
+
+        if self.values is None:
+            shape = self.layout.shape + self.usable.shape[1:]
+            self.values = tokens.grid.new_zeros(shape, dtype=getattr(torch, self.dtype))
         for (i, j), grid in zip(tiles, tokens.grid, strict=True):
-            self._place(values, grid, (i, j), rows[i], columns[j])
+            to_rows, from_rows = _slices(self.y, i, self.patch)
+            to_columns, from_columns = _slices(self.x, j, self.patch)
+            self.values[..., to_rows, to_columns] += grid[..., from_rows, from_columns]
 
     def finish(self) -> np.ndarray:
         import torch
 
         if self.values is None:
-            return np.full(self.layout.shape + self.usable.shape[1:], np.nan, dtype="float32")
+            return np.full(self.layout.shape + self.usable.shape[1:], np.nan, dtype=self.dtype)
         values = self.values
         usable = torch.from_numpy(self.usable).to(values.device)
         parts = values.view(
@@ -65,64 +75,12 @@ class CenterSink:
         if bool(broken.any()):
             _, row, column = broken.nonzero()[0].tolist()
             rows, columns = (
-                [
-                    n
-                    for n, run in enumerate(self._runs(axis, self.side))
-                    if cell + axis.cells[0] in range(*run, axis.step)
-                ]
+                [n for n, run in enumerate(axis.runs) if cell + axis.cells[0] in range(*run, axis.step)]
                 for axis, cell in ((self.y, row), (self.x, column))
             )
             raise _broken(list(product(rows, columns)), self.y, self.x)
         parts.masked_fill_(~usable[:, None], float("nan"))
         return values.cpu().numpy()
-
-    def _runs(self, axis: AxisBlock, side: int) -> Sequence[tuple[int, int]]:
-        """The block's cells that each tile of an axis gives; a tile has ``side`` of them."""
-        return axis.owned
-
-    def _values(self, like: torch.Tensor) -> torch.Tensor:
-        if self.values is None:
-            self.values = like.new_zeros(self.layout.shape + self.usable.shape[1:])
-        return self.values
-
-    def _place(
-        self,
-        values: torch.Tensor,
-        grid: torch.Tensor,
-        tile: Tile,
-        rows: tuple[int, int],
-        columns: tuple[int, int],
-    ) -> None:
-        """Add a tile's tokens for these cells of the scene to the block's values."""
-        to_rows, from_rows = _slices(self.y, tile[0], rows, self.patch)
-        to_columns, from_columns = _slices(self.x, tile[1], columns, self.patch)
-        values[..., to_rows, to_columns] += grid[..., from_rows, from_columns]
-
-
-class MeanSink(CenterSink):
-    """Each cell the plain mean over the tiles that cover it."""
-
-    def __init__(self, y: AxisBlock, x: AxisBlock, layout: Layout, usable: np.ndarray, patch: int) -> None:
-        super().__init__(y, x, layout, usable, patch)
-        self.counts = np.zeros(usable.shape[1:], dtype="float32")
-
-    def add(self, tiles: Sequence[Tile], tokens: Tokens) -> None:
-        super().add(tiles, tokens)
-        rows, columns = (self._runs(axis, self.side) for axis in (self.y, self.x))
-        for i, j in tiles:
-            to_rows, _ = _slices(self.y, i, rows[i], self.patch)
-            to_columns, _ = _slices(self.x, j, columns[j], self.patch)
-            self.counts[to_rows, to_columns] += 1
-
-    def finish(self) -> np.ndarray:
-        import torch
-
-        if self.values is not None:
-            self.values /= torch.from_numpy(np.maximum(self.counts, 1)).to(self.values.device)
-        return super().finish()
-
-    def _runs(self, axis: AxisBlock, side: int) -> Sequence[tuple[int, int]]:
-        return [_covered(axis, tile, side, self.patch) for tile in range(len(axis.starts))]
 
 
 class TileSink:
@@ -205,25 +163,18 @@ class TileSink:
 
     def _own_pixels(self, tile: Tile) -> np.ndarray:
         rows, columns = (
-            slice(*(cell - axis.span[0] // self.patch for cell in axis.owned[index]))
+            slice(*(cell - axis.span[0] // self.patch for cell in axis.runs[index]))
             for axis, index in ((self.y, tile[0]), (self.x, tile[1]))
         )
         return np.asarray(self.pixels[:, rows, columns].sum(axis=(-2, -1)))
 
 
-def _slices(axis: AxisBlock, tile: int, cells: tuple[int, int], patch: int) -> tuple[slice, slice]:
-    """A tile's run of cells as places in the block, and as places in the tile."""
-    first = axis.starts[tile] * axis.step // patch
-    number = len(range(*cells, axis.step))
-    place = (cells[0] - first) // axis.step
-    return slice(cells[0] - axis.cells[0], cells[1] - axis.cells[0], axis.step), slice(place, place + number)
-
-
-def _covered(axis: AxisBlock, tile: int, side: int, patch: int) -> tuple[int, int]:
-    """The run of the block's cells that a tile covers."""
-    first = axis.starts[tile] * axis.step // patch
-    before = max(0, -(-(axis.cells[0] - first) // axis.step))
-    return first + before * axis.step, max(first, min(first + side * axis.step, axis.cells[1]))
+def _slices(axis: AxisBlock, tile: int, patch: int) -> tuple[slice, slice]:
+    """The cells that a tile gives, as places in the block and as places in the tile."""
+    first, last = axis.runs[tile]
+    place = first // axis.step - axis.starts[tile] // patch
+    number = len(range(first, last, axis.step))
+    return slice(first - axis.cells[0], last - axis.cells[0], axis.step), slice(place, place + number)
 
 
 def _broken(tiles: Sequence[Tile], y: AxisBlock, x: AxisBlock) -> EncoderError:

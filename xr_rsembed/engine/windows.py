@@ -1,120 +1,100 @@
-"""The pixels that a block reads: cut where their chunks live, put together where they are used."""
+"""The pixels that each block reads, as a dask array with one chunk a block."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Sequence
+from itertools import accumulate
 from math import prod
-from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask._task_spec import List, Task, TaskRef
+from dask.array.core import normalize_chunks
 
 from xr_rsembed.tiling import AxisBlock
 
-__all__ = ["assemble", "coarsened", "window"]
+__all__ = ["read_windows"]
 
-_CUTS = 12  # cuts a block, on average, above which small chunks are merged first
+_PARTS = 12  # parts of chunks that a block takes, on average, above which small chunks are merged first
 _MERGED_BYTES = 2**28  # a merged chunk stays below: a few blocks' windows, 75 MiB each for 12 bands of uint16
 
 
-def coarsened(source: da.Array, rows: Sequence[AxisBlock], columns: Sequence[AxisBlock]) -> da.Array:
+def read_windows(
+    source: da.Array, leading: Sequence[int], rows: Sequence[AxisBlock], columns: Sequence[AxisBlock]
+) -> da.Array:
+    """The raw pixels that the blocks' tiles see: windows that overlap in the scene stand side by side here.
+
+    Parameters
+    ----------
+    source : dask array, shape (..., band, y, x)
+        Chunks of any shape.
+    leading : sequence of int
+        How many indices of each leading dim a block takes.
+    rows, columns : sequence of AxisBlock
+
+    Returns
+    -------
+    dask array, shape (..., band, Y, X)
+        Chunk (..., 0, i, j) holds all bands of ``rows[i].window`` by ``columns[j].window``; its keys begin with
+        ``rsembed-windows-``.
+
+    Notes
+    -----
+    A window is cut where its chunks live, first along y, then along x, so a worker never sends a whole chunk for the
+    pixels of a halo. ``dask.array.overlap`` needs two to three times as many tasks.
+    """
+    source = _coarsened(source, rows, columns)
+    whole = {-3: source.shape[-3:-2]} | {
+        number: normalize_chunks(size, shape=(source.shape[number],))[0]
+        for number, size in enumerate(leading)
+    }
+    for axis, blocks in ((-2, rows), (-1, columns)):
+        source = _side_by_side(source, axis, [block.window for block in blocks], whole)
+    meta = np.empty((0,) * source.ndim, dtype=source.dtype)
+    return da.map_blocks(np.asarray, source, token="rsembed-windows", dtype=source.dtype, meta=meta)
+
+
+def _side_by_side(
+    source: da.Array, axis: int, ranges: Sequence[tuple[int, int]], chunks: dict[int, tuple[int, ...]]
+) -> da.Array:
+    """Ranges of an axis one after the other, a chunk each, and the other axes in these chunks."""
+    rest = (slice(None),) * (-axis - 1)
+    parts = [
+        _rechunk(source[(..., slice(start, stop), *rest)], {**chunks, axis: (stop - start,)})
+        for start, stop in ranges
+    ]
+    return da.concatenate(parts, axis=axis)
+
+
+def _coarsened(source: da.Array, rows: Sequence[AxisBlock], columns: Sequence[AxisBlock]) -> da.Array:
     """The source with neighbouring chunks merged where a block would otherwise take parts of very many.
 
     Chunks of one band, as catalogues give them, would cost 40 tasks a block and more; merged they cost four to eight.
     Chunks are merged whole, along their own borders, bands first, and never beyond 256 MiB: so slabs as wide as the
     scene stay as they are, and cost more tasks rather than more memory.
-
-    Parameters
-    ----------
-    source : dask array, shape (..., band, y, x)
-    rows, columns : sequence of AxisBlock
     """
-    wanted = _wanted(source, rows, columns)
+    wanted = {-3: [(0, source.shape[-3])], -2: [y.window for y in rows], -1: [x.window for x in columns]}
     chunks = list(source.chunks)
-    for axis in (-3, -2, -1):
-        if _cuts(chunks, wanted) <= _CUTS:
+    for axis, ranges in wanted.items():
+        if prod(_touched(chunks[one], pairs) for one, pairs in wanted.items()) <= _PARTS:
             break
         others = prod(max(sizes) for number, sizes in enumerate(chunks, -len(chunks)) if number != axis)
         room = _MERGED_BYTES // (others * source.dtype.itemsize)
-        chunks[axis] = _merged(chunks[axis], min(room, max(stop - start for start, stop in wanted[axis])))
-    # Not p2p, which a distributed client would choose: it writes every chunk to a disk.
-    return source if tuple(chunks) == source.chunks else source.rechunk(tuple(chunks), method="tasks")
+        chunks[axis] = _merged(chunks[axis], min(room, max(stop - start for start, stop in ranges)))
+    return _rechunk(source, dict(zip(range(-len(chunks), 0), chunks, strict=True)))
 
 
-def window(
-    graph: dict[Any, Any],
-    name: str,
-    source: da.Array,
-    index: tuple[int, ...],
-    y: AxisBlock,
-    x: AxisBlock,
-) -> List:
-    """What a block task reads, still in pieces; the cuts that make them are added to the graph.
-
-    Parameters
-    ----------
-    graph : dict
-    name : str
-        Of the cuts.
-    source : dask array, shape (..., band, y, x)
-    index : tuple of int
-        Position in the leading dims.
-    y, x : AxisBlock
-    """
-    wanted = [*((one, one + 1) for one in index), (0, source.shape[-3]), y.window, x.window]
-    pieces = []
-    for overlaps in product(
-        *(_overlaps(chunks, *pair) for chunks, pair in zip(source.chunks, wanted, strict=True))
-    ):
-        chunk_key = (source.name, *(number for number, _, _ in overlaps))
-        cut = tuple(part for _, part, _ in overlaps)
-        place = tuple((start, start + part.stop - part.start) for _, part, start in overlaps)
-        if any(
-            part.stop - part.start < chunks[n]
-            for (n, part, _), chunks in zip(overlaps, source.chunks, strict=True)
-        ):
-            key = (name, *chunk_key[1:], *(part.start for part in cut), *(part.stop for part in cut))
-            graph.setdefault(key, Task(key, _cut, TaskRef(chunk_key), cut))
-            chunk_key = key
-        pieces.append((place, TaskRef(chunk_key)))
-    shape = tuple(stop - start for start, stop in wanted)
-    return List(shape, List(*(place for place, _ in pieces)), List(*(piece for _, piece in pieces)))
+def _rechunk(array: da.Array, chunks: dict[int, tuple[int, ...]]) -> da.Array:
+    """Not by p2p, which a distributed client would choose: that writes every chunk to a disk."""
+    if all(array.chunks[axis] == wanted for axis, wanted in chunks.items()):
+        return array
+    return array.rechunk(chunks, method="tasks")
 
 
-def assemble(shape: tuple[int, ...], places: list[Any], pieces: list[np.ndarray]) -> np.ndarray:
-    """One window from its pieces; the piece itself where there is just one."""
-    if len(pieces) == 1:
-        return np.asarray(pieces[0])
-    whole = np.empty(shape, dtype=np.result_type(*(piece.dtype for piece in pieces)))
-    for place, piece in zip(places, pieces, strict=True):
-        whole[tuple(slice(*pair) for pair in place)] = piece
-    return whole
-
-
-def _cut(chunk: Any, part: tuple[slice, ...]) -> Any:
-    """A part of a chunk; a small one as a copy, because a view would keep the whole chunk in memory."""
-    piece = chunk[part]
-    return piece.copy() if 2 * piece.size <= chunk.size else piece
-
-
-def _wanted(
-    source: da.Array, rows: Sequence[AxisBlock], columns: Sequence[AxisBlock]
-) -> list[list[tuple[int, int]]]:
-    """The ranges that blocks read, axis by axis."""
-    leading = [[(one, one + 1) for one in range(size)] for size in source.shape[:-3]]
-    return [*leading, [(0, source.shape[-3])], [y.window for y in rows], [x.window for x in columns]]
-
-
-def _cuts(chunks: Sequence[Sequence[int]], wanted: Sequence[Sequence[tuple[int, int]]]) -> float:
-    """Chunks that a block takes only a part of, on average."""
-    touched, whole = 1.0, 1.0
-    for sizes, ranges in zip(chunks, wanted, strict=True):
-        parts = [(number, part) for pair in ranges for number, part, _ in _overlaps(sizes, *pair)]
-        touched *= len(parts) / len(ranges)
-        whole *= sum(part.stop - part.start == sizes[number] for number, part in parts) / len(ranges)
-    return touched - whole
+def _touched(chunks: Sequence[int], ranges: Sequence[tuple[int, int]]) -> float:
+    """Chunks that a range reaches into, on average."""
+    ends = np.array(list(accumulate(chunks)))
+    starts, stops = np.array(ranges).T
+    return float((np.searchsorted(ends, stops) - np.searchsorted(ends, starts, side="right") + 1).mean())
 
 
 def _merged(sizes: Sequence[int], length: int) -> tuple[int, ...]:
@@ -130,14 +110,3 @@ def _merged(sizes: Sequence[int], length: int) -> tuple[int, ...]:
         else:
             merged.append(size)
     return tuple(merged)
-
-
-def _overlaps(chunks: Sequence[int], start: int, stop: int) -> Iterator[tuple[int, slice, int]]:
-    """Chunks that a range touches: number, the part of the chunk, and where that part stands in the range."""
-    ends = np.cumsum(chunks)
-    for number in range(int(np.searchsorted(ends, start, side="right")), len(chunks)):
-        first = int(ends[number]) - chunks[number]
-        if first >= stop:
-            return
-        low, high = max(start, first), min(stop, int(ends[number]))
-        yield number, slice(low - first, high - first), low - start
