@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import http.client
-import io
 import json
 import logging
 import os
@@ -190,6 +189,10 @@ def test_replacing_a_store_leaves_what_a_link_in_it_points_to(link, tmp_path):
     to_zarr(embedding(), store)
     shutil.rmtree(store / link, ignore_errors=True)
     (store / link).symlink_to(outside)
+    if link == "embedding":
+        with pytest.raises(StoreError, match="leads out of it"):
+            to_zarr(embedding(), store, overwrite=True)
+        (store / link).unlink()
     to_zarr(embedding(), store, overwrite=True)
     assert {entry.name for entry in outside.iterdir()} == {"precious"}
     np.testing.assert_array_equal(open_zarr(store), embedding())
@@ -198,7 +201,7 @@ def test_replacing_a_store_leaves_what_a_link_in_it_points_to(link, tmp_path):
 @pytest.mark.parametrize("link", [".rsembed", "embedding"])
 def test_nothing_is_written_or_removed_through_a_link_that_leads_out(link, tmp_path):
     outside, store = tmp_path / "outside", tmp_path / "emb.zarr"
-    with dask.config.set(scheduler="synchronous"), pytest.raises(RuntimeError, match="this block fails"):
+    with dask.config.set(scheduler="synchronous"), pytest.raises(StoreError, match="this block fails"):
         to_zarr(embedding(fails_at=(0, 1, 1)), store)
     (store / link).rename(outside)
     (store / link).symlink_to(outside)
@@ -289,25 +292,6 @@ def test_a_store_with_a_pickle_codec_runs_no_code(dtype, place, tmp_path):
     (store / "embedding/0.0.0").write_bytes(pickle.dumps(Burglar(mark)))
     with pytest.raises(StoreError):
         open_zarr(store).compute()
-    assert not mark.exists()
-
-
-def test_a_part_that_was_changed_to_a_pickle_runs_no_code(tmp_path):
-    from numcodecs import Blosc
-
-    from tests.chaos.fake import OVERLAPPED
-
-    store, mark = tmp_path / "emb.zarr", tmp_path / "was-here"
-    with pytest.raises(RuntimeError, match="this block fails"):
-        to_zarr(embedding(chunks=OVERLAPPED, fails_at=(0, 3, 2)), store)
-    parts = [file for file in (store / ".rsembed").glob("*/parts/*") if file.is_file()]
-    assert parts
-    buffer = io.BytesIO()
-    np.save(buffer, np.array([Burglar(mark)], dtype=object), allow_pickle=True)
-    for part in parts:
-        part.write_bytes(Blosc().encode(buffer.getvalue()))
-    with pytest.raises(ValueError, match="allow_pickle"):
-        to_zarr(embedding(chunks=OVERLAPPED), store, resume=True)
     assert not mark.exists()
 
 

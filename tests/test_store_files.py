@@ -21,8 +21,7 @@ from xr_rsembed.errors import (
     StoreNotFoundError,
 )
 from xr_rsembed.store.export import open_file, save
-from xr_rsembed.store.journal import locked
-from xr_rsembed.store.place import Place
+from xr_rsembed.store.lock import locked
 
 SUFFIXES = (".zarr", ".nc", ".tif")
 
@@ -71,7 +70,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, suffix):
 
 def test_a_second_writer_is_refused(tmp_path, suffix):
     path = tmp_path / f"emb{suffix}"
-    with locked(Place.at(path)), pytest.raises(StoreLockedError):
+    with locked(path), pytest.raises(StoreLockedError):
         save(embedding(), path)
 
 

@@ -25,14 +25,26 @@ def embedding(
     fails_at: tuple[int, ...] | None = None,
     **attrs: Any,
 ) -> xr.DataArray:
-    """A (D, y, x) embedding; block (0, 0, 1) has one NaN cell, and block (0, 1, 0) is NaN throughout."""
+    """A (D, y, x) embedding over windows of pixels, as the engine has them.
+
+    Block (0, 0, 1) has one NaN cell, and block (0, 1, 0) is NaN throughout.
+    """
     from affine import Affine
     from odc.geo.geobox import GeoBox
 
     from xr_rsembed.georef import geobox_coords
 
+    pixels = da.map_blocks(
+        _pixels,
+        dtype="int64",
+        chunks=((1,), *map(tuple, chunks[1:])),
+        meta=np.empty((0, 0, 0), dtype="int64"),
+        name=f"rsembed-windows-fake-{seed}",
+        seed=seed,
+    )
     data = da.map_blocks(
         _block,
+        pixels,
         dtype="float32",
         chunks=tuple(map(tuple, chunks)),
         meta=np.empty((0, 0, 0), dtype="float32"),
@@ -40,7 +52,6 @@ def embedding(
         name=f"fake-{seed}",
         log=None if log is None else str(log),
         seconds=seconds,
-        seed=seed,
         fails_at=fails_at,
     )
     box = GeoBox(data.shape[1:], Affine(160, 0, 600000, 0, -160, 5000000), "EPSG:32632")
@@ -86,8 +97,18 @@ def files(store: Path) -> dict[str, bytes]:
     }
 
 
+def _pixels(*, seed: int, block_info: Any = None) -> np.ndarray:
+    rows, columns = (np.arange(*span) for span in block_info[None]["array-location"][1:])
+    return (seed * 1_000_000 + rows[:, None] * 1000 + columns)[None]
+
+
 def _block(
-    *, log: str | None, seconds: float, seed: int, fails_at: tuple[int, ...] | None, block_info: Any = None
+    pixels: np.ndarray,
+    *,
+    log: str | None,
+    seconds: float,
+    fails_at: tuple[int, ...] | None,
+    block_info: Any = None,
 ) -> np.ndarray:
     index = tuple(block_info[None]["chunk-location"])
     if index == fails_at:
@@ -95,7 +116,7 @@ def _block(
     _note(log and f"{log}.started", index)
     time.sleep(seconds)
     d, y, x = np.meshgrid(*(np.arange(*span) for span in block_info[None]["array-location"]), indexing="ij")
-    values = np.sin(d * 1.3 + y * 0.07 + x * 0.031 + seed).astype("float32")
+    values = np.sin(d * 1.3 + y * 0.07 + x * 0.031 + pixels // 1_000_000).astype("float32")
     if index == (0, 0, 1):
         values[:, 3, 4] = np.nan
     if index == (0, 1, 0):

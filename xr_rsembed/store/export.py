@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import xarray as xr
+from zarr.abc.store import Store
 
 from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
 from xr_rsembed.store.cog import open_cog, to_cog
 from xr_rsembed.store.conventions import scrubbed, without_credentials
 from xr_rsembed.store.netcdf import open_netcdf, to_netcdf
-from xr_rsembed.store.place import Place
 from xr_rsembed.store.read import open_zarr
+from xr_rsembed.store.target import StoreLike, is_remote
 from xr_rsembed.store.zarr import to_zarr
 
 __all__ = ["open_file", "save"]
@@ -68,13 +70,15 @@ def save(
     return stored
 
 
-def open_file(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
-    """Open a stored embedding by its suffix: ``.zarr``, ``.nc`` or ``.tif``, a path or URL.
+def open_file(
+    path: StoreLike, *, group: str | None = None, storage_options: Mapping[str, Any] | None = None
+) -> Any:
+    """Open a stored embedding by its suffix: ``.zarr``, ``.nc`` or ``.tif``, a path, URL or Zarr store.
 
     Returns
     -------
-    DataArray or Dataset
-        A Dataset only where a Zarr store holds several embeddings.
+    DataArray, Dataset or DataTree
+        A Dataset where a Zarr store holds several embeddings, a DataTree where it holds groups.
 
     Raises
     ------
@@ -85,24 +89,29 @@ def open_file(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
     OptionError
         For another suffix.
     """
-    suffix = ".zarr" if os.path.isdir(path) else _suffix(path)
-    if suffix == ".zarr":
-        return open_zarr(path)
-    place = Place.at(path)
-    if place.local and not os.path.isfile(place.url):
-        raise StoreNotFoundError(f"There is no embedding at {place}.", expected=f"a {suffix} file")
+    if isinstance(path, Store) or os.path.isdir(path) or _suffix(path) == ".zarr":
+        return open_zarr(path, group=group, storage_options=storage_options)
+    suffix, text = _suffix(path), os.fspath(path)
+    if not is_remote(text):
+        text = os.path.abspath(os.path.expanduser(text.removeprefix("file://")))
+        if not os.path.isfile(text):
+            raise StoreNotFoundError(f"There is no embedding at {text}.", expected=f"a {suffix} file")
     try:
-        return open_netcdf(place.url) if suffix == ".nc" else open_cog(place.url)
+        return open_netcdf(text) if suffix == ".nc" else open_cog(text)
     except (OSError, ValueError) as error:
         raise StoreError(
-            f"{place} cannot be read.",
+            f"{without_credentials(text) if is_remote(text) else text} cannot be read.",
             found=f"{type(error).__name__}: {scrubbed(str(error))}",
             expected=f"a {suffix} file",
-        ) from (error if place.local else None)  # others' errors carry the address with its signature
+        ) from (None if is_remote(text) else error)  # others' errors carry the address with its signature
 
 
-def _suffix(path: str | os.PathLike[str]) -> str:
-    text = without_credentials(os.fspath(path)) if "://" in os.fspath(path) else os.fspath(path)
+def _suffix(path: StoreLike) -> str:
+    text = os.fspath(path)  # type: ignore[arg-type]  # no store object comes here
+    if "::" in text:  # a chain of addresses: the suffix of any of them
+        ends = [one.rstrip("/").lower() for one in text.split("::")]
+        text = next((one for one in ends if one.endswith(".zarr")), ends[0])
+    text = without_credentials(text) if "://" in text else text
     text = text.rstrip("/").lower()
     suffix = {".tiff": ".tif", ".nc4": ".nc"}.get(found := os.path.splitext(text)[1], found)
     if suffix not in _WRITERS:
@@ -115,7 +124,7 @@ def _suffix(path: str | os.PathLike[str]) -> str:
     return suffix
 
 
-_ZARR_OPTIONS = ("resume", "dtype", "scale", "shards", "chunks", "model_url", "source_data", "progress")
+_ZARR_OPTIONS = tuple(list(inspect.signature(to_zarr).parameters)[2:])
 _WRITERS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     ".zarr": (to_zarr, _ZARR_OPTIONS),
     ".nc": (to_netcdf, ("progress",)),

@@ -17,8 +17,9 @@ from pathlib import Path
 import xarray as xr
 
 from xr_rsembed.errors import StoreError, StoreExistsError
-from xr_rsembed.store.journal import locked
-from xr_rsembed.store.place import Place
+from xr_rsembed.store.conventions import without_credentials
+from xr_rsembed.store.lock import locked
+from xr_rsembed.store.target import is_remote
 from xr_rsembed.store.zarr import to_zarr
 
 __all__ = ["ATTRS", "settled", "whole_file"]
@@ -31,16 +32,16 @@ ATTRS = "xr_rsembed_attrs"
 @contextmanager
 def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[Path, Path]]:
     """A file to write that becomes ``path`` at the end, and a folder for what is needed on the way."""
-    place = Place.at(path)
-    if not place.local:
+    text = os.fspath(path)
+    if is_remote(text):
         raise StoreError(
             "A single file is written to a local disk.",
-            found=str(place),
+            found=without_credentials(text),
             expected="a path",
             remedy="save to a .zarr store there, or copy the file afterwards",
         )
-    target = Path(place.url)
-    with locked(place):
+    target = Path(text.removeprefix("file://")).expanduser().absolute()
+    with locked(target):
         if target.is_dir() or (target.exists() and not overwrite):
             raise StoreExistsError(
                 f"{target} is there already.",

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 from zarr.codecs import BloscCodec
 
 from xr_rsembed.errors import OptionError, StoreError
 from xr_rsembed.store import quantize
 
-__all__ = ["Layout", "encoding", "lay_out", "shard_bytes", "stored_scale"]
+__all__ = ["KEYS", "Layout", "encoding", "lay_out", "shard_key", "stored_scale"]
 
 _SPATIAL = ("y", "x", "tile_y", "tile_x")
 _INNER = {"D": 64, **dict.fromkeys(_SPATIAL, 28)}  # every other dim, such as time: 1
@@ -33,9 +33,31 @@ _VECTORS = 256  # a shard of vectors that lie on no map, such as one a date
 _COMPRESSOR = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
 
 
+# How Zarr may name a chunk's object. A store that replaces another in the same place takes the next way, so that it
+# can be written whole while the old one stays, and a straggler of the old run writes where nobody reads.
+KEYS = (
+    {"name": "default", "separator": "/"},
+    {"name": "v2", "separator": "/"},
+    {"name": "default", "separator": "."},
+    {"name": "v2", "separator": "."},
+)
+
+
+def shard_key(index: tuple[int, ...], way: int) -> str:
+    """Name of a chunk's object below its array.
+
+    Examples
+    --------
+    >>> [shard_key((0, 3), way) for way in range(4)], shard_key((), 1)
+    (['c/0/3', '0/3', 'c.0.3', '0.3'], '0')
+    """
+    head = ["c"] if KEYS[way]["name"] == "default" else []
+    return KEYS[way]["separator"].join([*head, *map(str, index)]) or "0"
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Everything a worker must know to turn one block into the bytes of its shard.
+    """Everything a worker must know to turn one block into a shard.
 
     Parameters
     ----------
@@ -70,6 +92,22 @@ class Layout:
         if self.scale:
             return quantize.NODATA
         return float("nan") if np.dtype(self.dtype).kind == "f" else 0
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Shards along every dim."""
+        return tuple(-(-size // one) for size, one in zip(self.shape, self.shard, strict=True))
+
+    def indices(self) -> list[tuple[int, ...]]:
+        """All shards, in the order of storage."""
+        return list(product(*map(range, self.grid)))
+
+    def window(self, index: tuple[int, ...]) -> tuple[slice, ...]:
+        """Where a shard lies in the array."""
+        return tuple(
+            slice(i * one, min((i + 1) * one, size))
+            for i, one, size in zip(index, self.shard, self.shape, strict=True)
+        )
 
     def with_scale(self, scale: tuple[float, ...]) -> Layout:
         return replace(self, scale=scale)
@@ -186,7 +224,7 @@ def _fitted(size: int, shard: int, inner: int, *, exact: bool = False) -> tuple[
     return shard, edge if edge * 4 >= inner else shard
 
 
-def encoding(layout: Layout) -> dict[str, Any]:
+def encoding(layout: Layout, way: int = 0) -> dict[str, Any]:
     """xarray's encoding that gives the array its place in the store."""
     facts: dict[str, Any] = {
         "dtype": layout.dtype,
@@ -194,36 +232,13 @@ def encoding(layout: Layout) -> dict[str, Any]:
         "shards": layout.shard,
         "compressors": (_COMPRESSOR,),
         "fill_value": layout.fill,
+        "chunk_key_encoding": KEYS[way],
     }
     if layout.scale or np.dtype(layout.dtype).kind == "f":
         facts["_FillValue"] = np.dtype(layout.dtype).type(layout.fill)
     if len(layout.scale) == 1:
         facts["scale_factor"] = layout.scale[0]
     return facts
-
-
-def shard_bytes(block: np.ndarray, layout: Layout) -> bytes | None:
-    """The bytes of one block's shard, just as Zarr writes them; None where the block holds nothing but the fill value.
-
-    Zarr writes into memory here, so that the bytes can be put on the disk in one safe move, and so that a shard that a
-    killed worker left behind is replaced, not read and merged.
-    """
-    if layout.scale:
-        block = quantize.encode(block, layout.scale, layout.axis)
-    entries: dict[str, Any] = {}
-    shard = zarr.create_array(
-        zarr.storage.MemoryStore(entries),
-        shape=block.shape,
-        dtype=layout.dtype,
-        chunks=layout.inner,
-        shards=layout.shard,
-        compressors=_COMPRESSOR,
-        fill_value=layout.fill,
-        config={"write_empty_chunks": False},
-    )
-    shard[...] = block.astype(layout.dtype, copy=False)
-    found = entries.get("c" + "/0" * block.ndim)
-    return None if found is None else bytes(found.to_bytes())
 
 
 def stored_scale(attrs: Mapping[str, Any], scales: np.ndarray | None) -> tuple[float, ...]:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urljoin, urlsplit
 
+import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import pystac
 import xarray as xr
 import zarr
+from zarr.abc.store import Store
 
 from xr_rsembed.errors import OptionError, RsEmbedError, StoreError, StoreNotFoundError
 from xr_rsembed.georef import scene_geobox
@@ -27,7 +29,7 @@ from xr_rsembed.store.conventions import (
     without_credentials,
 )
 from xr_rsembed.store.export import open_file
-from xr_rsembed.store.place import Place
+from xr_rsembed.store.target import StoreLike, is_remote
 
 __all__ = ["open_embedding", "to_stac_item"]
 
@@ -94,7 +96,7 @@ def to_stac_item(
     """
     stored = open_file(path)
     emb = stored if isinstance(stored, xr.DataArray) else next(iter(stored.data_vars.values()))
-    url = Place.at(path).url
+    url = _address(path)
     folder, _, name = url.rpartition("/")
     stem, suffix = os.path.splitext(name)
     geometry, bbox, grid = _footprint(emb, url)
@@ -121,19 +123,28 @@ def to_stac_item(
     return item
 
 
-def open_embedding(source: pystac.Item | str | os.PathLike[str]) -> xr.DataArray | xr.Dataset:
+def open_embedding(
+    source: pystac.Item | StoreLike,
+    *,
+    group: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Any:
     """Open a stored embedding, lazily.
 
     Parameters
     ----------
-    source : path, URL or pystac.Item
+    source : path, URL, Zarr store or pystac.Item
         A ``.zarr`` store, a ``.nc`` or ``.tif`` file, or a STAC item (``.json``, or a URL of an API) whose asset
         ``embeddings`` is one of these.
+    group : str, optional
+        A group in a Zarr store.
+    storage_options : mapping, optional
+        Of fsspec, for a Zarr store.
 
     Returns
     -------
-    DataArray or Dataset
-        A Dataset only where a Zarr store holds several embeddings.
+    DataArray, Dataset or DataTree
+        A Dataset where a Zarr store holds several embeddings, a DataTree where it holds groups of them.
 
     Raises
     ------
@@ -146,21 +157,33 @@ def open_embedding(source: pystac.Item | str | os.PathLike[str]) -> xr.DataArray
     """
     if isinstance(source, pystac.Item):
         return open_file(_asset_href(source))
+    if isinstance(source, Store):
+        return open_file(source, group=group)
     text = os.fspath(source)
     suffix = posixpath.splitext(urlsplit(text).path if "://" in text else text)[1].lower()
     if suffix in (".json", ".geojson") or (not suffix and text.startswith(("http://", "https://"))):
         return open_file(_asset_href(_read_item(text)))
-    return open_file(source)
+    return open_file(source, group=group, storage_options=storage_options)
+
+
+def _address(path: str | os.PathLike[str]) -> str:
+    """An address without a slash at its end, or an absolute path."""
+    text = os.fspath(path)
+    if is_remote(text):
+        return text.rstrip("/")
+    return str(Path(text.removeprefix("file://")).expanduser().absolute())
 
 
 def _read_item(path: str) -> pystac.Item:
-    place = Place.at(path)
+    url = _address(path)
+    place = without_credentials(url) if is_remote(url) else url
     try:
         # Not by pystac's own reader: below it urllib3 logs addresses with their signatures.
-        content = place.get()
-        if content is None:
-            raise StoreNotFoundError(f"There is no STAC item at {place}.", expected="a STAC item")
-        return pystac.Item.from_dict(json.loads(content), href=place.url)
+        try:
+            content = fsspec.open(url, "rb").open().read()
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreNotFoundError(f"There is no STAC item at {place}.", expected="a STAC item") from None
+        return pystac.Item.from_dict(json.loads(content), href=url)
     except RsEmbedError:
         raise
     except (pystac.STACError, ValueError, KeyError, TypeError, OSError) as error:
@@ -168,7 +191,7 @@ def _read_item(path: str) -> pystac.Item:
             f"{place} cannot be read as a STAC item.",
             found=f"{type(error).__name__}: {scrubbed(str(error))}",
             expected="a STAC item",
-        ) from (error if place.local else None)
+        ) from (None if is_remote(url) else error)
 
 
 def _asset_href(item: pystac.Item) -> str:

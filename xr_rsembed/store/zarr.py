@@ -1,108 +1,112 @@
-"""Embeddings to Zarr, block by block, so that no death of any process loses more than the blocks under way."""
+"""Embeddings to Zarr: metadata first, then shard by shard; a shard that is there is done."""
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
+from uuid import uuid4
 
-import dask.array as da
-import numpy as np
 import xarray as xr
-import zarr
-from tlz import partition_all  # type: ignore[import-untyped]
 
-from xr_rsembed.errors import OptionError, RsEmbedError, StoreError, StoreExistsError
-from xr_rsembed.store import quantize
-from xr_rsembed.store.conventions import group_attrs, scrubbed
-from xr_rsembed.store.fingerprint import (
-    ATTR,
-    digest,
-    fingerprint,
-    require_format,
-    require_same,
-    require_values,
-)
-from xr_rsembed.store.journal import FOLDER, Journal, locked, state_of
-from xr_rsembed.store.layout import lay_out, shard_bytes, stored_scale
+from xr_rsembed.errors import OptionError, StoreError, StoreExistsError, StoreLockedError
+from xr_rsembed.store import additions
+from xr_rsembed.store.conventions import group_attrs
+from xr_rsembed.store.fingerprint import ATTR, digest, fingerprint, require_format, require_same
+from xr_rsembed.store.group import Group, consolidate_root, ensure_parents, look, promote, reads_from
+from xr_rsembed.store.layout import KEYS
+from xr_rsembed.store.lock import locked
 from xr_rsembed.store.metadata import as_dataset, write_metadata
-from xr_rsembed.store.place import Place
-from xr_rsembed.store.read import open_zarr
-from xr_rsembed.store.run import bar, run_blocks
-from xr_rsembed.store.shards import Index, Writer
+from xr_rsembed.store.pieces import Piece, described_scales, measured, pieces_of
+from xr_rsembed.store.read import open_target
+from xr_rsembed.store.target import FOLDER, TOKEN, RunStore, StoreLike, Target
+from xr_rsembed.store.trouble import explained
+from xr_rsembed.store.write import Run, anything_missing, begin_records, write
 
 __all__ = ["to_zarr"]
 
 _DTYPES = ("float32", "float16", "float64", "int8")
-_SAMPLE = 8  # blocks that an int8 scale is taken from
-
-
-@dataclass(frozen=True)
-class _Item:
-    """One array on its way into the store.
-
-    Parameters
-    ----------
-    array : dask array
-    writer : Writer
-    local : bool
-        Whether it was in this process's memory all along, so that no cluster should be sent a copy.
-    """
-
-    array: da.Array
-    writer: Writer
-    local: bool
+_MODES = ("w-", "w", "a", "r+")
 
 
 def to_zarr(
     emb: xr.DataArray | xr.Dataset,
-    path: str | os.PathLike[str],
+    store: StoreLike,
     *,
+    group: str | None = None,
+    mode: Literal["w-", "w", "a", "r+"] | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    region: Mapping[str, slice | Literal["auto"]] | Literal["auto"] | None = None,
+    append_dim: str | None = None,
+    part: tuple[int, int] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    encoding: Mapping[str, Mapping[str, Any]] | None = None,
     dtype: str | None = None,
     scale: float | Literal["dimension"] | None = None,
     shards: Mapping[str, int] | None = None,
     chunks: Mapping[str, int] | None = None,
+    verify: bool = True,
+    retries: int = 1,
+    compute: bool = True,
     model_url: str | None = None,
     source_data: Sequence[str] | None = None,
     progress: bool | None = None,
 ) -> Any:
-    """Write an embedding to a Zarr v3 store, block by block; a run that was cut off can be resumed.
+    """Write an embedding to a Zarr v3 store, shard by shard; a run that was cut off can be resumed.
 
-    Every dask block is computed once, written by the worker that computed it, and recorded once it is safe on the
-    disk. After a ``kill -9`` of the process, a worker or the scheduler, a full disk, a power cut or Ctrl-C, the same
-    call with ``resume=True`` computes the missing blocks only, and the store is byte for byte what an undisturbed run
-    gives. Works with dask's local schedulers and with a distributed client, whose workers must see the same path.
+    The metadata comes first and says that the store is incomplete (``rsembed_state`` in the group's attrs). Every
+    block is computed once and written as one shard, whole or not at all, by the worker that computed it. After a
+    ``kill -9`` of the process, a worker or the scheduler, a full disk, a power cut or Ctrl-C the same call with
+    ``resume=True`` computes the missing blocks only, and the store is byte for byte what an undisturbed run gives.
     The store can be read while it is written: cells that are not there yet are NaN.
 
     Parameters
     ----------
     emb : DataArray or Dataset
-        Dims (..., D, y, x), lazy or not; a Dataset's variables (one for each modality, say) share one store.
-    path : path or URL
-        A local path, or a URL that fsspec can write to (``memory://``, ``s3://``, ...). Two writers at once are
-        refused on local disks only: an object store has no lock.
+        Dims (..., D, y, x), lazy or not; a Dataset's variables (one for each modality, say) share one store, and
+        what they share of a graph is computed once.
+    store : path, URL or zarr.abc.store.Store
+        A local path, an address that fsspec opens (chained ones too), or a store object such as ``MemoryStore``,
+        ``ObjectStore`` (obstore) or the store of an Icechunk session, which you commit yourself.
+    group : str, optional
+        Path of the group in the store; by default its root.
+    mode : {"w-", "w", "a", "r+"}, optional
+        xarray's word: ``"w"`` is ``overwrite=True``; ``"a"`` goes with ``append_dim``, ``"r+"`` with ``region``.
     overwrite : bool
-        Replace a store that is there.
+        Replace an embedding that is there, once the new one is complete.
     resume : bool
         Go on with the store that is there; starts one where there is none.
+    region : mapping of dim to slice, or "auto"
+        Write into this part of a store that is there; ``"auto"`` finds it by the coords. Its edges are shards' edges.
+    append_dim : str, optional
+        Add to the store along this dim, such as ``"time"``.
+    part : (i, n), optional
+        Write only the i-th (from 0) of n parts: n jobs write one store without talking to one another. Whoever
+        finishes last marks it complete.
+    storage_options : mapping, optional
+        For fsspec.
+    encoding : mapping of variable to mapping, optional
+        xarray's; of it ``dtype``, ``chunks`` and ``shards``.
     dtype : {"float32", "float16", "float64", "int8"}, optional
         Type of the stored numbers; by default the embedding's own.
     scale : float or "dimension", optional
         For ``dtype="int8"``. By default one scale for all dimensions, which xarray decodes by itself (CF
-        ``scale_factor``). It is taken from eight evenly spread blocks, which are computed first and kept, and stands
-        in the store, so that a resumed run uses the same; values beyond 1.25 times the largest of them are cut off
-        there. A number sets the scale. ``"dimension"`` gives every dimension
+        ``scale_factor``). It is taken from eight evenly spread blocks and stands in the store; values beyond 1.25
+        times the largest of them are cut off there. A number sets the scale. ``"dimension"`` gives every dimension
         its own, which keeps more where ranges differ: kept in the array ``<name>_scale``, because xarray's decoding
-        takes no array for a scale factor; :func:`xr_rsembed.open` applies it, and
-        ``ds.embedding * ds.embedding_scale`` does elsewhere.
+        takes no array for a scale factor; :func:`xr_rsembed.open` applies it.
     shards, chunks : mapping of dim to length, optional
         Lengths of the shards (one object each) and of the chunks in them. By default a shard is a dask block where
         those are regular, else 112 x 112 cells in all dimensions, of chunks of 64 dimensions by 28 x 28 cells.
+    verify : bool
+        Prove on resume that the scene behind finished shards is still the same: the pixels are read again and
+        compared by a digest that the store keeps of every block; an array that no model stands behind is computed
+        again. ``False`` trusts, and is recorded in the store.
+    retries : int
+        How often a block that fails is tried again, before it is named in the error at the end.
+    compute : bool
+        ``False`` writes the metadata alone, for ``region=`` to fill in.
     model_url, source_data : str, sequence of str, optional
         URLs for the ``geoemb:`` attributes; by default from the embedding's attrs.
     progress : bool, optional
@@ -116,18 +120,21 @@ def to_zarr(
     Raises
     ------
     StoreExistsError
-        Where there is something at the path already and neither ``overwrite`` nor ``resume`` is set.
+        Where there is something already and none of ``overwrite``, ``resume``, ``region``, ``append_dim`` and
+        ``part`` is set, or what is there was not written by this function.
     StoreLockedError
-        While another process writes the store.
+        While another process writes the store, or when another has taken it over.
     StoreError
-        Where the store was begun with other data or settings (the message names them), is of another version, or the
-        disk is full or the cluster gone; in the last two cases it can be resumed.
+        Where the store was begun with other data or settings (the message names them), the embedding reads from the
+        store that it would replace, a coord cannot be stored, blocks failed, the disk is full, the place does not
+        answer, or the cluster is gone; in the last four cases it can be resumed.
     OptionError
         For options that do not fit together.
 
     Examples
     --------
     >>> import tempfile
+    >>> import dask.array as da
     >>> cells = da.ones((4, 30, 30), chunks=(4, 16, 16), dtype="float32")
     >>> emb = xr.DataArray(cells, dims=("D", "y", "x"), name="embedding")
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -135,33 +142,107 @@ def to_zarr(
     ...     stored.sizes["D"], float(stored.mean())
     (4, 1.0)
     """
-    _check_options(overwrite, resume, dtype, scale)
+    overwrite = overwrite or mode == "w"
+    _check_options(mode, overwrite, resume, region, append_dim, part, dtype, scale, retries)
     dataset = as_dataset(emb)
-    place = Place.at(path)
-    with _explained(place), locked(place):
-        items = _items(dataset, Journal(place, ""), dtype, shards, chunks)
-        group = group_attrs(
-            _first(dataset), dtype=items[0].writer.layout.dtype, model=model_url, source_data=source_data
+    target = Target.at(store, group=group, storage_options=storage_options)
+    run_options: dict[str, Any] = {"retries": retries, "progress": progress}
+    with explained(target, local=target.root is not None):
+        if region is not None or append_dim is not None:
+            there = look(target)
+            if there is not None or region is not None:
+                additions.add(
+                    target, there, dataset, region, append_dim, resume=resume, verify=verify, **run_options
+                )
+                return open_target(target, quiet=region is not None)
+        pieces = pieces_of(dataset, dtype, shards, chunks, encoding)
+        attrs = group_attrs(
+            dataset[pieces[0].name], dtype=pieces[0].layout.dtype, model=model_url, source_data=source_data
         )
-        facts = fingerprint(dataset, [item.writer for item in items], group=group, scale=scale)
-        fresh = _is_fresh(place, overwrite, resume)
-        begun = None if fresh else _take_up(items, place, facts)
-        if begun is None:
-            begun = _begin(items, dataset, Journal(place, digest(facts)), facts, scale, progress, keep=resume)
-        if state_of(place) == "writing":
-            for item in begun:
-                _write_missing(item, progress)
-        begun[0].writer.journal.close()
-    return open_zarr(path)
+        proof = {piece.name: piece.proof for piece in pieces}
+        facts = fingerprint(
+            dataset, [piece.layout for piece in pieces], proof=proof, group=attrs, scale=scale
+        )
+        begun = _there(target, facts, dataset, overwrite, resume, part)
+        proved = False
+        if begun is not None and begun.state == "complete" and not overwrite:
+            run = Run(target, begun, pieces, b"", part)
+            if not anything_missing(run, verify=verify, progress=progress):
+                if begun.aside:
+                    promote(target)
+                return open_target(target)
+            proved = verify
+        with locked(_lock_path(target)) if part is None else nullcontext():
+            begun = _there(target, facts, dataset, overwrite, resume, part)
+            token = f"part-{digest(facts)}" if part else uuid4().hex
+            if begun is None or begun.state == "starting" or overwrite:
+                begun, pieces, early = _begin(
+                    target,
+                    begun,
+                    pieces,
+                    dataset,
+                    facts,
+                    scale,
+                    token.encode(),
+                    part,
+                    fresh=not (overwrite or resume or part),
+                    **run_options,
+                )
+            else:
+                pieces = [piece.scaled(begun.scale(piece.name)) for piece in pieces]
+                early = {}
+            run = Run(target, begun, pieces, token.encode(), part)
+            if compute:
+                write(run, early, verify=None if proved else verify, **run_options)
+                if begun.aside and (look(target, aside=True) or begun).state == "complete":
+                    promote(target)
+            elif not target.commits:
+                target.remove([TOKEN])
+            consolidate_root(target)
+        return open_target(target, quiet=part is not None or not compute)
 
 
-def _check_options(overwrite: bool, resume: bool, dtype: str | None, scale: Any) -> None:
-    if overwrite and resume:
+def _check_options(
+    mode: str | None,
+    overwrite: bool,
+    resume: bool,
+    region: Any,
+    append_dim: str | None,
+    part: Any,
+    dtype: str | None,
+    scale: Any,
+    retries: int,
+) -> None:
+    if mode is not None and mode not in _MODES:
+        raise OptionError("There is no such mode.", found=repr(mode), expected=", ".join(_MODES))
+    if (mode == "a" and append_dim is None) or (mode == "r+" and region is None):
         raise OptionError(
-            "overwrite and resume exclude each other.", found="both", expected="at most one of them"
+            f"mode={mode!r} needs to know where.",
+            found=f"mode={mode!r} alone",
+            expected='append_dim="time" beside "a", region={...} beside "r+"',
+            remedy="overwrite=True replaces a store, resume=True goes on with it",
         )
+    chosen = [
+        name
+        for name, on in (("overwrite", overwrite), ("region", region), ("append_dim", append_dim))
+        if on not in (None, False)
+    ]
+    if overwrite and resume:
+        chosen.append("resume")
+    if part is not None and (chosen or resume):
+        chosen += ["part"]
+    if len(chosen) > 1:
+        raise OptionError(
+            f"{' and '.join(chosen)} exclude each other.", found="both", expected="at most one of them"
+        )
+    if part is not None:
+        whole = len(part) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in part)
+        if not whole or not 0 <= part[0] < part[1]:
+            raise OptionError("part names one of n parts.", found=repr(part), expected="(i, n), 0 <= i < n")
     if dtype is not None and dtype not in _DTYPES:
         raise OptionError("An embedding cannot be stored as this dtype.", found=dtype, expected=_DTYPES)
+    if not isinstance(retries, int) or retries < 0:
+        raise OptionError("retries is a number.", found=repr(retries), expected="0 or more")
     if scale is None:
         return
     if dtype != "int8":
@@ -173,222 +254,109 @@ def _check_options(overwrite: bool, resume: bool, dtype: str | None, scale: Any)
         )
 
 
-def _is_fresh(place: Place, overwrite: bool, resume: bool) -> bool:
-    """Whether to start anew; raises where that would destroy something nobody said to destroy."""
-    held = place.names() - {FOLDER}
-    state = state_of(place)
-    if state == "absent" and not held and not _is_file(place):
-        return True
-    ours = state != "absent" or "zarr.json" in held or ".zgroup" in held
-    if not ours:
+def _lock_path(target: Target) -> Any:
+    return None if target.root is None else target.root / target.group
+
+
+def _there(
+    target: Target, facts: Mapping[str, Any], dataset: xr.Dataset, overwrite: bool, resume: bool, part: Any
+) -> Group | None:
+    """What stands at the target; raises where going on would destroy or mix what nobody said to."""
+    there = look(target)
+    if there is None:
+        held = {name for name in target.objects() if not name.startswith(f"{FOLDER}/")}
+        begun = target.read(TOKEN) is not None if not target.commits else False
+        if (held and not begun) or (target.root is not None and target.root.is_file()):
+            raise StoreExistsError(
+                f"{target} is there already and is no Zarr store.",
+                found=f"a folder with {', '.join(sorted(held)[:3])}" if held else "a file",
+                expected="a new path, or a store that to_zarr wrote",
+                remedy="write to another path; what is there is left alone, whatever the options",
+            )
+        if begun and not (overwrite or resume or part):
+            raise StoreExistsError(
+                f"{target} is there already.",
+                found="a store whose writing was cut off or has just begun",
+                expected="a new path",
+                remedy="resume=True to go on with it, overwrite=True to replace it",
+            )
+        return None
+    if not there.ours:
         raise StoreExistsError(
-            f"{place} is there already and is no Zarr store.",
-            found="a file" if _is_file(place) else f"a folder with {', '.join(sorted(held)[:3])}",
-            expected="a new path, or a Zarr store",
-            remedy="write to another path; what is there is left alone, whatever the options",
+            f"{target} is there already, and to_zarr did not write it.",
+            found="a Zarr group without the fingerprint of an embedding",
+            expected="a new path, or a store that to_zarr wrote",
+            remedy="write to another path or group, or remove the store yourself; it is left alone, "
+            "whatever the options",
         )
-    if not overwrite and not resume:
+    if not (overwrite or resume or part):
         raise StoreExistsError(
-            f"{place} is there already.",
-            found="a store whose writing was cut off"
-            if state in ("starting", "writing")
-            else "a finished store",
+            f"{target} is there already.",
+            found="a finished store" if there.state == "complete" else "a store whose writing was cut off",
             expected="a new path",
             remedy="resume=True to go on with it, overwrite=True to replace it",
         )
-    return overwrite or state == "starting"
-
-
-def _is_file(place: Place) -> bool:
-    return place.local and os.path.isfile(place.url)
-
-
-def _first(dataset: xr.Dataset) -> xr.DataArray:
-    return dataset[next(iter(dataset.data_vars))]
-
-
-def _items(
-    dataset: xr.Dataset,
-    journal: Journal,
-    dtype: str | None,
-    shards: Mapping[str, int] | None,
-    chunks: Mapping[str, int] | None,
-) -> list[_Item]:
-    items = []
-    for name, array in dataset.data_vars.items():
-        layout = lay_out(str(name), array, dtype, shards=shards, chunks=chunks)
-        local = array.chunks is None
-        data = da.from_array(array.values, chunks=layout.shard) if local else array.data
-        items.append(_Item(data, Writer(journal, layout, data.chunks), local))
-    return items
-
-
-def _under(items: Sequence[_Item], journal: Journal) -> list[_Item]:
-    return [replace(item, writer=replace(item.writer, journal=journal)) for item in items]
+    if overwrite:
+        if reads_from(dataset, target):
+            raise StoreError(
+                f"{target} is what the embedding is read from, so it cannot be replaced by it.",
+                found="overwrite=True onto the store of the source",
+                expected="another place for the result",
+                remedy="write to another path, and remove the old store when the new one is complete",
+            )
+        return there
+    following = None if target.commits else look(target, aside=True)
+    if following is not None and following.ours and digest(following.facts) == digest(facts):
+        return following
+    require_format(there.facts, str(target))
+    require_same(there.facts, facts, str(target))
+    return there
 
 
 def _begin(
-    items: Sequence[_Item],
+    target: Target,
+    there: Group | None,
+    pieces: Sequence[Piece],
     dataset: xr.Dataset,
-    journal: Journal,
     facts: Mapping[str, Any],
     scale: Any,
-    progress: bool | None,
+    token: bytes,
+    part: Any,
     *,
-    keep: bool,
-) -> list[_Item]:
-    """Empty the store, settle the scales, and write all metadata and coords."""
-    journal.begin(keep_parts=keep)
-    scaled = [_scaled(item, scale, progress) for item in _under(items, journal)]
-    layouts = [item.writer.layout for item in scaled]
-    attrs = {**facts["group"], ATTR: dict(facts)}
-    if layouts[0].scale:
-        attrs["geoemb:quantization"] = quantize.described(
-            layouts[0].name, layouts[0].scale, layouts[0].source
-        )
-    write_metadata(journal.place, dataset, layouts, attrs)
-    journal.go()
-    return scaled
-
-
-def _scaled(item: _Item, scale: Any, progress: bool | None) -> _Item:
-    layout = item.writer.layout
-    if layout.dtype != "int8" or np.dtype(layout.source).kind != "f":
-        return item
-    found = (
-        (float(scale),) if isinstance(scale, int | float) else _measured(item, scale == "dimension", progress)
-    )
-    return replace(item, writer=replace(item.writer, layout=layout.with_scale(found)))
-
-
-def _measured(item: _Item, per_dimension: bool, progress: bool | None) -> tuple[float, ...]:
-    """The scale from a sample of blocks, spread evenly in the order of storage; they are kept, not run again."""
-    writer, axis = item.writer, item.writer.layout.axis
-    every = list(np.ndindex(*item.array.numblocks))
-    chosen = [every[i] for i in sorted({int(i) for i in np.linspace(0, len(every) - 1, _SAMPLE).round()})]
-    # The others only matter where the chosen ones are NaN throughout.
-    others = [block for block in every if block not in set(chosen)]
-    for sample in (chosen, *partition_all(_SAMPLE, others)):
-        parts = writer.journal.parts()
-        missing = [
-            b
-            for b in sample
-            if any((writer.name(s), writer.name(b)) not in parts for s in writer.shards_of(b))
-        ]
-        with bar(len(sample), len(sample) - len(missing), show=progress, label="int8 scale") as advance:
-            run_blocks(item.array, missing, writer.keep, local=item.local, advance=advance)
-        magnitudes = [quantize.magnitude(part, axis) for block in sample for part in writer.kept(block)]
-        scale = quantize.fit(magnitudes, per_dimension=per_dimension)
-        if scale is not None:
-            return scale
-    raise StoreError(
-        "There is no value to take the int8 scale from.",
-        found="an embedding that is NaN everywhere",
-        expected="at least one valid cell",
-        remedy="store it as float32, or give the scale: scale=0.05",
-    )
-
-
-def _take_up(items: Sequence[_Item], place: Place, facts: Mapping[str, Any]) -> list[_Item] | None:
-    """The items as the store was begun with them, once it is sure that it is the same run.
-
-    None where that is in doubt, and nothing is finished yet that could settle it or be lost.
-    """
-    group = zarr.open_group(place.url, mode="r")
-    stored: Any = group.attrs.get(ATTR)
-    require_format(stored, str(place))
-    certain = require_same(stored, facts, str(place))
-    begun = [_scaled_as(item, group) for item in _under(items, Journal(place, digest(stored)))]
-    if certain:
-        return begun
-    compared = [_compared(item) for item in begun]
-    return begun if any(compared) else None
-
-
-def _scaled_as(item: _Item, group: zarr.Group) -> _Item:
-    """The item with the scale that stands in the store."""
-    name = item.writer.layout.name
-    scales = np.asarray(group[f"{name}_scale"]) if f"{name}_scale" in group else None
-    layout = item.writer.layout.with_scale(stored_scale(dict(group[name].attrs), scales))
-    return replace(item, writer=replace(item.writer, layout=layout))
-
-
-def _compared(item: _Item) -> bool:
-    """Run one finished shard again, and raise unless its bytes come out the same; False where none is finished."""
-    writer, place = item.writer, item.writer.journal.place
-    missing = set(writer.missing_shards()) if state_of(place) == "writing" else set()
-    done = [shard for shard in writer.shards() if shard not in missing]
-    if not done:
-        for part in writer.journal.parts():
-            writer.journal.forget(*part)  # with nothing to compare, nothing to build on
-        return False
-    shard = next((one for one in done if place.exists(writer.path(one))), done[0])
-    values = item.array[writer.window(shard)].compute(scheduler="threads" if item.local else None)
-    same = shard_bytes(values, writer.layout) == place.get(writer.path(shard))
-    require_values(same, str(place), writer.name(shard))
-    return True
-
-
-def _write_missing(item: _Item, progress: bool | None) -> None:
-    writer = item.writer
-    _join_all(writer)
-    blocks = writer.missing_blocks()
-    total = item.array.npartitions
-    with bar(total, total - len(blocks), show=progress, label=f"writing {writer.layout.name}") as advance:
-        run_blocks(item.array, blocks, writer.write, local=item.local, advance=advance)
-    left = _join_all(writer)
-    if left:
-        raise StoreError(
-            "Some shards are not in the store though every block was run.",
-            found=f"{len(left)} shards, such as {writer.name(left[0])}",
-            expected="all of them, on a disk that every worker sees",
-            remedy="check that the path is on one shared disk, then go on with resume=True",
-        )
-
-
-def _join_all(writer: Writer) -> list[Index]:
-    """Join what can be joined: parts whose last keeper died before it could, or did not see the others'."""
-    return [shard for shard in writer.missing_shards() if not writer.join(shard)]
-
-
-@contextmanager
-def _explained(place: Place) -> Iterator[None]:
-    """Say of every failure that what is finished is safe, and name those that come from the disk or the cluster."""
-    try:
-        yield
-    except RsEmbedError:
-        raise
-    except OSError as error:
-        if not place.local:
-            raise StoreError(
-                f"{place} cannot be reached.",
-                found=f"{type(error).__name__}: {scrubbed(str(error))}",
-                expected="a place that answers and lets you write",
-                remedy="check the address and your access, then go on with resume=True; finished blocks are safe",
-            ) from None
-        if error.errno not in _DISK:
-            raise
-        raise StoreError(
-            f"{place} cannot be written.",
-            found=f"{_DISK[error.errno]} ({error})",
-            expected="a folder with room and the right to write",
-            remedy="make room or take another path, then go on with resume=True; finished blocks are safe",
-        ) from error
-    except Exception as error:
-        if not type(error).__module__.startswith("distributed"):
-            raise
-        raise StoreError(
-            "The cluster failed while the store was written.",
-            found=f"{type(error).__name__}: {error}",
-            expected="workers that live",
-            remedy="look into the workers' logs (memory?), then go on with resume=True; finished blocks are safe",
-        ) from error
-
-
-_DISK = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota is used up",
-    errno.EACCES: "no right to write",
-    errno.EPERM: "no right to write",
-    errno.EROFS: "a read-only disk",
-}
+    fresh: bool,
+    retries: int,
+    progress: bool | None,
+) -> tuple[Group, list[Piece], dict[str, Any]]:
+    """Settle the scales, and write all metadata and coords: aside, where another store keeps its place till the end."""
+    pieces, early = measured(pieces, scale, progress=progress, retries=retries)
+    aside = there is not None and not target.commits and (there.state != "starting" or there.aside)
+    following = look(target, aside=True) if aside else None
+    taken = {one.way for one in (there, following) if one is not None} if aside else set()
+    way = next(n for n in range(len(KEYS)) if n not in taken)
+    if not target.commits:
+        if fresh and not target.create(TOKEN, token):
+            raise StoreLockedError(
+                f"Another writer has just begun {target}.",
+                found="its token in the store",
+                expected="one writer at a time",
+                remedy="wait until it is done; if it died, go on with resume=True",
+            )
+        target.write(TOKEN, token)
+        if aside:
+            left = list(target.objects(f"{FOLDER}/next"))
+            if left:
+                target.remove(left)
+    if (
+        there is not None and not aside
+    ):  # halves of a beginning; in an Icechunk session, what its commit replaces
+        target.remove([name for name in target.objects() if name != TOKEN])
+    ensure_parents(target)
+    layouts = [piece.layout for piece in pieces]
+    attrs = {**facts["group"], ATTR: dict(facts), **described_scales(layouts)}
+    begun = Group.new(attrs, way, {one.name: one.scale for one in layouts}, aside)
+    begun = begun.put(target)
+    store = RunStore(target.store, target.group, aside=aside) if aside else target.store
+    write_metadata(store, target.group, dataset, layouts, begun.attrs, way)
+    begin_records(Run(target, begun, pieces, token, part))
+    begun = look(target, aside=aside) or begun
+    return begun.put(target, rsembed_state="incomplete"), pieces, early

@@ -1,0 +1,203 @@
+"""What a group in a store says of itself: the fingerprint of its run, and whether it is complete."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore
+
+from xr_rsembed.errors import StoreError
+from xr_rsembed.store.fingerprint import ATTR
+from xr_rsembed.store.layout import KEYS, shard_key
+from xr_rsembed.store.target import FOLDER, NEXT, Target
+
+__all__ = [
+    "BLOCKS",
+    "STATE",
+    "Group",
+    "consolidate_root",
+    "ensure_parents",
+    "look",
+    "promote",
+    "reads_from",
+    "tidy",
+]
+
+STATE = "rsembed_state"  # "starting", "incomplete" or "complete"
+BLOCKS = "rsembed_blocks"  # the group of the blocks' digests
+_WAY, _SCALE = "rsembed_keys", "rsembed_scale"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group's document.
+
+    Parameters
+    ----------
+    document : dict
+        As it stands in ``zarr.json``.
+    aside : bool
+        Whether it is one that will take another's place when it is complete.
+    """
+
+    document: Mapping[str, Any]
+    aside: bool = False
+
+    @classmethod
+    def new(
+        cls, attrs: Mapping[str, Any], way: int, scales: Mapping[str, tuple[float, ...]], aside: bool
+    ) -> Group:
+        more = {STATE: "starting", _WAY: way, _SCALE: {name: list(one) for name, one in scales.items()}}
+        return cls({"attributes": {**attrs, **more}, "zarr_format": 3, "node_type": "group"}, aside)
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        return dict(self.document.get("attributes", {}))
+
+    @property
+    def ours(self) -> bool:
+        return ATTR in self.attrs
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return dict(self.attrs[ATTR])
+
+    @property
+    def state(self) -> str:
+        return str(self.attrs.get(STATE, "complete"))
+
+    @property
+    def way(self) -> int:
+        return int(self.attrs.get(_WAY, 0))
+
+    def scale(self, name: str) -> tuple[float, ...]:
+        return tuple(self.attrs.get(_SCALE, {}).get(name, ()))
+
+    def put(self, target: Target, **attrs: Any) -> Group:
+        """Write the document with other attrs; what is consolidated in it stays."""
+        kept = {key: value for key, value in (self.attrs | attrs).items() if value is not None}
+        changed = Group({**self.document, "attributes": kept}, self.aside)
+        name = f"{NEXT}/zarr.json" if self.aside else "zarr.json"
+        target.write(name, json.dumps(changed.document, indent=2, allow_nan=True).encode())
+        return changed
+
+
+def look(target: Target, *, aside: bool = False) -> Group | None:
+    """The group that stands at a target, or that is being written to take its place; None where there is none."""
+    data = target.read(f"{NEXT}/zarr.json" if aside else "zarr.json")
+    if data is None:
+        # Zarr 2 has other documents.
+        return None if aside or target.read(".zgroup") is None else Group({"zarr_format": 2})
+    try:
+        document = json.loads(data)
+        if not isinstance(document, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise StoreError(
+            f"{target} cannot be read as a Zarr store.",
+            found=f"zarr.json: {error}",
+            expected="a document of Zarr 3",
+            remedy="write to another path, or remove the store yourself",
+        ) from error
+    return Group(document, aside)
+
+
+def ensure_parents(target: Target) -> None:
+    """Make the groups above a group, where they are not there."""
+    document = json.dumps({"attributes": {}, "zarr_format": 3, "node_type": "group"}, indent=2).encode()
+    parts = target.group.split("/") if target.group else []
+    for depth in range(len(parts)):
+        above = target.under("/".join(parts[:depth]))
+        if above.read("zarr.json") is None:
+            above.create("zarr.json", document)
+
+
+def consolidate_root(target: Target) -> None:
+    """Tell the root of a group that was written, where the root keeps a list of all that is below it."""
+    root = look(target.under("")) if target.group else None
+    if root is not None and root.document.get("consolidated_metadata"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(target.store, zarr_format=3)
+
+
+def promote(target: Target) -> None:
+    """Let the group that was written aside take the place of the one that is there, then remove what was that one's.
+
+    The group's own document goes last: who reads by it sees the old store or the new one. A run that is cut off here
+    is finished by the next.
+    """
+    documents = [name.removeprefix(f"{NEXT}/") for name in target.objects(NEXT)]
+    for name in sorted(documents, key=lambda one: (one == "zarr.json", one)):
+        target.write(name, target.read(f"{NEXT}/{name}") or b"")
+    kept = set(documents)
+    for name in documents:
+        kept |= _chunks(name, json.loads(target.read(name) or b"{}"))
+    target.remove(sorted(set(target.objects()) - kept))
+
+
+def tidy(target: Target) -> None:
+    """Remove what only a run at work needs, and halves of files that a killed one left."""
+    found = target.objects() if target.root is not None else target.objects(FOLDER)
+    target.remove(
+        sorted(name for name in found if name.startswith(f"{FOLDER}/") or name.endswith(".partial"))
+    )
+
+
+def _chunks(name: str, document: Mapping[str, Any]) -> set[str]:
+    """Names of all chunks that an array's document speaks of."""
+    if document.get("node_type") != "array":
+        return set()
+    encoding = document["chunk_key_encoding"]
+    separator = encoding.get("configuration", {}).get("separator", "/")
+    way = KEYS.index({"name": encoding["name"], "separator": separator})
+    chunk = document["chunk_grid"]["configuration"]["chunk_shape"]
+    grid = (-(-size // one) for size, one in zip(document["shape"], chunk, strict=True))
+    array = name.removesuffix("zarr.json")
+    return {array + shard_key(index, way) for index in product(*map(range, grid))}
+
+
+def reads_from(dataset: xr.Dataset, target: Target) -> bool:
+    """Whether the graph of an embedding reads from the group that would be replaced."""
+    for one in _reachable([array.data for array in dataset.data_vars.values() if array.chunks is not None]):
+        if isinstance(one, zarr.Array) and _same(one.store, target):
+            inside = f"{one.path}/".startswith(f"{target.group}/") if target.group else True
+            if inside:
+                return True
+    return False
+
+
+def _same(store: Store, target: Target) -> bool:
+    while hasattr(store, "_store"):  # a WrapperStore's own word for what it wraps
+        store = store._store
+    if isinstance(store, LocalStore):
+        return target.root is not None and os.path.realpath(store.root) == os.path.realpath(target.root)
+    if isinstance(store, FsspecStore):
+        return target.files is not None and store.path.strip("/") == target.files[1].strip("/")
+    return store is target.store or (type(store) is type(target.store) and store == target.store)
+
+
+def _reachable(roots: list[Any], limit: int = 5_000_000) -> Iterable[Any]:
+    """All objects that some objects hold, but for code and the bytes of arrays."""
+    skipped = (type, type(gc), type(_reachable), str, bytes, int, float, np.ndarray, Path)
+    seen: set[int] = set()
+    waiting = list(roots)
+    while waiting and len(seen) < limit:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, skipped):
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += gc.get_referents(one)
