@@ -62,7 +62,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, suffix):
     path = tmp_path / f"emb{suffix}"
     save(embedding(), path)
     before = path.read_bytes()
-    with pytest.raises(RuntimeError, match="this block fails"):
+    with pytest.raises(StoreError, match="this block fails"):
         save(embedding(fails_at=(0, 2, 1)), path, overwrite=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
