@@ -11,9 +11,9 @@ import xarray as xr
 
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import OptionError, SceneError, UnitsError
-from xr_rsembed.inputs.arguments import checked_inputs, complete_options, configured
 from xr_rsembed.inputs.joint import Scenes
-from xr_rsembed.inputs.validate import nodata_of
+from xr_rsembed.inputs.read import configured, read_scene
+from xr_rsembed.inputs.stored import nodata_of
 from xr_rsembed.models.registry import describe_model, find_spec, list_models
 from xr_rsembed.models.spec import Encoder, ModelSpec
 from xr_rsembed.scenes import open_scene
@@ -155,8 +155,16 @@ def embed(
         out_dtype=out_dtype,
         density=density,
     )
-    options = complete_options(spec, model_options, scene, modality, arguments=Settings.__dataclass_fields__)
-    inputs = checked_inputs(scene, spec, modality, modalities, settings.normalize, units, options)
+    inputs, options = read_scene(
+        scene,
+        spec,
+        model_options,
+        modality=modality,
+        modalities=modalities,
+        normalize=settings.normalize,
+        units=units,
+        arguments=Settings.__dataclass_fields__,
+    )
     embedding = embed_inputs(inputs, spec, settings, resolve(weights, spec), options)
     return by_modality(embedding) if options.get("merge") == "dict" else embedding
 
@@ -183,12 +191,14 @@ def validate(
     >>> validate(synthetic_scene(size=(448, 448)), "terramind")
     """
     spec = find_spec(model)
-    options = complete_options(spec, model_options, scene, modality)
-    checked_inputs(scene, spec, modality, modalities, "default", units, options)
+    read_scene(scene, spec, model_options, modality=modality, modalities=modalities, units=units)
 
 
 def to_bands(
-    scene: xr.DataArray, model: str | ModelSpec | Encoder = "terramind", *, modality: str | None = None
+    scene: xr.DataArray | xr.Dataset,
+    model: str | ModelSpec | Encoder = "terramind",
+    *,
+    modality: str | None = None,
 ) -> xr.DataArray:
     """The scene with the model's bands in the model's order, under their canonical names.
 
@@ -199,7 +209,7 @@ def to_bands(
     >>> to_bands(scene, "terramind").band.values[:3].tolist()
     ['B1', 'B2', 'B3']
     """
-    from xr_rsembed.inputs.validate import select_bands
+    from xr_rsembed.inputs.scene import select_bands
 
     return select_bands(scene, find_spec(model), modality)
 
@@ -228,20 +238,25 @@ def normalize(
     True
     """
     from xr_rsembed.engine.pixels import normalized_pixels
+    from xr_rsembed.inputs.scene import laid_back
+    from xr_rsembed.inputs.stored import NODATA_ATTRS, PACKING_ATTRS
 
     spec = find_spec(model)
-    options = complete_options(spec, model_options, scene, modality)
-    (checked,) = checked_inputs(scene, spec, modality, None, "default", units, options)
+    (checked, *others), _ = read_scene(scene, spec, model_options, modality=modality, units=units)
+    if others:
+        raise SceneError(
+            "One modality is normalized at a time.", found="a Dataset of several", expected="one"
+        )
     how = checked.pixels.normalization
     tile = spec.image_size
     if (
         how.kind == "log_percentile"
         and how.divisor is None
-        and max(scene.sizes["y"], scene.sizes["x"]) > tile
+        and max(checked.scene.sizes["y"], checked.scene.sizes["x"]) > tile
     ):
         raise SceneError(
             "Each tile is normalized by its own percentile, so a scene of several tiles has no one normalized form.",
-            found=f"{scene.sizes['y']} x {scene.sizes['x']} pixels",
+            found=f"{checked.scene.sizes['y']} x {checked.scene.sizes['x']} pixels",
             expected=f"at most {tile} x {tile}, or a fixed divisor",
             remedy="s1_scale=xr_rsembed.s1_scale(da)",
         )
@@ -257,9 +272,11 @@ def normalize(
         output_dtypes=[np.float32],
     )
     attrs = {
-        name: value for name, value in scene.attrs.items() if name not in ("_FillValue", "nodata", "units")
+        name: value
+        for name, value in checked.scene.attrs.items()
+        if name not in (*NODATA_ATTRS, *PACKING_ATTRS, "units")
     }
-    return seen.assign_attrs(attrs, normalization=how.source, model_key=spec.key)
+    return laid_back(seen, checked.flipped).assign_attrs(attrs, normalization=how.source, model_key=spec.key)
 
 
 def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
@@ -383,9 +400,13 @@ def count_missing(embedding: xr.DataArray | xr.Dataset, scene: Scenes) -> dict[s
     said = engine.recorded_settings(embedding.attrs)
     spec = find_spec(said["model"])
     settings = Settings(**{name: said[name] for name in Settings.__dataclass_fields__ if name in said})
-    options = complete_options(spec, {name: said[name] for name in spec.options if name in said}, scene, None)
-    inputs = checked_inputs(
-        scene, spec, None, said.get("modalities"), settings.normalize, said.get("units"), options
+    inputs, options = read_scene(
+        scene,
+        spec,
+        {name: said[name] for name in spec.options if name in said},
+        modalities=said.get("modalities"),
+        normalize=settings.normalize,
+        units=said.get("units"),
     )
     job = engine.plan_job(inputs, spec, settings, resolve("random", spec), options)
     return count(inputs, *engine.scene_blocks(inputs[0].scene, job), spec.patch_size)

@@ -63,6 +63,28 @@ _RGB = _table({key: _OTHER_ALIASES[key] for key in "RGB"}) | {
     "B02": "B",
 }
 
+# Names that say something of pixels and are no measurement.
+_MASKS = ("MASK", "DATAMASK", "DATA_MASK", "ALPHA", "VALID_MASK", "VALIDITY_MASK")
+_AUXILIARY = (
+    *(
+        "SCL",
+        "AOT",
+        "WVP",
+        "CLD",
+        "SNW",
+        "CLDPRB",
+        "SNWPRB",
+        "CLOUD",
+        "CLOUDS",
+        "FMASK",
+        "QA",
+        "QA60",
+        "MSK_CLDPRB",
+    ),
+    *("PVI", "TCI", "VISUAL", "ANGLE", "INCIDENCE_ANGLE", "LIA", "SAA", "SZA", "VAA", "VZA", "HH", "HV"),
+)
+_PLACES = (*S2_L1C, *S1, "DEM", "R", "G", "B")
+
 # TerraMind's own words for the canonical names, where they differ.
 _TERRAMIND = {
     "B1": "COASTAL_AEROSOL",
@@ -119,13 +141,37 @@ def canonical_name(name: object, expected: Sequence[str] = ()) -> str | None:
     return _TABLE.get(text)
 
 
+def is_mask(name: object) -> bool:
+    """Whether a band of this name says where the others are valid: 0 where they are not.
+
+    >>> is_mask("dataMask"), is_mask("SCL")
+    (True, False)
+    """
+    return _plain(name) in _MASKS
+
+
+def is_auxiliary(name: object) -> bool:
+    """Whether a layer comes with scenes and is no band of any model: classes, angles, quality.
+
+    >>> is_auxiliary("scl"), is_auxiliary("B10")
+    (True, False)
+    """
+    return _plain(name) in _AUXILIARY
+
+
+def usual_place(name: object) -> int:
+    """Where a band stands in the order that models take bands in; the same large number for all that are unknown."""
+    known = canonical_name(name)
+    return _PLACES.index(known) if known in _PLACES else len(_PLACES)
+
+
 def reorder(found: Sequence[object], expected: Sequence[str], *, remedy: str | None = None) -> list[int]:
-    """Positions of the expected bands among those found; bands beyond them are passed over.
+    """Positions of the expected bands among those found; known bands and layers beyond them are left out.
 
     Raises
     ------
     BandOrderError
-        If a band is missing, or stands there twice.
+        If a band is missing or stands there twice, or if a name is not known at all.
 
     Examples
     --------
@@ -135,8 +181,20 @@ def reorder(found: Sequence[object], expected: Sequence[str], *, remedy: str | N
     names = [canonical_name(name, expected) for name in found]
     missing = [band for band in expected if band not in names]
     doubled = [band for band in expected if names.count(band) > 1]
+    unknown = [
+        str(name)
+        for name, known in zip(found, names, strict=True)
+        if known is None and canonical_name(name) is None and not (is_auxiliary(name) or is_mask(name))
+    ]
+    if unknown and not missing and not doubled:
+        kept = [str(name) for name, known in zip(found, names, strict=True) if known in expected]
+        raise BandOrderError(
+            f"The scene holds bands of unknown names: {', '.join(unknown)}.",
+            found=_listed(found),
+            expected=_listed(expected),
+            remedy=remedy or f"leave them out: da.sel(band={kept})",
+        )
     if missing or doubled:
-        unknown = [str(name) for name, known in zip(found, names, strict=True) if known is None]
         what = [f"missing: {', '.join(missing)}"] if missing else []
         what += [f"doubled: {', '.join(doubled)}"] if doubled else []
         what += [f"unknown names: {', '.join(_hint(name, missing) for name in unknown)}"] if unknown else []

@@ -14,7 +14,7 @@ from xr_rsembed.engine.plan import block_errors
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.engine.sinks import GridSink, Sink, TileSink
 from xr_rsembed.errors import EncoderError
-from xr_rsembed.inputs.validate import Pixels
+from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.models.spec import Encoder, EncoderRequest, Layout, ModelSpec, Tokens
 from xr_rsembed.tiling import AxisBlock
 

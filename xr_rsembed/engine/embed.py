@@ -21,7 +21,8 @@ from xr_rsembed.engine.plan import Shared, average, join_blocks, map_tiles, regu
 from xr_rsembed.engine.presence import count_missing
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import OptionError, RsEmbedWarning
-from xr_rsembed.inputs.validate import Input, input_attrs
+from xr_rsembed.inputs.record import Input
+from xr_rsembed.inputs.scene import input_attrs, laid_back
 from xr_rsembed.models.spec import EncoderRequest, Layout, ModelSpec, WeightsRef, freeze
 from xr_rsembed.tiling import AxisBlock, coverage, tile_blocks
 
@@ -104,6 +105,7 @@ def embed_inputs(
         )
     labelled = label(values, scene, job, rows, columns)
     labelled.attrs = record(inputs, job, weights, options)
+    labelled = laid_back(labelled, inputs[0].flipped)
     if _is_lazy(inputs):
         return labelled
     if len(inputs) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 from xr_rsembed.engine import devices, pixels
 from xr_rsembed.engine.plan import block_errors
 from xr_rsembed.errors import EncoderError
-from xr_rsembed.inputs.validate import Pixels
+from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec
 from xr_rsembed.models.terramind.generate import Generator
 from xr_rsembed.tiling import AxisBlock

@@ -19,8 +19,10 @@ from xr_rsembed.engine.embed import as_dask
 from xr_rsembed.engine.feather import Drawing, draw_block, ramps
 from xr_rsembed.engine.plan import Shared, average, map_tiles, regular
 from xr_rsembed.errors import OptionError
-from xr_rsembed.inputs.joint import Scenes, validate_joint
-from xr_rsembed.inputs.validate import Input, validate
+from xr_rsembed.inputs.joint import Scenes
+from xr_rsembed.inputs.read import read_scene
+from xr_rsembed.inputs.record import Input
+from xr_rsembed.inputs.scene import laid_back
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
 from xr_rsembed.models.terramind.generate import LULC_CLASSES, OUTPUTS, generator_spec, resolve_tokenizers
@@ -107,10 +109,7 @@ def generate(
     """
     spec = find_spec(model)
     generator = generator_spec(spec, outputs, timesteps)
-    if isinstance(scene, xr.DataArray):
-        inputs: tuple[Input, ...] = (validate(scene, spec, modality=modality, units=units),)
-    else:
-        inputs = validate_joint(scene, spec, modalities=modalities, units=units)
+    inputs, _ = read_scene(scene, spec, {}, modality=modality, modalities=modalities, units=units)
     devices.check_device(device)
     ref = resolve(weights, spec)
     drawers = resolve_tokenizers(tokenizers, outputs, ref, spec)
@@ -130,6 +129,7 @@ def generate(
     rows, columns = (_axis_blocks(inputs[0].scene.sizes[dim], overlap, edge, spec) for dim in ("y", "x"))
     stack = _blend([as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
     images = _label(stack, inputs[0].scene, outputs, probabilities)
+    images = images.map(laid_back, flipped=inputs[0].flipped)
     images.attrs = _record(inputs, spec, request, job, edge, drawers)
     if any(item.scene.chunks is not None for item in inputs):
         return images

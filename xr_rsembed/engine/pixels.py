@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.errors import SceneError
-from xr_rsembed.inputs.units import wrong_units
-from xr_rsembed.inputs.validate import Pixels
+from xr_rsembed.inputs.guard import check_values
+from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.normalize import normalize
 from xr_rsembed.tiling import AxisBlock
 
@@ -60,7 +60,7 @@ class Window:
         cls, window: np.ndarray, valid: np.ndarray, how: Pixels, y: AxisBlock, x: AxisBlock, device: str
     ) -> Window:
         """Pad, and copy to the device."""
-        _check_units(window, valid, how)
+        check_values(window, valid, how)
         ends = [axis.span[1] - axis.window[1] for axis in (y, x)]
         padding = [(0, ends[0]), (0, ends[1])]
         counted = np.pad(valid, padding)
@@ -97,21 +97,24 @@ def valid_pixels(window: np.ndarray, how: Pixels) -> np.ndarray:
         If a pixel is infinite.
     """
     valid = np.ones(window.shape[1:], dtype=bool)
-    nodata = None
-    if how.nodata is not None:
-        # A nodata value that the dtype cannot hold marks nothing.
-        with np.errstate(invalid="ignore", over="ignore"):
-            cast = np.asarray(how.nodata).astype(window.dtype)
-        nodata = cast if cast == how.nodata or window.dtype.kind == "f" else None
+    nodata = [_as_dtype(value, window.dtype) for value in how.nodata]
     for band in window:
-        if nodata is not None:
-            valid &= band != nodata
+        for value in nodata:
+            if value is not None:
+                valid &= band != value
         if band.dtype.kind == "f":
             finite = np.isfinite(band)
             if not finite.all():
                 valid &= finite
-                _refuse_infinite(band)
+                _refuse_infinite(band, nodata)
     return valid
+
+
+def _as_dtype(value: float, dtype: np.dtype) -> Any:
+    """The value as pixels hold it; None where they cannot, so that it marks nothing."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = np.asarray(value).astype(dtype)
+    return cast if cast == value or dtype.kind == "f" else None
 
 
 def cell_pixels(valid: np.ndarray, y: AxisBlock, x: AxisBlock, patch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -217,7 +220,7 @@ def normalized_pixels(values: np.ndarray, how: Pixels) -> np.ndarray:
     for index in np.ndindex(*leading):
         window = np.ascontiguousarray(values[index])
         valid = valid_pixels(window, how)
-        _check_units(window, valid, how)
+        check_values(window, valid, how)
         mask = torch.from_numpy(valid[None])
         out[index] = _normalized(torch.from_numpy(window.astype("float32")), how, mask, mask).numpy()
     return out
@@ -227,6 +230,12 @@ def _normalized(
     raw: torch.Tensor, how: Pixels, valid: torch.Tensor | None, counted: torch.Tensor | None
 ) -> torch.Tensor:
     """Pixels (..., band, y, x), float32 and ours to write on, as the model sees them."""
+    if how.scale != 1.0:
+        raw.mul_(how.scale)
+    if how.offset:
+        raw.add_(how.offset)
+    if how.floor is not None:
+        raw.clamp_(min=how.floor)
     if how.to_db:
         raw.clamp_(min=_DB_FLOOR).log10_().mul_(10.0)
     return normalize(raw, how.normalization, valid, counted, overwrite=True)
@@ -255,24 +264,14 @@ def _to_device(array: np.ndarray, device: str) -> torch.Tensor:
     return moved
 
 
-def _refuse_infinite(band: np.ndarray) -> None:
-    if np.isinf(band).any():
+def _refuse_infinite(band: np.ndarray, nodata: Sequence[Any]) -> None:
+    infinite = np.isinf(band)
+    for value in nodata:
+        infinite &= band != value
+    if infinite.any():
         raise SceneError(
             "The scene holds infinite pixels.",
-            found=f"{int(np.isinf(band).sum())} of them in this block",
+            found=f"{int(infinite.sum())} of them in this block",
             expected="finite numbers, or NaN where there is no data",
             remedy="da.where(np.isfinite(da))",
         )
-
-
-def _check_units(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
-    """Raise where the values of a block cannot be in the units that were assumed for want of a statement."""
-    if not how.guard or window.dtype.kind != "f" or not valid.any():
-        return
-    values = window[:, valid]
-    if how.guard == "DN" and values.max() <= 2.0 and (values % 1.0 != 0).any():
-        raise wrong_units("reflectance", "DN")
-    if how.guard == "dB" and values.min() >= 0.0:
-        raise wrong_units("linear", "dB")
-    if how.guard == "linear" and np.median(values) < 0.0:
-        raise wrong_units("dB", "linear")

@@ -10,7 +10,7 @@ import numpy as np
 from dask.base import compute
 
 from xr_rsembed.engine.pixels import valid_pixels
-from xr_rsembed.inputs.validate import Input, Pixels
+from xr_rsembed.inputs.record import Input, Pixels
 from xr_rsembed.tiling import AxisBlock
 
 __all__ = ["count_missing"]

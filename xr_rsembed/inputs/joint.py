@@ -12,14 +12,10 @@ import xarray as xr
 from xr_rsembed import bands
 from xr_rsembed.errors import GridError, OptionError, RsEmbedError, SceneError, UnknownModelError
 from xr_rsembed.georef import check_grid, describe_grid, scene_geobox, stored_transform
-from xr_rsembed.inputs.validate import (
-    OTHER_BAND_DIMS,
-    Input,
-    band_labels,
-    named_modalities,
-    settle,
-    validate,
-)
+from xr_rsembed.inputs.labels import OTHER_BAND_DIMS, band_labels, check_times
+from xr_rsembed.inputs.modality import named_modalities, settle
+from xr_rsembed.inputs.record import Input
+from xr_rsembed.inputs.scene import north_up, validate
 from xr_rsembed.models.spec import Modality, ModelSpec
 
 __all__ = ["Scenes", "validate_joint"]
@@ -82,12 +78,14 @@ def validate_joint(
     own = _with_own_bands([arrays[variable] for variable in chosen.values()], [*chosen], spec)
     if isinstance(scenes, xr.Dataset) and len(chosen) > 1:
         _check_joined(own[0])
+        check_times({variable: arrays[variable] for variable in chosen.values()}, mutual=True)
+    turned, flipped = zip(*(north_up(array) for array in own), strict=True)
     inputs = []
-    for (name, variable), array in zip(chosen.items(), _on_one_grid(own), strict=True):
+    for (name, variable), array, dims in zip(chosen.items(), _on_one_grid(turned), flipped, strict=True):
         checked = validate(
             array, spec, modality=name, normalize=normalize, units=said.get(name), options=options
         )
-        inputs.append(replace(checked, variable=variable))
+        inputs.append(replace(checked, variable=variable, flipped=dims))
     return tuple(_broadcast(inputs))
 
 
@@ -162,7 +160,7 @@ def _no_modality(variable: str, arrays: Mapping[str, xr.DataArray], spec: ModelS
             "The variables are bands, not modalities.",
             found=", ".join(arrays),
             expected=f"one variable for each modality ({', '.join(offered)})",
-            remedy='ds.to_dataarray("band").rsembed.embed(...)',
+            remedy="xr.Dataset(scenes).rsembed.embed(...)",
         )
     return UnknownModelError(
         f"The variable {variable!r} is no modality of {spec.key}.",
@@ -209,7 +207,7 @@ def _with_own_bands(
             array = array.expand_dims(band=list(kind.bands))
         elif dim != "band":
             array = array.rename({dim: "band"})
-        renamed.append(_own_bands(array, kind) if dims.count(dim) > 1 else array)
+        renamed.append(_own_bands(array, kind, kinds) if dims.count(dim) > 1 else array)
     return renamed
 
 
@@ -232,18 +230,23 @@ def _band_dim(array: xr.DataArray, kind: Modality) -> str | None:
     )
 
 
-def _own_bands(array: xr.DataArray, kind: Modality) -> xr.DataArray:
-    """Without the bands that other modalities brought along."""
+def _own_bands(array: xr.DataArray, kind: Modality, others: Sequence[Modality]) -> xr.DataArray:
+    """Without the bands that other modalities brought along; names that are none's are left for the check of bands."""
     labels = band_labels(array)
     if labels is None:
         return array
-    own = [
-        number for number, label in enumerate(labels) if bands.canonical_name(label, kind.bands) in kind.bands
-    ]
-    positions = sorted(
-        own, key=lambda number: kind.bands.index(str(bands.canonical_name(labels[number], kind.bands)))
+
+    def owner(label: str) -> int:
+        known = bands.canonical_name(label, kind.bands)
+        if known in kind.bands:
+            return kind.bands.index(str(known))
+        foreign = any(bands.canonical_name(label, other.bands) in other.bands for other in others)
+        return -1 if foreign else len(kind.bands)
+
+    places = [owner(label) for label in labels]
+    return array.isel(
+        band=sorted((n for n, place in enumerate(places) if place >= 0), key=places.__getitem__)
     )
-    return array.isel(band=positions)
 
 
 def _check_joined(array: xr.DataArray) -> None:
@@ -287,7 +290,7 @@ def _on_one_grid(arrays: Sequence[xr.DataArray]) -> list[xr.DataArray]:
     first = arrays[0]
     for array in arrays:
         if not {"y", "x"} <= {*array.dims}:
-            return list(arrays)  # the check of each array says what is wrong
+            return [*arrays]  # the check of each array says what is wrong
     grid = scene_geobox(first)
     for array in arrays[1:]:
         other = scene_geobox(array)

@@ -1,4 +1,4 @@
-"""Units of raw pixels: what is stated, what a model takes, and what is only assumed."""
+"""Units of raw pixels: the words for them, and how one becomes another."""
 
 from __future__ import annotations
 
@@ -7,61 +7,127 @@ from typing import Any
 import xarray as xr
 
 from xr_rsembed.errors import UnitsError
+from xr_rsembed.inputs.stored import Packing
 from xr_rsembed.models.spec import Modality
 
-__all__ = ["settle_units", "wrong_units"]
+__all__ = ["reading", "stated_units", "wrong_units"]
 
-_UNITS = {
-    "DN": ("dn", "digital number", "digital numbers", "digital_number", "digital_numbers", "counts"),
-    "dB": ("db", "decibel", "decibels"),
-    "linear": ("linear", "linear power", "linear_power", "power", "intensity"),
-    "reflectance": (
-        "reflectance",
-        "surface reflectance",
-        "surface_reflectance",
-        "toa reflectance",
-        "toa_reflectance",
-    ),
-    "m": ("m", "metre", "meter", "metres", "meters"),
+_WORDS = {
+    "DN": "dn, digital number, digital numbers, reflectance * 10000, reflectance x 10000, reflectance*10000",
+    "reflectance": "reflectance, surface reflectance, toa reflectance, boa reflectance, sr",
+    "%": "%, percent, per cent, pct, percentage, percent reflectance, reflectance (%)",
+    "8-bit": "8-bit, 8bit, 8 bit, 8-bit counts, uint8, byte, bytes",
+    "counts": "counts, count",
+    "dB": "db, decibel, decibels, db (sigma0), db (gamma0)",
+    "linear": "linear, linear power, power, intensity, linear intensity, linear scale",
+    "amplitude": "amplitude, linear amplitude, magnitude",
+    "m": "m, metre, meter, metres, meters",
+    "dm": "dm, decimetre, decimeter, decimetres, decimeters",
+    "cm": "cm, centimetre, centimeter, centimetres, centimeters",
+    "mm": "mm, millimetre, millimeter, millimetres, millimeters",
+    "km": "km, kilometre, kilometer, kilometres, kilometers",
+    "ft": "ft, foot, feet, international foot, international feet",
+    "us-ft": "us-ft, us survey foot, us survey feet, survey foot, survey feet, ftus, us_survey_foot",
 }
+_NAMES = {word.replace("_", " "): name for name, words in _WORDS.items() for word in words.split(", ")}
+# Dimensionless, or nothing said: CF's "1" stands on reflectance and on DN alike.
+_SILENT = ("", "1", "none", "unitless", "dimensionless", "n/a", "na", "-", "unknown")
+# Each unit of a kind in its first one.
+_KINDS: tuple[dict[str, float], ...] = (
+    {"reflectance": 1.0, "%": 0.01, "DN": 1e-4},
+    {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "km": 1000.0, "ft": 0.3048, "us-ft": 1200 / 3937},
+)
+# A packed whole number times less than this is reflectance: as DN it could not reach 66.
+_REFLECTANCE_SCALE = 1e-3
 
 
-def settle_units(scene: xr.DataArray, kind: Modality, stated: str | None) -> tuple[bool, str]:
-    """Hold the units that are stated, or stand in attrs, against those that a modality takes.
+def stated_units(scene: xr.DataArray, argument: str | None, own: str = "") -> str:
+    """The units that the argument, else the attrs, state, by one name; empty where nothing is said.
 
-    Returns
-    -------
-    bool
-        Whether linear power is to be turned into dB.
-    str
-        Units that are only assumed, and that a block's values must bear out; else empty.
+    ``own`` are the model's, which may be others than those known here.
 
     Raises
     ------
     UnitsError
-        If the units are others, unknown, or in doubt.
+        For a word that is not known.
+
+    Examples
+    --------
+    >>> stated_units(xr.DataArray(0, attrs={"units": "Feet"}), None)
+    'ft'
     """
-    if not kind.units:
-        return False, ""
-    known = _units_name(stated) if stated is not None else _units_name(scene.attrs.get("units"))
-    if stated is not None and known is None:
-        raise UnitsError("Unknown units.", found=repr(stated), expected="'DN', 'dB' or 'linear'")
-    if known == kind.units:
-        return False, ""
-    if known is None:
-        _refuse_doubt(scene, kind)
-        return False, kind.units if kind.units in ("DN", "dB", "linear") else ""
-    if (known, kind.units) == ("linear", "dB"):
-        return True, ""
-    raise wrong_units(known, kind.units)
+    value: Any = scene.attrs.get("units") if argument is None else argument
+    if isinstance(value, (tuple, list)):
+        words = {str(one).strip().lower() for one in value}
+        if len(words) > 1:
+            raise UnitsError(
+                "The bands are in different units.",
+                found=", ".join(sorted(words)),
+                expected="one unit for all bands",
+                remedy='convert the bands, then da.attrs["units"] = "DN", or whatever they are in now',
+            )
+        value = words.pop() if words else None
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    text = "" if value is None else str(value).strip().lower().replace("_", " ")
+    if text in _SILENT:
+        return ""
+    if text == own.lower():
+        return own
+    if text not in _NAMES:
+        where = "da.attrs['units']" if argument is None else "units="
+        raise UnitsError(
+            "Unknown units.",
+            found=f"{where} {value!r}",
+            expected=", ".join(f"{name!r}" for name in _WORDS),
+            remedy='units="DN" as an argument, or whatever of these the pixels are in; it goes before attrs',
+        )
+    return _NAMES[text]
+
+
+def reading(scene: xr.DataArray, kind: Modality, stated: str, packing: Packing) -> tuple[float, float, bool]:
+    """How raw pixels become the model's units.
+
+    Returns
+    -------
+    scale, offset : float
+        The model's pixel is ``raw * scale + offset``.
+    to_db : bool
+        Whether power is then turned into dB.
+
+    Raises
+    ------
+    UnitsError
+        If the units do not convert, or are in doubt.
+    """
+    scale, offset = (1.0, 0.0) if packing.decoded else (packing.scale, packing.offset)
+    units = _value_units(kind, stated, packing)
+    if not kind.units or units in ("", kind.units) or (units == "counts" and kind.units in ("DN", "8-bit")):
+        _refuse_doubt(scene, kind, units, packing)
+        return scale, offset, False
+    if (units, kind.units) == ("linear", "dB"):
+        return scale, offset, True
+    factor = _factor(units, kind.units)
+    if factor is None:
+        raise wrong_units(units, kind.units)
+    return scale * factor, offset * factor, False
 
 
 def wrong_units(found: str, expected: str) -> UnitsError:
-    """The error for pixels in units that the model does not take, with the conversion."""
+    """The error for pixels in units that the model does not take, with the line that mends it."""
     remedies = {
         ("dB", "linear"): 'linear = (10 ** (da / 10)).assign_attrs(da.attrs, units="linear")',
         ("linear", "dB"): 'say so: units="linear" or da.attrs["units"] = "linear"; it is then converted',
-        ("reflectance", "DN"): 'dn = (da * 10000).assign_attrs(da.attrs, units="DN")',
+        (
+            "reflectance",
+            "DN",
+        ): 'say so: units="reflectance" (the same as da * 10000 in DN); it is then converted',
+        ("%", "DN"): 'say so: units="%" (the same as da * 100 in DN); it is then converted',
+        ("DN", "reflectance"): 'say so: units="DN"; it is then converted',
+        ("8-bit", "DN"): "take the 16-bit product; or, where 255 stood for a reflectance of 1, "
+        'dn = (da.astype("float32") * (10000 / 255)).assign_attrs(da.attrs, units="DN")',
+        ("amplitude", "linear"): 'power = (da.astype("float32") ** 2).assign_attrs(da.attrs, units="linear")',
+        ("amplitude", "dB"): 'power = (da.astype("float32") ** 2).assign_attrs(da.attrs, units="linear")',
     }
     return UnitsError(
         f"The scene is in {found}, the model takes {expected}.",
@@ -73,19 +139,38 @@ def wrong_units(found: str, expected: str) -> UnitsError:
     )
 
 
-def _units_name(value: Any) -> str | None:
-    if isinstance(value, (tuple, list)):
-        value = value[0] if len({str(one).lower() for one in value}) == 1 else None
-    text = str(value).strip().lower() if value is not None else ""
-    return next((name for name, words in _UNITS.items() if text in words), None)
+def _value_units(kind: Modality, stated: str, packing: Packing) -> str:
+    """Units of the unpacked values."""
+    optical = _KINDS[0]
+    if kind.units not in optical or packing.scale == 1.0 or (stated in optical and stated != "DN"):
+        return stated
+    if abs(packing.scale) < _REFLECTANCE_SCALE:
+        return "reflectance"
+    if stated or abs(packing.scale) >= 1.0:
+        return stated
+    raise UnitsError(
+        f"The scene is packed with a scale of {packing.scale:g}, and nothing says in which units.",
+        found=f"scale_factor {packing.scale:g}, add_offset {packing.offset:g}, no units",
+        expected="'reflectance', '%' or 'DN'",
+        remedy='units="reflectance", if the unpacked values are',
+    )
 
 
-def _refuse_doubt(scene: xr.DataArray, kind: Modality) -> None:
+def _factor(found: str, expected: str) -> float | None:
+    for kind in _KINDS:
+        if found in kind and expected in kind:
+            return kind[found] / kind[expected]
+    return None
+
+
+def _refuse_doubt(scene: xr.DataArray, kind: Modality, units: str, packing: Packing) -> None:
     """Integers for radar are a doubt that no value range can settle."""
-    if kind.units in ("dB", "linear") and scene.dtype.kind in "ui":
+    if kind.units in ("dB", "linear") and not units and not packing and scene.dtype.kind in "ui":
         raise UnitsError(
             f"{kind.name} pixels of dtype {scene.dtype} could be scaled in many ways.",
             found=f"dtype {scene.dtype}, no units in attrs",
             expected=f"floating {kind.units}",
             remedy='convert to floats, then embed(..., units="dB") or units="linear"',
         )
+    if kind.units == "DN" and units != "8-bit" and not packing and scene.dtype.itemsize == 1:
+        raise wrong_units("8-bit", "DN")

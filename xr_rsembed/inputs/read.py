@@ -1,4 +1,4 @@
-"""From a user's arguments to checked inputs and complete options."""
+"""The way into this room: from a user's scene and arguments to checked inputs and complete options."""
 
 from __future__ import annotations
 
@@ -10,24 +10,53 @@ import xarray as xr
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import OptionError
+from xr_rsembed.inputs.bands_option import canonical_subset
 from xr_rsembed.inputs.joint import Scenes, validate_joint
-from xr_rsembed.inputs.subset import canonical_subset
-from xr_rsembed.inputs.validate import Input, validate
+from xr_rsembed.inputs.labels import stack_bands
+from xr_rsembed.inputs.record import Input
+from xr_rsembed.inputs.scene import validate
 from xr_rsembed.models.spec import ModelSpec
 
-__all__ = ["checked_inputs", "complete_options", "configured"]
+__all__ = ["configured", "read_scene"]
 
 
-def checked_inputs(
+def read_scene(
     scene: xr.DataArray | Scenes,
     spec: ModelSpec,
-    modality: str | None,
-    modalities: Mapping[str, str] | Sequence[str] | None,
-    normalize: str,
-    units: Any,
-    options: Mapping[str, Any],
-) -> tuple[Input, ...]:
-    """The checked input of one scene, or those of several."""
+    given: Mapping[str, Any],
+    *,
+    modality: str | None = None,
+    modalities: Mapping[str, str] | Sequence[str] | None = None,
+    normalize: str = "default",
+    units: Any = None,
+    arguments: Iterable[str] = (),
+) -> tuple[tuple[Input, ...], dict[str, Any]]:
+    """The checked inputs of one scene or of several, and the complete model options; no pixel of a lazy one is read.
+
+    Parameters
+    ----------
+    scene : DataArray, Dataset or mapping of DataArrays
+        A Dataset whose variables are bands is one scene.
+    spec : ModelSpec
+    given : mapping
+        Model options as the user gave them.
+    modality, modalities, normalize, units
+        As for :func:`xr_rsembed.embed`.
+    arguments : iterable of str
+        Names of the caller's own arguments, which a misspelt option may have meant.
+
+    Returns
+    -------
+    tuple of Input
+    dict
+
+    Raises
+    ------
+    SceneError, GridError, BandOrderError, UnitsError, UnknownModelError, OptionError
+    """
+    whole = stack_bands(scene) if modalities is None else None
+    scene = scene if whole is None else whole
+    options = _complete_options(spec, given, scene, modality, arguments)
     if isinstance(scene, (xr.Dataset, Mapping)):
         if modality is not None:
             raise OptionError(
@@ -35,9 +64,10 @@ def checked_inputs(
                 found=f"modality={modality!r} with {type(scene).__name__}",
                 expected='modalities={"S2L2A": "name of the variable"}',
             )
-        return validate_joint(
+        inputs = validate_joint(
             scene, spec, modalities=modalities, normalize=normalize, units=units, options=options
         )
+        return inputs, options
     if modalities is not None:
         raise OptionError(
             "modalities= is for a Dataset.",
@@ -46,9 +76,8 @@ def checked_inputs(
         )
     if modality is None and options.get("bands"):
         modality = next(iter(options["bands"]))
-    return (
-        validate(scene, spec, modality=modality, normalize=normalize, units=units or None, options=options),
-    )
+    one = validate(scene, spec, modality=modality, normalize=normalize, units=units or None, options=options)
+    return (one,), options
 
 
 def configured(spec: ModelSpec, normalize: str, layer: Any) -> tuple[str, Any]:
@@ -61,18 +90,14 @@ def configured(spec: ModelSpec, normalize: str, layer: Any) -> tuple[str, Any]:
     return normalize, layer
 
 
-def complete_options(
+def _complete_options(
     spec: ModelSpec,
     given: Mapping[str, Any],
     scene: xr.DataArray | Scenes,
     modality: str | None,
-    *,
-    arguments: Iterable[str] = (),
+    arguments: Iterable[str],
 ) -> dict[str, Any]:
-    """Model options with their defaults and canonical band names; a name that the model does not know is refused.
-
-    ``arguments`` are the caller's own, which a misspelt name may have meant.
-    """
+    """Model options with their defaults and canonical band names; a name that the model does not know is refused."""
     for name in given:
         if name not in spec.options:
             near = difflib.get_close_matches(name, [*spec.options, *arguments, "weights", "modality"], n=1)

@@ -11,7 +11,7 @@ import xarray as xr
 from xr_rsembed.bands import canonical_name
 from xr_rsembed.errors import OptionError
 from xr_rsembed.inputs.joint import Scenes
-from xr_rsembed.inputs.validate import named_modalities, settle
+from xr_rsembed.inputs.modality import named_modalities, settle, stated_modality
 from xr_rsembed.models.spec import Modality, ModelSpec
 
 __all__ = ["canonical_subset"]
@@ -67,8 +67,11 @@ def canonical_subset(
 
 def _meant(names: list[str], spec: ModelSpec, scene: xr.DataArray | None, modality: str | None) -> Modality:
     """The modality that a list of bands belongs to."""
-    offered = list(spec.modalities) if modality is None else named_modalities(spec, modality)
-    own = [one for one in offered if scene is not None and one.name == scene.attrs.get("modality")]
+    if scene is None:
+        scene = xr.DataArray()
+    own = stated_modality(scene, spec, modality)
+    offered = own or list(spec.modalities)
+    own = own if len(own) == 1 else []
     holding = [one for one in offered if all(canonical_name(name, one.bands) in one.bands for name in names)]
     fitting = own or holding
     if not fitting:

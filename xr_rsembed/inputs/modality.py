@@ -1,0 +1,202 @@
+"""Which modality a scene is: the one that is stated; else the one whose bands it holds, all of them and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import xarray as xr
+
+from xr_rsembed import bands
+from xr_rsembed.config import get_option
+from xr_rsembed.errors import BandOrderError, RsEmbedError, SceneError, UnknownModelError
+from xr_rsembed.inputs.labels import band_labels
+from xr_rsembed.inputs.units import stated_units
+from xr_rsembed.models.spec import Modality, ModelSpec
+
+__all__ = ["choose_modality", "incomplete", "named_modalities", "settle", "stated_modality", "unnamed"]
+
+_ALIASES = {
+    "s2": ("S2L2A", "S2L1C"),
+    "s2l2a": ("S2L2A",),
+    "s2l1c": ("S2L1C",),
+    "s1": ("S1RTC", "S1GRD"),
+    "s1grd": ("S1GRD",),
+    "s1rtc": ("S1RTC",),
+    "dem": ("DEM",),
+    "rgb": ("RGB",),
+}
+
+_OTHER_PRODUCT = {"S2L1C": "S2L2A", "S2L2A": "S2L1C", "S1GRD": "S1RTC", "S1RTC": "S1GRD"}
+
+
+def named_modalities(spec: ModelSpec, word: str) -> list[Modality]:
+    """The modalities that a word means: ``s1`` and ``s2`` may mean two.
+
+    Raises
+    ------
+    UnknownModelError
+    """
+    offered = {one.name: one for one in spec.modalities}
+    if word in offered:
+        return [offered[word]]
+    meant = [offered[name] for name in _ALIASES.get(word.lower(), ()) if name in offered]
+    if not meant:
+        raise UnknownModelError(
+            f"{spec.key} takes no modality {word!r}.",
+            found=repr(word),
+            expected=", ".join(offered),
+            remedy=f'modality="{spec.modalities[0].name}", where the scene is that',
+        )
+    return meant
+
+
+def stated_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> list[Modality]:
+    """What the argument, else the attrs, say that the scene is; empty where nothing is said that the model knows.
+
+    Raises
+    ------
+    UnknownModelError
+        Where the model does not take what is asked for, or takes the other product of what the attrs say.
+    """
+    attr = scene.attrs.get("modality")
+    attr = attr if isinstance(attr, str) else ""
+    if asked is not None:
+        meant = named_modalities(spec, asked)
+        return [one for one in meant if one.name == attr] or meant
+    offered = {one.name for one in spec.modalities}
+    if attr in offered or {*_ALIASES.get(attr.lower(), ())} & offered or _OTHER_PRODUCT.get(attr) in offered:
+        return named_modalities(spec, attr)
+    return []  # a model of one's own may have another name for what the bands make certain
+
+
+def choose_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> Modality:
+    """The modality that is stated, or that the bands leave no doubt of.
+
+    Raises
+    ------
+    BandOrderError
+        If the bands are those of no modality.
+    SceneError
+        If they are those of several.
+    """
+    stated = stated_modality(scene, spec, asked)
+    if len(stated) == 1:
+        return stated[0]
+    offered: Sequence[Modality] = stated or spec.modalities
+    labels = band_labels(scene)
+    if labels is None:
+        fitting = [one for one in offered if len(one.bands) == scene.sizes["band"]]
+        if not fitting:
+            raise unnamed(scene, offered[0])
+    else:
+        fitting = _fitting(scene, labels, offered)
+        if not fitting:
+            raise unnamed(scene, offered[0])
+    return settle(fitting, spec, f"{scene.sizes['band']} bands {labels or 'without names'}")
+
+
+def settle(fitting: Sequence[Modality], spec: ModelSpec, found: str) -> Modality:
+    """One of the modalities that fit: where it makes no difference the first, else the one the user's option prefers.
+
+    Raises
+    ------
+    SceneError
+        Where that leaves a choice.
+    """
+    if _alike(fitting):
+        return fitting[0]
+    preferred = [
+        one for one in fitting if spec.family == "terramind" and one.name == get_option("terramind.modality")
+    ]
+    if preferred:
+        return preferred[0]
+    raise SceneError(
+        f"{spec.key} takes several modalities that fit, and the scene does not say its own.",
+        found=f"{found}, attrs without 'modality'",
+        expected=" or ".join(one.name for one in fitting),
+        remedy=f'embed(..., modality="{fitting[0].name}") or da.attrs["modality"] = "{fitting[0].name}"',
+    )
+
+
+def unnamed(scene: xr.DataArray, kind: Modality) -> BandOrderError:
+    """The error for bands that no modality has."""
+    return BandOrderError(
+        f"The scene has {scene.sizes['band']} bands, which is no input of this model.",
+        found=" ".join(band_labels(scene) or [f"{scene.sizes['band']} bands without names"]),
+        expected=f"{kind.name}: {' '.join(kind.bands)}",
+        remedy='name the bands by what they are, da.assign_coords(band=["B2", "B3", ...])',
+    )
+
+
+def incomplete(labels: Sequence[str], kind: Modality, spec: ModelSpec) -> RsEmbedError | None:
+    """The error for a scene that holds some of a modality's bands and no others; None where that is not so."""
+    names = [bands.canonical_name(label, kind.bands) for label in labels]
+    missing = [band for band in kind.bands if band not in names]
+    held = [str(name) for name in names if name in kind.bands]
+    if not missing or not held or len(set(held)) < len(held) or len(held) < len(labels):
+        return None
+    others = [
+        one.name
+        for one in spec.modalities
+        if one is not kind and _shared(labels, one) == _shared(labels, kind)
+    ]
+    some = "bands" in spec.options
+    listed = ", ".join(f'"{band}"' for band in held)
+    picture = any(one.name == "RGB" and _holds(labels, one) for one in spec.modalities)
+    return BandOrderError(
+        f"The scene lacks {len(missing)} of the {len(kind.bands)} bands of {kind.name} (missing: "
+        f"{', '.join(missing)}).",
+        found=" ".join(labels),
+        expected=" ".join(kind.bands),
+        remedy=(
+            f'bands={{"{kind.name}": [{listed}]}} embeds what it has'
+            + (f" ({' or '.join(others)} in its place, if it is that)" if others else "")
+            if some
+            else f"fetch those too: {spec.key} takes all of them or none"
+        )
+        + ('; modality="RGB", where these are 8-bit counts of a picture' if picture else ""),
+    )
+
+
+def _fitting(scene: xr.DataArray, labels: list[str], offered: Sequence[Modality]) -> list[Modality]:
+    """Modalities that are exactly the labels; else the largest that are all among them; else the one nearest."""
+    apt = [one for one in offered if _units_fit(scene, labels, one, offered)]
+    whole = [one for one in apt if _holds(labels, one)]
+    exact = [one for one in whole if len(one.bands) == len(labels)]
+    if exact:
+        return exact
+    shared = {one: len(_shared(labels, one)) for one in apt}
+    most = max(shared.values(), default=0)
+    # A small modality within a larger one is no way out of what the larger one lacks.
+    largest = [one for one in whole if len(one.bands) == most]
+    return largest or [one for one in apt if shared[one] == most][: 1 if most else 0]
+
+
+def _units_fit(scene: xr.DataArray, labels: list[str], kind: Modality, offered: Sequence[Modality]) -> bool:
+    """Whether labels that belong to a larger modality too may mean this one: red, green and blue of a picture."""
+    larger = [
+        one
+        for one in offered
+        if len(one.bands) > len(kind.bands)
+        and one.units != kind.units
+        and len(_shared(labels, one)) >= len(kind.bands)
+    ]
+    if not larger or not _holds(labels, kind):
+        return True
+    return scene.dtype == "uint8" or stated_units(scene, None, kind.units) == kind.units
+
+
+def _holds(labels: Sequence[str], kind: Modality) -> bool:
+    names = [bands.canonical_name(label, kind.bands) for label in labels]
+    return all(names.count(band) == 1 for band in kind.bands)
+
+
+def _shared(labels: Sequence[str], kind: Modality) -> set[str]:
+    return {
+        band for band in kind.bands if band in {bands.canonical_name(label, kind.bands) for label in labels}
+    }
+
+
+def _alike(modalities: Sequence[Modality]) -> bool:
+    """Whether it makes no difference which of these is taken (TerraFM reads S1GRD and S1RTC alike)."""
+    return len({(one.bands, one.units, one.normalization) for one in modalities}) == 1

@@ -1,0 +1,225 @@
+"""From one DataArray to an input that an encoder may see. The steps stand in the order in which they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed import bands
+from xr_rsembed.errors import SceneError
+from xr_rsembed.georef import check_grid, geobox_coords, scene_geobox, stored_transform
+from xr_rsembed.inputs.labels import band_labels, masked_by_band, stack_bands, warn_of_position, with_band_dim
+from xr_rsembed.inputs.modality import choose_modality, incomplete, unnamed
+from xr_rsembed.inputs.record import Input, Pixels
+from xr_rsembed.inputs.stored import Stored, nodata_attr, read_stored
+from xr_rsembed.inputs.units import reading, stated_units
+from xr_rsembed.models.spec import Modality, ModelSpec
+from xr_rsembed.normalize import Normalization
+
+__all__ = ["input_attrs", "laid_back", "north_up", "select_bands", "validate"]
+
+# Where catalogues and readers say of which baseline Sentinel-2 is, and that its offset was taken off.
+_BASELINES = ("s2:processing_baseline", "processing_baseline", "PROCESSING_BASELINE")
+_APPLIED = ("earthsearch:boa_offset_applied", "boa_offset_applied")
+
+
+def validate(
+    scene: xr.DataArray,
+    spec: ModelSpec,
+    *,
+    modality: str | None = None,
+    normalize: str = "default",
+    units: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Input:
+    """Check that a scene can be embedded; read no pixel of a lazy one.
+
+    Parameters
+    ----------
+    scene : DataArray, dims (..., band, y, x)
+    spec : ModelSpec
+    modality : str, optional
+        Needed where bands and attrs leave a choice.
+    normalize : {"default", "none"}
+        ``none`` passes pixels on as they are: whatever their units, they are neither converted nor held to any.
+    units : str, optional
+        Of the pixels, where attrs do not say or are wrong.
+    options : mapping, optional
+        The model options, complete; some change what a modality takes (fewer bands, a fixed scale).
+
+    Returns
+    -------
+    Input
+
+    Raises
+    ------
+    SceneError, GridError, BandOrderError, UnitsError, UnknownModelError
+    """
+    check_grid(scene, spec.resolution)
+    _check_dtype(scene)
+    # First of all, because rioxarray keeps a part of it on this very object.
+    scene, stored = read_stored(scene)
+    scene = masked_by_band(with_band_dim(scene, modality))
+    declared = choose_modality(scene, spec, modality)
+    kind = spec.input(spec, declared.name, options or spec.options)
+    pixels = _pixels(scene, kind, stored, normalize, units)
+    scene = _in_order(scene, kind, declared, spec)
+    scene, flipped = north_up(scene.transpose(..., "band", "y", "x"))
+    return Input(scene, kind.bands, pixels, units or "", "", flipped)
+
+
+def select_bands(
+    scene: xr.DataArray | xr.Dataset, spec: ModelSpec, modality: str | None = None
+) -> xr.DataArray:
+    """The scene with the model's bands, in its order and by its canonical names.
+
+    Raises
+    ------
+    BandOrderError
+        If a band is missing, doubled, or the bands have no names to go by.
+    """
+    whole = stack_bands(scene) if isinstance(scene, xr.Dataset) else scene
+    check_grid(whole, spec.resolution)  # type: ignore[arg-type]  # says that it is no DataArray where it is none
+    scene, stored = read_stored(whole)  # type: ignore[arg-type]
+    scene = masked_by_band(with_band_dim(scene, modality))
+    kind = choose_modality(scene, spec, modality)
+    labels = band_labels(scene)
+    if labels is None:
+        if scene.sizes["band"] != len(kind.bands):
+            raise unnamed(scene, kind)
+        warn_of_position(kind)
+        labels = list(kind.bands)
+    lacking = incomplete(labels, kind, spec)
+    if lacking is not None:
+        raise lacking
+    positions = bands.reorder(labels, kind.bands)
+    chosen = scene.isel(band=positions).assign_coords(band=("band", list(kind.bands)))
+    return chosen.assign_attrs(nodata_attr(stored.nodata))
+
+
+def north_up(scene: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
+    """The scene with north up and west left, and the dims that were turned for it."""
+    located = {"y", "x"} <= {*scene.coords}
+    if not located and stored_transform(scene) is None:
+        return scene, ()
+    grid = scene_geobox(scene)
+    if grid.crs is None and {abs(grid.affine.a), abs(grid.affine.e)} == {1.0} and abs(grid.affine.f) <= 0.5:
+        return scene, ()  # numbers of rows, which count from the top
+    flipped = tuple(dim for dim, wrong in (("y", grid.affine.e > 0), ("x", grid.affine.a < 0)) if wrong)
+    if not flipped:
+        return scene, ()
+    turned = scene.isel({dim: slice(None, None, -1) for dim in flipped})
+    for name in {"spatial_ref", str(scene.encoding.get("grid_mapping", "spatial_ref"))} & {
+        *map(str, turned.coords)
+    }:
+        # The transform that a file left behind says where the first pixel was.
+        reference = turned.coords[name].copy()
+        reference.attrs = {key: value for key, value in reference.attrs.items() if key != "GeoTransform"}
+        turned = turned.assign_coords({name: reference})
+    if located:
+        return turned, flipped
+    grid = grid.flipy() if "y" in flipped else grid
+    grid = grid.flipx() if "x" in flipped else grid
+    return turned.assign_coords(geobox_coords(grid)), flipped
+
+
+def laid_back(result: xr.DataArray, flipped: tuple[str, ...]) -> xr.DataArray:
+    """A result on the axes of the scene that was given: what :func:`north_up` turned, turned back."""
+    turned = result
+    for dim in flipped:
+        for own in {dim, f"tile_{dim}"} & {*map(str, result.dims)}:
+            turned = turned.isel({own: slice(None, None, -1)})
+            if turned.chunks is not None:
+                # A shorter chunk at the end has come to the beginning.
+                turned = turned.chunk({own: max(turned.chunksizes[own])})
+    return turned
+
+
+def input_attrs(item: Input) -> dict[str, Any]:
+    """What the embedding's attrs say of one input."""
+    return {
+        "modality": item.pixels.modality,
+        "variable": item.variable,
+        "units": item.units,
+        "bands": list(item.bands),
+        "normalization": item.pixels.normalization.source or item.pixels.normalization.kind,
+    }
+
+
+def _check_dtype(scene: xr.DataArray) -> None:
+    if scene.dtype.kind not in "uif" or scene.dtype.itemsize > 8:  # torch has no long double
+        raise SceneError(
+            "Pixels must be real numbers.",
+            found=f"dtype {scene.dtype}",
+            expected="an integer or floating dtype, such as uint16",
+            remedy="for complex SAR data take the power: abs(da) ** 2"
+            if scene.dtype.kind == "c"
+            else "da.astype('float32')",
+        )
+
+
+def _in_order(scene: xr.DataArray, kind: Modality, declared: Modality, spec: ModelSpec) -> xr.DataArray:
+    """The bands that the model takes; some of a modality's where options say so, else all of them in its order."""
+    labels = band_labels(scene)
+    chosen = kind.bands != declared.bands
+    if labels is None:
+        if chosen and scene.sizes["band"] == len(declared.bands):
+            warn_of_position(declared)
+            return scene.isel(band=[declared.bands.index(band) for band in kind.bands])
+        if scene.sizes["band"] != len(kind.bands):
+            raise unnamed(scene, kind)
+        warn_of_position(kind)
+        return scene
+    if chosen:
+        return scene.isel(band=bands.reorder(labels, kind.bands))
+    lacking = incomplete(labels, kind, spec)
+    if lacking is not None:
+        raise lacking
+    bands.check_order(labels, kind.bands, remedy=f'da.rsembed.to_bands("{spec.key}")')
+    return scene
+
+
+def _pixels(scene: xr.DataArray, kind: Modality, stored: Stored, normalize: str, units: str | None) -> Pixels:
+    """What the numbers mean."""
+    stated = stated_units(scene, units, kind.units)
+    if normalize == "none":
+        return Pixels(kind.name, Normalization("none", source="none"), stored.nodata)
+    packing = stored.packing
+    scale, offset, to_db = reading(scene, kind, stated, packing)
+    return Pixels(
+        modality=kind.name,
+        normalization=kind.normalization,
+        nodata=stored.nodata,
+        scale=scale,
+        offset=offset,
+        floor=1.0 if kind.units == "DN" and packing.offset < 0 and stored.zero_was_nodata else None,
+        to_db=to_db,
+        units=kind.units,
+        stated=stated,
+        packed=bool(packing) and not packing.decoded,
+        offset_due=kind.units == "DN" and not packing and _offset_due(scene),
+    )
+
+
+def _offset_due(scene: xr.DataArray) -> bool:
+    """Whether metadata say that these DN must have lost an offset of 1000."""
+    for name in (*_BASELINES, *_APPLIED):
+        for where in (scene.attrs, scene.coords):
+            if name not in where:
+                continue
+            values = np.ravel(np.asarray(where[name]))
+            if any(_says_so(name, value) for value in values):
+                return True
+    return False
+
+
+def _says_so(name: str, value: Any) -> bool:
+    if name in _APPLIED:
+        return str(value).lower() in ("true", "1")
+    try:
+        return float(value) >= 4.0
+    except (TypeError, ValueError):
+        return False
