@@ -16,7 +16,7 @@ RECORDED = {
 }  # fmt: skip
 
 
-def assert_contract(embedding: xr.DataArray, scene: xr.DataArray, *, nodata: float | None = None) -> None:
+def assert_contract(embedding: xr.DataArray, scene: xr.DataArray, *, nodata: tuple[float, ...] = ()) -> None:
     """Hold a grid of cells, one vector each, to what every reader of it may count on.
 
     Parameters
@@ -24,7 +24,7 @@ def assert_contract(embedding: xr.DataArray, scene: xr.DataArray, *, nodata: flo
     embedding : DataArray, dims (..., D, y, x)
         As ``embed(scene, ...)`` gave it, lazy or not.
     scene : DataArray, dims band, y, x and others in any order
-    nodata : float, optional
+    nodata : tuple of float
         What marks an invalid pixel of the scene besides NaN.
     """
     leading = [dim for dim in scene.dims if dim not in ("band", "y", "x")]
@@ -44,6 +44,16 @@ def assert_contract(embedding: xr.DataArray, scene: xr.DataArray, *, nodata: flo
     _assert_nan(computed, scene, nodata)
 
 
+def flipped(scene: xr.DataArray) -> list[str]:
+    """Dims that do not run from north to south, or from west to east, by the rule of DESIGN.md."""
+    if not {"y", "x"} <= set(scene.coords):
+        return []
+    steps = {dim: np.diff(scene[dim].values.astype("float64")[:2]) for dim in ("y", "x")}
+    y, x = (float(steps[dim][0]) if len(steps[dim]) else 0.0 for dim in ("y", "x"))
+    counted = scene.odc.crs is None and {abs(y or x), abs(x or y)} == {1.0} and abs(float(scene.y[0])) <= 1
+    return [] if counted else [dim for dim, wrong in (("y", y > 0), ("x", x < 0)) if wrong]
+
+
 def _assert_coords(embedding: xr.DataArray, scene: xr.DataArray, leading: list[Any]) -> None:
     assert embedding["D"].values.tolist() == list(range(embedding.sizes["D"]))
     located = {"y", "x"} <= set(scene.coords)
@@ -53,7 +63,10 @@ def _assert_coords(embedding: xr.DataArray, scene: xr.DataArray, leading: list[A
             assert np.isfinite(embedding[dim].values).all()
             continue
         step = (pixels[-1] - pixels[0]) / (len(pixels) - 1)
-        centres = pixels[0] + step * (PATCH * np.arange(embedding.sizes[dim]) + (PATCH - 1) / 2)
+        cells = PATCH * np.arange(embedding.sizes[dim]) + (PATCH - 1) / 2
+        # Patches count from the north and the west, whatever the scene's axes.
+        turned = dim in flipped(scene)
+        centres = (pixels[-1] - step * cells)[::-1] if turned else pixels[0] + step * cells
         np.testing.assert_allclose(embedding[dim], centres, atol=1e-6 * abs(step), rtol=1e-12)
     if located:
         assert embedding.odc.crs == scene.odc.crs
@@ -72,15 +85,20 @@ def _assert_plain(attrs: dict[str, Any]) -> None:
     assert json.loads(json.dumps(attrs, allow_nan=False)) == attrs
 
 
-def _assert_nan(embedding: xr.DataArray, scene: xr.DataArray, nodata: float | None) -> None:
+def _assert_nan(embedding: xr.DataArray, scene: xr.DataArray, nodata: tuple[float, ...]) -> None:
     """NaN in every D of a cell without a valid pixel, and nowhere else."""
     pixels = scene.transpose(..., "band", "y", "x").compute(scheduler="synchronous").values
     invalid = np.isnan(pixels) if pixels.dtype.kind == "f" else np.zeros(pixels.shape, dtype=bool)
-    if nodata is not None:
-        invalid |= pixels == nodata
+    for value in nodata:
+        invalid |= pixels == value
     valid = ~invalid.any(axis=-3)
     ends = [-size % PATCH for size in valid.shape[-2:]]
-    padded = np.pad(valid, [(0, 0)] * (valid.ndim - 2) + [(0, end) for end in ends])
+    turned = flipped(scene)
+    padded = np.pad(
+        valid,
+        [(0, 0)] * (valid.ndim - 2)
+        + [(end, 0) if dim in turned else (0, end) for dim, end in zip(("y", "x"), ends, strict=True)],
+    )
     rows, columns = (size // PATCH for size in padded.shape[-2:])
     blocks = padded.reshape(*padded.shape[:-2], rows, PATCH, columns, PATCH)
     empty = ~blocks.any(axis=(-3, -1))

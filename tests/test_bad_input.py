@@ -194,12 +194,6 @@ TABLE: dict[str, Row] = {
         V,
         ("reflectance", "DN", "window:"),
     ),
-    "reflectance, said so": (
-        lambda _: embed((s2() / 10000).assign_attrs(units="reflectance")),
-        Unit,
-        V,
-        ("reflectance", "DN"),
-    ),
     "dB for TerraFM": (lambda _: embed(s1(-12, units="dB"), "terrafm"), Unit, V, ("dB", "linear", "10 ** (da / 10)")),
     "dB for TerraFM, unsaid": (lambda _: embed(s1(-12), "terrafm"), Unit, V, ("dB", "linear", "10 ** (da / 10)")),
     "linear for TerraMind, unsaid": (

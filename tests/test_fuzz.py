@@ -262,11 +262,11 @@ def chunked(draw: Any, scene: xr.DataArray) -> xr.DataArray:
     return scene.copy(data=da.from_array(scene.values, chunks=tuple(chunks.values())))
 
 
-def nodata_of(scene: xr.DataArray) -> float | None:
+def nodata_of(scene: xr.DataArray) -> tuple[float, ...]:
     """By the scene's attrs, worked out apart from the library."""
-    stated = [scene.attrs.get(name) for name in ("_FillValue", "missing_value", "nodata")]
-    found = next((one for one in stated if one is not None), None)
-    return None if found is None else float(np.ravel(found)[0])
+    names = ("_FillValue", "missing_value", "fill_value", "nodata", "nodatavals")
+    stated = [scene.attrs[name] for name in names if scene.attrs.get(name) is not None]
+    return tuple(float(one) for value in stated for one in np.ravel(value))
 
 
 def outcome(scene: xr.DataArray, options: dict[str, Any]) -> str:

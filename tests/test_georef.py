@@ -41,7 +41,9 @@ def embed(scene, **options):
 def test_cell_centres_follow_rasterio(north, east):
     transform = Affine(east, 0, 500_000, 0, north, 5_000_000)
     result = embed(scene_of(470, 300, transform))
-    cells = transform * Affine.scale(16)
+    # Patches count from the north and the west: what they reach beyond the scene lies in the south and the east.
+    beyond = (300 - 304 if east < 0 else 0, 470 - 480 if north > 0 else 0)
+    cells = transform * Affine.translation(*beyond) * Affine.scale(16)
     np.testing.assert_allclose(
         result.y, [rasterio.transform.xy(cells, row, 0)[1] for row in range(30)], rtol=0, atol=1e-6
     )

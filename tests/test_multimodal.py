@@ -371,11 +371,6 @@ BAD = {
     ),
     "no such variable": (lambda ds: embed(ds, modalities={"S2L2A": "optical"}), SceneError, "'optical'"),
     "no variable": (lambda ds: embed(ds[[]]), SceneError, "no variable"),
-    "bands as variables": (
-        lambda ds: embed(scene("S2L2A", raw("S2L2A", 64, 64)).to_dataset("band")),
-        SceneError,
-        r"bands, not modalities(.|\n)*to_dataarray",
-    ),
     "modality= of a Dataset": (lambda ds: embed(ds, modality="S2L2A"), OptionError, "modalities="),
     "modalities= of a DataArray": (
         lambda ds: embed(scene("S2L2A", raw("S2L2A", 64, 64)), modalities={"S2L2A": "x"}),

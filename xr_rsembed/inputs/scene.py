@@ -128,14 +128,19 @@ def north_up(scene: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
 
 def laid_back(result: xr.DataArray, flipped: tuple[str, ...]) -> xr.DataArray:
     """A result on the axes of the scene that was given: what :func:`north_up` turned, turned back."""
+    if not flipped:
+        return result
+    grid = scene_geobox(result) if {"y", "x"} <= {*result.coords} else None
     turned = result
     for dim in flipped:
+        grid = grid if grid is None else grid.flipy() if dim == "y" else grid.flipx()
         for own in {dim, f"tile_{dim}"} & {*map(str, result.dims)}:
             turned = turned.isel({own: slice(None, None, -1)})
             if turned.chunks is not None:
                 # A shorter chunk at the end has come to the beginning.
                 turned = turned.chunk({own: max(turned.chunksizes[own])})
-    return turned
+    coords = {} if grid is None else geobox_coords(grid)
+    return turned.assign_coords({name: coords[name] for name in ("spatial_ref",) if name in coords})
 
 
 def input_attrs(item: Input) -> dict[str, Any]:

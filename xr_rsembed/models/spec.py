@@ -35,8 +35,9 @@ class Modality:
         TerraMind's name: S2L2A, S2L1C, S1GRD, S1RTC, DEM, RGB; or a model's own.
     bands : tuple of str
         Canonical band names in the order the model takes them.
-    units : {"DN", "dB", "linear", "m", ""}
-        Units that the model's normalization starts from.
+    units : {"DN", "dB", "linear", "m", "8-bit", "reflectance", ""}
+        Units that the model's normalization starts from. Pixels are converted to them, and held to them; of a unit that
+        is not among these, and of none, nothing is checked.
     normalization : Normalization
 
     Examples

@@ -78,7 +78,7 @@ _BANDS_AND_UNITS: dict[str, tuple[tuple[str, ...], str]] = {
     "S1GRD": (_RADAR, "dB"),
     "S1RTC": (_RADAR, "dB"),
     "DEM": (("DEM",), "m"),
-    "RGB": (("R", "G", "B"), ""),
+    "RGB": (("R", "G", "B"), "8-bit"),
 }
 # What a TiM key can imagine: the image modalities that have a tokenizer.
 TIM = {"v1": ("LULC", "NDVI", "DEM", "S1GRD", "S1RTC", "S2L2A"), "v01": ("LULC", "DEM", "S1GRD", "S2L2A")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xr_rsembed.errors import OptionError
@@ -27,6 +27,11 @@ MERGES = ("mean", "max", "concat", "dict", None)
 def _input(spec: ModelSpec, name: str, options: Mapping[str, Any]) -> Modality:
     modality = plain_input(spec, name, options)
     chosen = bands_of((name,), options.get("bands")).get(name)
+    if not options.get("clip", True):
+        how = modality.normalization
+        modality = replace(
+            modality, normalization=replace(how, clip=None, source=how.source.split(", DN clip")[0])
+        )
     return modality.subset(chosen) if chosen else modality
 
 
@@ -46,6 +51,8 @@ def _check(spec: ModelSpec, modalities: tuple[str, ...], options: Mapping[str, A
     merge = options.get("merge", "mean")
     if merge not in MERGES:
         raise OptionError("merge= cannot be used.", found=repr(merge), expected=", ".join(map(repr, MERGES)))
+    if not isinstance(options.get("clip", True), bool):
+        raise OptionError("clip= cannot be used.", found=repr(options["clip"]), expected="True or False")
     declared = {modality.name: modality.bands for modality in spec.modalities}
     for name, chosen in bands_of(modalities, options.get("bands")).items():
         if name not in modalities:
@@ -93,7 +100,7 @@ class _Size:
 
 
 def _spec(size: _Size, *, tim: bool = False) -> ModelSpec:
-    options: dict[str, Any] = {"merge": "mean", "compile": False}
+    options: dict[str, Any] = {"merge": "mean", "clip": True, "compile": False}
     options |= {"tim_modalities": ("LULC",)} if tim else {"bands": None}
     thinks = ", thinking in modalities (TiM)" if tim else ""
     return ModelSpec(
@@ -105,7 +112,7 @@ def _spec(size: _Size, *, tim: bool = False) -> ModelSpec:
         load=_load,
         home=size.home,
         options=options,
-        load_options=frozenset(options) - {"merge"},
+        load_options=frozenset(options) - {"merge", "clip"},
         input=_input,
         layout=_layout,
         check=_check,
