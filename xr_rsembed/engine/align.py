@@ -12,7 +12,7 @@ import xarray as xr
 from xr_rsembed.crs import grid_mapping
 from xr_rsembed.errors import GridError, OptionError, RsEmbedWarning, SceneError
 from xr_rsembed.georef import check_grid, describe_grid, geobox_coords, scene_geobox
-from xr_rsembed.inputs.validate import nodata_of
+from xr_rsembed.inputs.stored import nodata_of
 
 __all__ = ["align"]
 
@@ -115,12 +115,13 @@ def _onto(array: xr.DataArray, target: Any, resampling: str, name: str) -> xr.Da
             expected=f"something of {describe_grid(target)}",
             remedy="fetch it for the same place",
         )
-    attrs, nodata = dict(array.attrs), nodata_of(array)
+    attrs, stated = dict(array.attrs), nodata_of(array)
+    nodata = stated[0] if stated else None
     if nodata is None and placed.dtype.kind in "iu" and not _covers(source, target):
         # Integers without nodata have no value for what lies outside: floats that hold them all have NaN.
         placed = placed.astype("float32" if placed.dtype.itemsize <= 2 else "float64")
     if placed.dtype.kind == "f":  # NaN is the one nodata that no resampling blends
-        masked = placed if nodata is None else placed.where(placed != nodata)
+        masked = placed.where(~placed.isin(list(stated))) if stated else placed
         there = _reprojected(masked, target, resampling, np.nan)
         there = there if nodata is None else there.fillna(nodata).astype(placed.dtype)
     else:
