@@ -194,10 +194,14 @@ def _pixels(scene: xr.DataArray, kind: Modality, stored: Stored, normalize: str,
         return Pixels(kind.name, Normalization("none", source="none"), stored.nodata)
     packing = stored.packing
     scale, offset, to_db = reading(scene, kind, stated, packing)
+    nodata = stored.nodata
+    if to_db or kind.units == "linear":
+        # Power of exactly 0 was never measured: it fills what the sensor did not see, in both providers' scenes too.
+        nodata = tuple(sorted({*nodata, 0.0}))
     return Pixels(
         modality=kind.name,
         normalization=kind.normalization,
-        nodata=stored.nodata,
+        nodata=nodata,
         scale=scale,
         offset=offset,
         floor=1.0 if kind.units == "DN" and packing.offset < 0 and stored.zero_was_nodata else None,
