@@ -12,16 +12,25 @@ from odc.geo.geobox import GeoBox
 
 import xr_rsembed  # noqa: F401  (registers .rsembed)
 from xr_rsembed import bands
-from xr_rsembed.errors import CatalogError, NoScenesError, OptionError, ProviderError
+from xr_rsembed.errors import (
+    CatalogError,
+    NoScenesError,
+    OptionError,
+    ProviderAuthError,
+    ProviderError,
+    RsEmbedWarning,
+)
 from xr_rsembed.providers import gee, gee_client, retry
 from xr_rsembed.providers.base import SceneRequest
+from xr_rsembed.providers.fetch import fetch
 from xr_rsembed.providers.gee import EarthEngine, request_side
 from xr_rsembed.specs import SensorSpec
 
-from .servers import earthengine, truth
+from .servers import earthengine, region, truth
 from .servers.earthengine import TILES, EarthEngineServer, scene, world
 
 ee = pytest.importorskip("ee")
+import google.auth  # noqa: E402
 
 #: 96 x 80 pixels inside the tile of zone 33, on its native pixels of 10, 20 and 60 m.
 INSIDE = GeoBox.from_bbox((263_640, 4_986_960, 264_600, 4_987_760), "EPSG:32633", resolution=10)
@@ -377,3 +386,162 @@ def test_a_series_that_xee_opened_is_the_same(only_zone_33, probe):
         scene.rsembed.embed("probe", weights="random", units="DN").compute() for scene in (theirs, ours)
     ]
     np.testing.assert_array_equal(*embeddings)
+
+
+# --- what was measured stays valid ---------------------------------------------------------------------------
+
+
+def made(collection: str, resolution, values, **properties) -> EarthEngineServer:
+    """A collection of images of three dates whose values are those of a function of band and date."""
+    images = [
+        scene(
+            f"made_{a.day}", a.when, TILES[1][1], TILES[1][2], resolution, values, **properties, **a_orbit(i)
+        )
+        for i, a in enumerate(CLEAR[:3])
+    ]
+    return EarthEngineServer({collection: images})
+
+
+def a_orbit(i: int) -> dict:
+    return {"orbitProperties_pass": ("ASCENDING", "DESCENDING")[i % 2]}
+
+
+@pytest.mark.parametrize(
+    ("composite", "fill", "expected"),
+    [("median", 0, 1), ("mean", 0, 1), ("first", 0, 1), ("median", 65535, 0), ("median", 2, 0)],
+)
+def test_dark_pixels_stay_valid(composite, fill, expected):
+    dark = {"resolution": {"B4": 10}, "values": lambda band, when, x, *_: np.zeros(x.shape, "uint16")}
+    with made("COPERNICUS/S2_SR_HARMONIZED", **dark, CLOUDY_PIXEL_PERCENTAGE=1) as server:
+        sensor = SensorSpec(fill_value=fill)
+        got = open_scene(server, composite=composite, bands=("B4",), sensor=sensor)
+        assert (got.compute() == expected).all()
+
+
+def test_a_measured_value_moves_off_the_fill_value():
+    with made(
+        "COPERNICUS/S2_SR_HARMONIZED", {"B4": 10}, lambda band, when, x, *_: np.full(x.shape, 500, "uint16"),
+        CLOUDY_PIXEL_PERCENTAGE=1,
+    ) as server:  # fmt: skip
+        got = open_scene(server, bands=("B4",), sensor=SensorSpec(fill_value=500)).compute()
+        assert (got == 499).all()
+
+
+@pytest.mark.parametrize("units", [None, "dB"])
+def test_zero_power_is_no_data_before_the_composite(units):
+    def power(band, when, x, *_):
+        return np.full(x.shape, 0 if when == CLEAR[0].when else 0.1, "float32")
+
+    radar = {"instrumentMode": "IW", "transmitterReceiverPolarisation": ["VV", "VH"]}
+    with made("COPERNICUS/S1_GRD_FLOAT", {"VV": 10, "VH": 10}, power, **radar) as server:
+        ask(server)
+        with pytest.warns(RsEmbedWarning, match="mixes") as caught:
+            got = fetch(
+            "gee", INSIDE, time="2022", modality="S1GRD", composite="mean", units=units, project="xr-test",
+            url=server.url, orbit=None,
+        )  # fmt: skip
+        assert caught[0].filename == __file__
+        np.testing.assert_allclose(got.compute(), -10 if units else 0.1, rtol=1e-5)
+
+
+# --- orbits, grids and logins --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("orbit", "dates"), [("ascending", 2), ("descending", 1)])
+def test_passes_of_one_orbit(orbit, dates):
+    radar = {"instrumentMode": "IW", "transmitterReceiverPolarisation": ["VV", "VH"]}
+    resolution = {"VV": 10, "VH": 10}
+    with made("COPERNICUS/S1_GRD_FLOAT", resolution, truth.backscatter, **radar) as server:
+        got = open_scene(server, modality="S1GRD", orbit=orbit)
+        assert len(got.attrs["item_ids"]) == dates
+        assert got.attrs["s1_orbit"] == orbit
+        with pytest.warns(RsEmbedWarning, match="mixes ascending and descending"):
+            assert open_scene(server, modality="S1GRD").attrs["s1_orbit"] == "mixed"
+
+
+def test_the_wire_names_a_crs_by_its_code(both_zones):
+    import rioxarray  # noqa: F401
+    from pyproj import CRS
+
+    like = open_scene(both_zones, bands=("B4",)).drop_vars("spatial_ref")
+    like = like.rio.write_crs(CRS.from_epsg(32633).to_wkt("WKT1_GDAL"))
+    ask(both_zones)
+    both_zones.reset()
+    fetch(
+        "gee", like=like, time="2022-06", bands=("B4",), project="xr-test", url=both_zones.url
+    )[:, :16, :16].compute()  # fmt: skip
+    assert [body["grid"]["crsCode"] for body in both_zones.bodies] == ["EPSG:32633"]
+    assert "crsWkt" not in both_zones.bodies[0]["grid"]
+
+
+class Robot:
+    """Credentials of a service account."""
+
+    def __init__(self, email: str) -> None:
+        self.service_account_email = email
+
+
+@pytest.mark.parametrize("worker_has", [None, "another@project.iam.gserviceaccount.com", "person"])
+def test_a_worker_without_the_sessions_service_account_says_so(worker_has, monkeypatch):
+    def default(scopes):
+        if worker_has is None:
+            raise google.auth.exceptions.DefaultCredentialsError
+        return (object() if worker_has == "person" else Robot(worker_has)), "project"
+
+    ee.Reset()
+    monkeypatch.setattr(google.auth, "default", default)
+    connection = gee_client.Connection("project", account="robot@project.iam.gserviceaccount.com")
+    with pytest.raises(ProviderAuthError, match="robot@project") as caught:
+        gee_client.connect(connection)
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in str(caught.value)
+    assert not ee.data.is_initialized()
+
+
+def test_a_worker_signs_in_with_the_sessions_service_account(monkeypatch):
+    robot = Robot("robot@project.iam.gserviceaccount.com")
+    used = []
+    ee.Reset()
+    monkeypatch.setattr(google.auth, "default", lambda scopes: (robot, "project"))
+    monkeypatch.setattr(ee.data, "setDeadline", lambda _: None)
+    monkeypatch.setattr(ee, "Initialize", lambda **given: used.append(given["credentials"]))
+    gee_client.connect(gee_client.Connection("project", account=robot.service_account_email))
+    assert used == [robot]
+    monkeypatch.undo()
+    ee.Reset()
+
+
+def test_a_session_of_a_service_account_names_it_in_the_plan(both_zones, monkeypatch):
+    ask(both_zones)
+    open_scene(both_zones, bands=("B4",))
+    monkeypatch.setattr(ee.data._get_state(), "credentials", Robot("robot@project.iam.gserviceaccount.com"))
+    connection = gee_client.Connection.choose({"workers": 2})
+    assert connection == gee_client.Connection(
+        "xr-test", both_zones.url, 2, "robot@project.iam.gserviceaccount.com"
+    )
+    with pytest.raises(ProviderAuthError, match="another service account"):
+        gee_client.connect(replace(connection, account="other@project.iam.gserviceaccount.com"))
+
+
+# --- the same region from both providers ---------------------------------------------------------------------
+
+
+def test_stac_and_earth_engine_give_the_same_region(tmp_path):
+    made_region = region.make_region(tmp_path)
+    assert len(made_region.items) >= 40
+    where = {"time": made_region.time, "cloudy_pct": 50}
+    for tile in region.TILES[:2]:  # with the hole, and with the split tile
+        grid = GeoBox((region.SIDE, region.SIDE), tile.transform, f"EPSG:{tile.epsg}")
+        skip = [made_region.unreadable]
+        stac = fetch("stac", grid, catalog=made_region.catalog, skip_items=skip, **where).compute()
+        with EarthEngineServer(made_region.images()) as server:
+            ee.Reset()
+            gee = fetch("gee", grid, project="xr-test", url=server.url, **where).compute()
+        np.testing.assert_array_equal(stac, gee)
+        assert stac.attrs["dates"] == gee.attrs["dates"]
+        clear = [pixels for (name, when), pixels in made_region.pixels.items()
+                 if name == tile.name and when != region.DATES[region.CLOUDY]]  # fmt: skip
+        inside = np.s_[:, 64:96, 64:96]
+        want = np.floor(np.nanmedian(np.where(np.stack(clear) > 0, np.stack(clear), np.nan), axis=0) + 0.5)
+        np.testing.assert_array_equal(stac[inside], want[inside])
+    halves = set(made_region.halves)
+    assert halves <= set(stac.attrs["item_ids"])

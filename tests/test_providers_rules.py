@@ -94,30 +94,6 @@ def test_the_first_image_of_a_day_wins_and_the_next_fills_its_gaps():
 # --- catalogues -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("properties", "asset", "offset"),
-    [
-        ({"s2:processing_baseline": "03.01"}, {}, 0),
-        ({"s2:processing_baseline": "04.00"}, {}, -1000),
-        ({"s2:processing_baseline": "05.11"}, {}, -1000),
-        ({"processing:version": "05.10"}, {}, -1000),
-        ({"s2:product_uri": "S2A_MSIL2A_20220603T101031_N0301_R022_T32TQQ.SAFE"}, {}, 0),
-        ({"s2:product_uri": "S2A_MSIL2A_20220603T101031_N0400_R022_T32TQQ.SAFE"}, {}, -1000),
-        (
-            {"earthsearch:boa_offset_applied": True, "s2:processing_baseline": "05.11"},
-            {"raster:offset": -0.1},
-            0,
-        ),
-        ({"earthsearch:boa_offset_applied": False, "s2:processing_baseline": "05.11"}, {}, -1000),
-        ({}, {"raster:bands": [{"offset": -0.1, "scale": 0.0001}]}, -1000),
-        ({"s2:processing_baseline": "03.01"}, {"raster:offset": -0.1, "raster:scale": 0.0001}, -1000),
-        ({}, {"bands": [{"raster:offset": 0, "raster:scale": 0.0001}]}, 0),
-    ],
-)
-def test_offsets_come_from_what_the_item_says(properties, asset, offset):
-    assert encoding_of({"id": "x", "properties": properties}, asset, optical=True).offset == offset
-
-
 def test_an_offset_is_never_guessed_from_the_date():
     with pytest.raises(CatalogError, match="shifted by 1000"):
         encoding_of({"id": "x", "properties": {"datetime": "2023-01-01T00:00:00Z"}}, {}, optical=True)
@@ -156,27 +132,7 @@ def test_what_is_secret_in_an_address_is_left_out():
     )
 
 
-# --- search -----------------------------------------------------------------------------------------------
-
-
-def item(name: str, when: str, **properties) -> dict:
-    return {
-        "id": name,
-        "properties": {"datetime": when, "grid:code": "MGRS-32TQQ", "platform": "a", **properties},
-    }
-
-
-def test_two_acquisitions_of_a_tile_on_one_day_are_both_kept():
-    passes = [item("morning", "2022-06-03T08:00:00Z"), item("noon", "2022-06-03T11:40:00Z")]
-    assert [i["id"] for i in search._latest(passes)] == ["morning", "noon"]
-
-
-def test_processings_of_one_acquisition_are_one():
-    old = item("old", "2022-06-03T10:10:31.024Z", **{"s2:processing_baseline": "03.01"})
-    new = item("new", "2022-06-03T10:10:31Z", **{"s2:processing_baseline": "05.00"})
-    other_tile = item("other", "2022-06-03T10:10:31Z", **{"grid:code": "MGRS-33TTK"})
-    for order in ([old, new, other_tile], [new, other_tile, old]):
-        assert {i["id"] for i in search._latest(order)} == {"new", "other"}
+# --- search -------------------------------------------------------------------------------------------------------
 
 
 def test_a_footprint_across_the_antimeridian_stays_in_one_piece():

@@ -6,7 +6,6 @@ Engine ends there: the same request gives the same grid, bands, dtype, nodata an
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed import bands
-from xr_rsembed.errors import RsEmbedWarning
+from xr_rsembed.errors import warn
 from xr_rsembed.georef import geobox_coords
 from xr_rsembed.specs import Composite, SensorSpec
 
@@ -137,11 +136,9 @@ def orbit_attrs(request: SceneRequest, orbits: Sequence[str]) -> dict[str, str]:
     """The attr ``s1_orbit`` for the orbits of a request's items; a composite that mixes them is said."""
     kinds = sorted({orbit for orbit in orbits if orbit})
     if len(kinds) > 1 and request.composite is not None:
-        warnings.warn(
+        warn(
             f"The {request.composite} mixes ascending and descending passes, which see slopes from two sides: "
-            'orbit="ascending" or orbit="descending" takes one.',
-            RsEmbedWarning,
-            stacklevel=6,
+            'orbit="ascending" or orbit="descending" takes one.'
         )
     return {"s1_orbit": "mixed" if len(kinds) > 1 else kinds[0]} if kinds else {}
 

@@ -271,8 +271,9 @@ def _check_below_zero(values: np.ndarray, encoding: Encoding, what: str, item: s
             expected="reflectances, 0 to 10000 DN",
             remedy=remedy,
         )
+    # Python shows one text once: one warning an item and process, not one a chunk.
     warnings.warn(
-        f"More than {_BELOW_ZERO_SHARE:.0%} of the pixels of {what} fall below zero with its offset of "
+        f"More than {_BELOW_ZERO_SHARE:.0%} of the pixels of a band of item {item} fall below zero with its offset of "
         f"{encoding.offset:g} DN. Dark water does; an item that misstates its offset does too: {remedy}.",
         RsEmbedWarning,
         stacklevel=2,

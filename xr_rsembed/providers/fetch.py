@@ -215,10 +215,9 @@ def _in_units(scene: xr.DataArray, units: str | None) -> xr.DataArray:
     if units is None or scene.attrs["units"] == units:
         return scene
     nodata = scene.attrs["nodata"]
-    changed: xr.DataArray
     if units == "dB":
-        changed = scene.where(scene > 0).pipe(np.log10) * 10
+        changed = 10 * xr.apply_ufunc(np.log10, scene.where(scene > 0), dask="allowed")
     else:
-        changed = (scene / 10).pipe(lambda decibels: 10**decibels)
-    there = changed.pipe(np.isfinite) & (scene != nodata)
+        changed = 10 ** (scene / 10)
+    there = xr.apply_ufunc(np.isfinite, changed, dask="allowed") & (scene != nodata)
     return changed.where(there, nodata).astype(scene.dtype).assign_attrs(scene.attrs, units=units)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -24,7 +23,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import CatalogError, OptionError, RsEmbedWarning
+from xr_rsembed.errors import CatalogError, OptionError, warn
 from xr_rsembed.providers.base import SCL_CLOUDY, SceneRequest, label_scene, solar_day
 from xr_rsembed.providers.catalogs import (
     Catalog,
@@ -243,9 +242,7 @@ def _acquisitions(
         )
     if lacking:
         first = "; ".join(f"{item} lacks {missing}" for item, missing in list(lacking.items())[:3])
-        warnings.warn(
-            f"{len(lacking)} items lack an asset and are left out: {first}.", RsEmbedWarning, stacklevel=4
-        )
+        warn(f"{len(lacking)} items lack an asset and are left out: {first}.")
     return acquisitions, list(lacking)
 
 
