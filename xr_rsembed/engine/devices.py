@@ -16,8 +16,10 @@ from dask.base import tokenize
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import DeviceError, RsEmbedWarning
+from xr_rsembed.models.precision import has_bfloat16
 from xr_rsembed.models.registry import load_encoder
 from xr_rsembed.models.spec import Encoder, EncoderRequest, ModelSpec
+from xr_rsembed.progress import say_when_slow
 
 __all__ = [
     "batch_size",
@@ -27,6 +29,7 @@ __all__ = [
     "in_flight",
     "load_here",
     "resolve_device",
+    "resolve_precision",
     "smaller_batch",
     "turn",
 ]
@@ -35,6 +38,7 @@ _encoders: dict[tuple[EncoderRequest, str], Encoder] = {}
 _locks: defaultdict[Any, threading.RLock] = defaultdict(threading.RLock)
 _registry_lock = threading.Lock()
 _batch_limits: dict[tuple[str, str], int] = {}
+_forked = False  # from a process that had torch, and with it the threads of OpenMP
 
 _LARGEST_KEPT = 2**25  # bytes: arrays from here on, glibc always takes from the kernel and gives back to it
 
@@ -48,20 +52,10 @@ _flights = _new_flights()
 
 
 def _after_fork() -> None:
-    """Let go of what a forked process inherits from threads that are not in it: it would wait for them for ever.
-
-    These are locks that another thread held, the threads of dask's pool, and those of OpenMP, which torch can do
-    without only where it runs on one thread (as in torch's own DataLoader workers).
-    """
-    import dask.threaded
-
-    global _registry_lock, _flights
+    """New locks in a forked process: those that another thread held would never be released there."""
+    global _registry_lock, _flights, _forked
     _locks.clear()
-    _registry_lock, _flights = threading.Lock(), _new_flights()
-    dask.threaded.default_pool = None
-    dask.threaded.pools.clear()
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+    _registry_lock, _flights, _forked = threading.Lock(), _new_flights(), "torch" in sys.modules
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
@@ -69,37 +63,63 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def resolve_device(device: str) -> str:
-    """The torch device of this process: ``auto`` is the first CUDA device that is visible here, else the CPU.
+    """The torch device of this process: ``auto`` is its current CUDA device, else the CPU; ``cuda`` gets its number.
 
     Raises
     ------
     DeviceError
         If the device asked for is not there.
     """
-    import torch
-
+    torch = _torch()
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         kind = torch.device(device)
     except RuntimeError:
         raise DeviceError(
-            "Unknown device.", found=repr(device), expected='"auto", "cpu", "cuda" or "cuda:0"'
+            "Unknown device.", found=repr(device), expected='"auto", "cpu", "cuda", "cuda:0" or "mps"'
         ) from None
     if kind.type == "cuda":
         number = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (kind.index or 0) >= number:
+        index = kind.index if kind.index is not None else torch.cuda.current_device() if number else 0
+        if index >= number:
             raise DeviceError(
                 f"device={device!r} was asked for, and there is no such CUDA device here.",
                 found=f"{number} CUDA devices",
-                expected=f"at least {(kind.index or 0) + 1}",
+                expected=f"at least {index + 1}",
                 remedy='device="auto" takes a GPU where there is one and the CPU elsewhere',
             )
-    elif kind.type != "cpu":
+        return f"cuda:{index}"
+    if kind.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError(
+                'device="mps" was asked for, and this torch has no Metal device here.',
+                found=f"torch {torch.__version__} on {sys.platform}",
+                expected="a Mac with an Apple GPU",
+                remedy='device="auto" takes a CUDA device where there is one and the CPU elsewhere',
+            )
+        return "mps"
+    if kind.type != "cpu":
         raise DeviceError(
-            "This kind of device is not supported.", found=repr(device), expected='"auto", "cpu" or "cuda"'
+            "This kind of device is not supported.",
+            found=repr(device),
+            expected='"auto", "cpu", "cuda" or "mps"',
         )
-    return device
+    return "cpu"
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """What ``auto`` means on a device of this process: bfloat16 where it has units for it, else float32."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if has_bfloat16(resolve_device(device)) else "float32"
+
+
+def _torch() -> Any:
+    """torch, whose first import takes seconds."""
+    with contextlib.nullcontext() if "torch" in sys.modules else say_when_slow("importing torch ..."):
+        import torch
+    return torch
 
 
 def check_device(device: str) -> None:
@@ -118,13 +138,14 @@ def get_encoder(spec: ModelSpec, request: EncoderRequest) -> Encoder:
         if request.weights.kind == "object":
             return load_encoder(request, spec)  # it is there already, and not ours to keep
         if key not in _encoders:
-            _encoders[key] = load_encoder(request, spec)
-            if request.device == "cpu":
-                _settle_allocator()
+            with say_when_slow(f"loading {spec.key} ..."):
+                _encoders[key] = load_encoder(request, spec)
+            if request.device == "cpu" and get_option("keep_pages"):
+                _keep_pages()
         return _encoders[key]
 
 
-def _settle_allocator() -> None:
+def _keep_pages() -> None:
     """Give one array of nearly 32 MiB back, untouched, so that glibc keeps the pages of arrays up to that size.
 
     glibc learns from what is freed, up to 32 MiB, and so would come to the same point by chance, or not at all.
@@ -218,7 +239,7 @@ def turn(device: str) -> Iterator[None]:
     """
     with _registry_lock:
         lock = _locks[device]
-    with lock, _all_worker_threads(device), _full_float32():
+    with lock, _own_threads(device), _full_float32():
         yield
 
 
@@ -231,10 +252,8 @@ def in_flight(device: str) -> Iterator[None]:
     the core that feeds it: putting a tile's pixels together and looking for invalid ones takes a core 0.9 ms, where
     an H200 at half its peak embeds one with a base model in 0.1 ms (by arithmetic, not measured).
     """
-    import torch
-
     # Not resolve_device: a device that is missing is the block's own error, which names its window.
-    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    kind = "cuda" if device != "cpu" and _torch().cuda.is_available() else "cpu"
     with _flights[kind]:
         yield
 
@@ -260,15 +279,18 @@ def _full_float32() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _all_worker_threads(device: str) -> Iterator[None]:
-    """On a distributed worker, let torch use the worker's own threads.
+def _own_threads(device: str) -> Iterator[None]:
+    """For one forward, the number of threads that suits this process.
 
     distributed starts workers with OMP_NUM_THREADS=1, meant for tasks that run side by side; ours take turns, so
-    one thread would leave the others idle. In a process without a worker torch's default, all cores, is right.
+    one thread would leave the others idle. A process forked after torch had threads has lost them, and would wait for
+    them for ever; it runs on one. Anywhere else torch's default, all cores, is right.
     """
     import torch
 
     number = _worker_threads() if device == "cpu" else None
+    if _forked and device == "cpu":
+        number = 1
     if number is None:
         yield
         return

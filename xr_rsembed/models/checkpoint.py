@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import zipfile
 import zlib
 from collections import Counter
@@ -27,6 +28,8 @@ CONTAINERS = ("state_dict", "model_state_dict", "model", "module")
 # ... and put some of these words before every key: DataParallel, Lightning tasks, TerraTorch's pixel-wise models
 # (model.encoder.), torch.compile.
 WRAPPERS = ("module", "model", "backbone", "encoder", "_orig_mod")
+# Words of parts that fine-tuning puts into an encoder and that change what it gives.
+_ADDED = re.compile(r"prompt|vpt|lora|adapter|ia3|linear_[ab]_|register_token|prefix_tuning")
 
 log = logging.getLogger("xr_rsembed.models")
 
@@ -135,7 +138,8 @@ def strict_load(
     Raises
     ------
     WeightsError
-        Keys are missing, have another shape, or hold NaN; or are surplus where that is an error.
+        Keys are missing, have another shape, or hold NaN; or are surplus inside the module (prompts, adapters, more
+        layers), or anywhere where that is an error.
     """
     targets = module.state_dict()
     needed = {name for name, _ in module.named_parameters(remove_duplicate=False)}
@@ -168,8 +172,38 @@ def strict_load(
             found=_listed(strangers),
             expected="no other keys",
         )
+    inside = [key for key in loaded.surplus if _is_inside(module, key, prefix)]
+    if inside:
+        raise WeightsError(
+            f"{source} holds tensors inside the encoder that this model does not have: prompts, adapters, or layers.",
+            found=_listed(inside),
+            expected="a plain encoder, whose numbers do not hang on them",
+            remedy="merge adapters into the weights before saving them (in peft: model.merge_and_unload()); an "
+            "encoder with parts of its own runs as an object, embed(encoder)",
+        )
     module.load_state_dict(found, strict=False)
     return loaded
+
+
+def _is_inside(module: torch.nn.Module, key: str, prefix: str) -> bool:
+    """Whether a surplus key belongs to a part that the module runs, rather than to what stands beside it.
+
+    Other entries of a ModuleDict are other modalities.
+    """
+    import torch
+
+    if not key.startswith(prefix):
+        return False
+    words = key.removeprefix(prefix).split(".")
+    if _ADDED.search(".".join(words)):
+        return True
+    part = module
+    for depth, word in enumerate(words):
+        children = dict(part.named_children())
+        if word not in children:
+            return depth > 0 and not isinstance(part, torch.nn.ModuleDict)
+        part = children[word]
+    return False
 
 
 def randomize(

@@ -11,53 +11,63 @@ from xr_rsembed.errors import DeviceError, OptionError, RsEmbedWarning
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["layer_indices", "own_random", "precision_dtype"]
+__all__ = ["has_bfloat16", "layer_indices", "own_random", "place"]
 
 
-def precision_dtype(precision: str, device: str) -> torch.dtype:
-    """The torch dtype of the weights.
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def place(module: torch.nn.Module, precision: str, device: str) -> torch.dtype:
+    """Move a module to a device, its weights rounded to a precision; gives the dtype that it computes in.
 
     Raises
     ------
     OptionError
         For a precision that does not exist.
     DeviceError
-        For float16 anywhere but on CUDA, where its matrix products are slow or missing.
+        For float16 on a CPU, where its matrix products are slow or missing.
 
     Warns
     -----
     RsEmbedWarning
-        For bfloat16 on a CPU that has no units for it. It runs there, with the numbers asked for, in software: one
-        sixth to one seventh of float32's speed (TerraMind tiny, small and base on two cores of an EPYC with AVX2).
+        For bfloat16 on a CPU without units for it. In software it would run at a sixth to a seventh of float32's speed
+        (TerraMind tiny, small and base on two cores of an EPYC with AVX2), so the rounded weights compute in float32.
     """
     import torch
 
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if precision not in known:
-        raise OptionError("There is no such precision.", found=repr(precision), expected=", ".join(known))
-    if precision == "float16" and not device.startswith("cuda"):
+    if precision not in _DTYPES:
+        raise OptionError("There is no such precision.", found=repr(precision), expected=", ".join(_DTYPES))
+    if precision == "float16" and device == "cpu":
         raise DeviceError(
-            "float16 needs a CUDA device.",
+            "float16 needs a GPU.",
             found=f"device {device!r}",
             expected='device="cuda"',
             remedy='precision="bfloat16"',
         )
-    if precision == "bfloat16" and device == "cpu" and _computes_bfloat16_in_software():
+    dtype: torch.dtype = getattr(torch, precision)
+    module.to(device=device, dtype=dtype)
+    if precision == "bfloat16" and device == "cpu" and not has_bfloat16(device):
         warnings.warn(
-            "This CPU has no units for bfloat16 and computes it in software, several times slower than float32. "
-            'precision="float32" is the faster one here.',
+            "This CPU has no units for bfloat16: the weights are rounded to it, and computed with in float32, which is "
+            'several times faster here. precision="auto" takes bfloat16 only where it is the faster one.',
             RsEmbedWarning,
-            stacklevel=3,
+            stacklevel=2,
         )
-    return known[precision]
+        dtype = torch.float32
+        module.to(dtype)
+    return dtype
 
 
-def _computes_bfloat16_in_software() -> bool:
-    """Whether this is an x86 CPU with neither AVX512-BF16 nor AMX; other kinds are not judged, nor an older torch's."""
+def has_bfloat16(device: str) -> bool:
+    """Whether a device computes bfloat16 in units of its own; what cannot be told counts as not."""
     import torch
 
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return known.get("architecture") == "x86_64" and not (known.get("avx512_bf16") or known.get("amx_bf16"))
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def layer_indices(layers: tuple[int, ...], depth: int) -> tuple[int, ...]:

@@ -29,14 +29,13 @@ def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
     import torch
 
     from xr_rsembed.models import checkpoint
-    from xr_rsembed.models.precision import precision_dtype
+    from xr_rsembed.models.precision import place
     from xr_rsembed.models.terratorch_build import build
 
-    dtype = precision_dtype(request.precision, request.device)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model = build("BACKBONE_REGISTRY", spec.key, num_frames=1)
         checkpoint.fill(model, request.weights, fit=_drop_positions)
-    model.eval().requires_grad_(False).to(device=request.device, dtype=dtype)
+    dtype = place(model.eval().requires_grad_(False), request.precision, request.device)
     return _Prithvi(spec, model, dtype)
 
 

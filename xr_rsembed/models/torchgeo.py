@@ -34,15 +34,14 @@ def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
     import torchgeo.models
 
     from xr_rsembed.models import checkpoint
-    from xr_rsembed.models.precision import precision_dtype
+    from xr_rsembed.models.precision import place
 
-    dtype = precision_dtype(request.precision, request.device)
     (modality,) = spec.modalities
     name = _architecture(spec.key)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model = getattr(torchgeo.models, name)(in_chans=len(modality.bands), num_classes=0)
         checkpoint.fill(model, request.weights)
-    model.eval().requires_grad_(False).to(device=request.device, dtype=dtype)
+    dtype = place(model.eval().requires_grad_(False), request.precision, request.device)
     return (_ViT if name.startswith("vit") else _ResNet)(spec, model, modality.name, dtype)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.packed import pack
 from xr_rsembed.models.patches import patches
-from xr_rsembed.models.precision import layer_indices, precision_dtype
+from xr_rsembed.models.precision import layer_indices, place
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 from xr_rsembed.models.vit import Attention, Block, Mlp, resized_positions, uninitialized
 
@@ -129,12 +129,8 @@ class TerraFM(nn.Module):
 class TerraFMEncoder:
     """TerraFM on a device, with one sensor's patch embedding."""
 
-    def __init__(self, module: TerraFM, modality: str, patch: int) -> None:
-        self.module = module
-        self.modality = modality
-        self.patch = patch
-        parameter = next(module.parameters())
-        self.dtype = parameter.dtype
+    def __init__(self, module: TerraFM, modality: str, patch: int, dtype: torch.dtype) -> None:
+        self.module, self.modality, self.patch, self.dtype = module, modality, patch, dtype
         self.depth = len(module.blocks)
 
     def __call__(
@@ -152,16 +148,16 @@ class TerraFMEncoder:
 
 def load(spec: ModelSpec, request: EncoderRequest) -> TerraFMEncoder:
     """Build, fill strictly, fold, and move to the device in the precision asked for."""
-    dtype = precision_dtype(request.precision, request.device)
     (modality,) = request.modalities
     product = request.option("product", spec.options["product"])
     stem = "s1" if modality.startswith("S1") else f"s2_{product.lower()}"
     with torch.no_grad():
         module = uninitialized(lambda: TerraFM(spec.embed_dim, spec.depth, spec.image_size, spec.patch_size))
         checkpoint.fill(module, request.weights, surplus="error")
-        module.fold(stem).requires_grad_(False).to(device=request.device, dtype=dtype)
+        module.fold(stem).requires_grad_(False)
+    dtype = place(module, request.precision, request.device)
     if request.option("compile"):
         module.compile()
     elif request.device == "cpu":
         pack(module, rows=_USUAL_ROWS)
-    return TerraFMEncoder(module, modality, spec.patch_size)
+    return TerraFMEncoder(module, modality, spec.patch_size, dtype)

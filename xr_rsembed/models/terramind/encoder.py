@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.packed import pack
-from xr_rsembed.models.precision import layer_indices, precision_dtype
+from xr_rsembed.models.precision import layer_indices, place
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 from xr_rsembed.models.terramind.facts import (
     FILE_NAMES,
@@ -33,7 +33,6 @@ Forward = Callable[[dict[str, Tensor], tuple[int, ...]], list[Tensor]]
 
 def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindEncoder:
     """Build, fill strictly, and move to the device in the precision asked for."""
-    dtype = precision_dtype(request.precision, request.device)
     tim = tim_modalities(spec, request)
     module: nn.Module
     forward: Forward
@@ -47,7 +46,7 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindEncoder:
         def forward(images: dict[str, Tensor], layers: tuple[int, ...]) -> list[Tensor]:
             return module({FILE_NAMES[name]: image for name, image in images.items()}, layers)
 
-    module.to(device=request.device, dtype=dtype)
+    dtype = place(module, request.precision, request.device)
     if isinstance(module, TerraMind):
         if request.option("compile"):
             for block in module.encoder:
