@@ -1,4 +1,4 @@
-"""The user's options: one donfig configuration, with ``RS_EMBED_*`` environment defaults.
+"""The user's options, each declared once; ``RS_EMBED_*`` environment variables give the defaults.
 
 ``set_options(terramind__model_key="terramind_v1_base")`` sets for the process, or for a ``with`` block.
 """
@@ -8,93 +8,82 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-
-from donfig import Config
 
 from xr_rsembed.errors import OptionError
 
-__all__ = ["get_option", "set_options"]
+__all__ = ["OPTIONS", "Option", "environment_name", "family_option", "get_option", "set_options"]
 
-_DEFAULTS: dict[str, Any] = {
-    "terramind.model_key": "terramind_v1_small",
-    "terramind.modality": "S2L2A",
-    "terramind.normalize": "zscore",
-    "terramind.layer_index": -1,
-    "terramind.pretrained": True,
-    "terramind.fetch_workers": 8,
-    "terrafm.fetch_workers": 8,
-    "terrafm.batch_size": None,  # 8 on CPU, 64 on CUDA
-    "block_tiles": 8,  # a block is this many tiles a side: 1792 px, 75 MiB of uint16 in 12 bands
-    "progress": True,
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Parameters
+    ----------
+    default : object
+    help : str
+        What it means, for the documentation.
+    choices : tuple
+        The values that it can take; else any of the default's kind.
+    at_least : int, optional
+        The smallest whole number; an option that has one, or a number as its default, is a whole number.
+    """
+
+    default: Any
+    help: str
+    choices: tuple[Any, ...] = ()
+    at_least: int | None = None
+
+    @property
+    def is_number(self) -> bool:
+        """Whether only whole numbers will do."""
+        return self.at_least is not None or type(self.default) is int
+
+
+_YES_NO = (True, False, 0, 1)
+OPTIONS = {
+    "terramind.model_key": Option("terramind_v1_small", "what ``terramind`` means"),
+    "terramind.modality": Option("S2L2A", "the modality taken where bands and attrs leave a choice"),
+    "terramind.normalize": Option("zscore", "``zscore``, or ``none`` for raw values", ("zscore", "none")),
+    "terramind.layer_index": Option(-1, "the transformer block, where ``layer=`` is not given"),
+    "terramind.pretrained": Option(
+        True, '0 turns ``weights="pretrained"`` into random weights', choices=_YES_NO
+    ),
+    "terramind.engine": Option(
+        "own",
+        "``own`` is the encoder of this package; ``terratorch`` runs TerraTorch's, slower and with the same numbers",
+        choices=("own", "terratorch"),
+    ),
+    "terramind.fetch_workers": Option(8, "connections at once to a provider", at_least=1),
+    "terrafm.fetch_workers": Option(8, "connections at once to a provider", at_least=1),
+    "terrafm.batch_size": Option(
+        None, "tiles a forward; 8 on a CPU and 64 on a GPU where it is not set", at_least=1
+    ),
+    "block_tiles": Option(8, "side of a block, in tiles without overlap", at_least=1),
+    "progress": Option(True, "progress bars for what takes longer than three seconds", choices=_YES_NO),
+    "keep_pages": Option(
+        False,
+        "on a CPU, let glibc keep the memory of freed arrays up to 32 MiB for the rest of the process: a few percent "
+        "faster with base models",
+        choices=_YES_NO,
+    ),
 }
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "terramind.normalize": ("zscore", "none"),
-    "terramind.pretrained": (True, False, 0, 1),
-    "progress": (True, False, 0, 1),
-}
-_WHOLE_NUMBERS = {"terramind.layer_index", "terramind.fetch_workers", "terrafm.fetch_workers", "block_tiles"}
-_AT_LEAST_ONE = {"terramind.fetch_workers", "terrafm.fetch_workers", "block_tiles"}
 
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *parents, leaf = key.split(".")
-        branch = tree
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[leaf] = value
-    return tree
-
-
-def _environment_name(key: str) -> str:
-    return "RS_EMBED_" + key.upper().replace(".", "_")
-
-
-def _from_environment() -> dict[str, Any]:
-    """Values of the ``RS_EMBED_*`` variables that are set, checked as ``set_options`` would check them."""
-    found: dict[str, Any] = {}
-    for key in _DEFAULTS:
-        text = os.environ.get(_environment_name(key))
-        if text is None:
-            continue
-        value: Any = text
-        if key in _CHOICES and True in _CHOICES[key]:
-            value = {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
-        elif key in _WHOLE_NUMBERS or (key == "terrafm.batch_size" and text):
-            try:
-                value = int(text)
-            except ValueError:
-                value = text
-        found[key] = _checked(key, value, said_as=_environment_name(key))
-    return found
-
-
-def _checked(key: str, value: Any, said_as: str) -> Any:
-    if key in _CHOICES and value not in _CHOICES[key]:
-        raise OptionError(
-            f"{said_as} has a value it cannot take.", found=repr(value), expected=f"one of {_CHOICES[key]}"
-        )
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if key in _WHOLE_NUMBERS and not whole:
-        raise OptionError(
-            f"{said_as} must be a whole number.", found=repr(value), expected="an int, such as 8"
-        )
-    if key in _AT_LEAST_ONE and value < 1:
-        raise OptionError(f"{said_as} must be at least 1.", found=value, expected="1 or more")
-    if key == "terrafm.batch_size" and value is not None and not (whole and value >= 1):
-        raise OptionError(
-            f"{said_as} must be a whole number of at least 1.",
-            found=repr(value),
-            expected="an int, such as 8",
-        )
-    return value
-
-
-# paths=[] and no env: files and variables of other names must not leak in; ours are read above, checked.
-_config = Config("xr_rsembed", defaults=[_nested(_DEFAULTS)], paths=[], env={}, deprecations={})
+_values: dict[str, Any] = {}
 _environment_read = False
+
+
+def environment_name(key: str) -> str:
+    """The environment variable of an option.
+
+    Examples
+    --------
+    >>> environment_name("terramind.model_key")
+    'RS_EMBED_TERRAMIND_MODEL_KEY'
+    """
+    return "RS_EMBED_" + key.upper().replace(".", "_")
 
 
 def get_option(key: str) -> Any:
@@ -113,12 +102,24 @@ def get_option(key: str) -> Any:
     global _environment_read
     if not _environment_read:
         # Read at first use, not at import: a bad variable then fails in the call that needs it, with our own error.
-        _config.update_defaults(_nested(_from_environment()))
+        _values.update(_from_environment() | _values)
         _environment_read = True
-    return _config.get(_known(key))
+    return _values.get(_known(key), OPTIONS[key].default)
 
 
-def set_options(options: Mapping[str, Any] | None = None, /, **keywords: Any) -> Any:
+def family_option(family: str, name: str, default: Any = None) -> Any:
+    """An option of a model family, or ``default`` where the family has none of this name.
+
+    Examples
+    --------
+    >>> family_option("terramind", "layer_index"), family_option("prithvi", "layer_index", -1)
+    (-1, -1)
+    """
+    key = f"{family}.{name}"
+    return get_option(key) if key in OPTIONS else default
+
+
+class set_options:
     """Set options for the process, or inside a ``with`` block.
 
     Parameters
@@ -127,11 +128,6 @@ def set_options(options: Mapping[str, Any] | None = None, /, **keywords: Any) ->
         Option names with dots, such as ``{"terramind.model_key": "terramind_v1_base"}``.
     **keywords
         The same with a double underscore for the dot: ``terramind__model_key="terramind_v1_base"``.
-
-    Returns
-    -------
-    context manager
-        Leaving it brings back the former values.
 
     Raises
     ------
@@ -146,19 +142,61 @@ def set_options(options: Mapping[str, Any] | None = None, /, **keywords: Any) ->
     >>> get_option("block_tiles")
     8
     """
-    get_option("block_tiles")
-    wanted = dict(options or {}) | {name.replace("__", "."): value for name, value in keywords.items()}
-    checked = {_known(key): _checked(key, value, said_as=f"option {key!r}") for key, value in wanted.items()}
-    return _config.set(checked)
+
+    def __init__(self, options: Mapping[str, Any] | None = None, /, **keywords: Any) -> None:
+        wanted = dict(options or {}) | {name.replace("__", "."): value for name, value in keywords.items()}
+        checked = {_known(key): _checked(key, value, f"option {key!r}") for key, value in wanted.items()}
+        self._former = {key: get_option(key) for key in checked}
+        _values.update(checked)
+
+    def __enter__(self) -> set_options:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _values.update(self._former)
+
+
+def _from_environment() -> dict[str, Any]:
+    """Values of the ``RS_EMBED_*`` variables that are set, checked as ``set_options`` would check them."""
+    found: dict[str, Any] = {}
+    for key, option in OPTIONS.items():
+        text = os.environ.get(name := environment_name(key))
+        if text is None or (text == "" and option.default is None):
+            continue
+        value: Any = text
+        if option.choices == _YES_NO:
+            value = {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
+        elif option.is_number and text.lstrip("+-").isdecimal():
+            value = int(text)
+        found[key] = _checked(key, value, name)
+    return found
+
+
+def _checked(key: str, value: Any, said_as: str) -> Any:
+    option = OPTIONS[key]
+    if option.choices and value not in option.choices:
+        raise OptionError(
+            f"{said_as} has a value it cannot take.", found=repr(value), expected=f"one of {option.choices}"
+        )
+    if option.is_number and not (value is None and option.default is None):
+        least = option.at_least
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or (least is not None and value < least):
+            raise OptionError(
+                f"{said_as} must be a whole number{'' if least is None else f' of at least {least}'}.",
+                found=repr(value),
+                expected="an int, such as 8",
+            )
+    return value
 
 
 def _known(key: str) -> str:
-    if key not in _DEFAULTS:
-        near = difflib.get_close_matches(key, _DEFAULTS, n=1)
+    if key not in OPTIONS:
+        near = difflib.get_close_matches(key, OPTIONS, n=1)
         raise OptionError(
             "There is no such option.",
             found=key,
-            expected=", ".join(sorted(_DEFAULTS)),
+            expected=", ".join(sorted(OPTIONS)),
             remedy=f"did you mean {near[0]!r}?" if near else None,
         )
     return key

@@ -22,21 +22,9 @@ def options(_: str) -> Iterator[str]:
     """Every option: its default, its environment variable, its meaning."""
     from xr_rsembed import config
 
-    meanings = {
-        "terramind.model_key": "what ``terramind`` means",
-        "terramind.modality": "the modality taken where bands and attrs leave a choice",
-        "terramind.normalize": "``zscore``, or ``none`` for raw values",
-        "terramind.layer_index": "the transformer block, where ``layer=`` is not given",
-        "terramind.pretrained": '0 turns ``weights="pretrained"`` into random weights',
-        "terramind.fetch_workers": "connections at once to a provider",
-        "terrafm.fetch_workers": "connections at once to a provider",
-        "terrafm.batch_size": "tiles a forward; 8 on a CPU and 64 on a GPU where it is not set",
-        "block_tiles": "side of a block, in tiles without overlap",
-        "progress": "progress bars for what takes longer than three seconds",
-    }
     rows = [
-        (f"``{key}``", f"``{value!r}``", f"``{config._environment_name(key)}``", meanings[key])
-        for key, value in config._DEFAULTS.items()
+        (f"``{key}``", f"``{one.default!r}``", f"``{config.environment_name(key)}``", one.help)
+        for key, one in config.OPTIONS.items()
     ]
     return table(("option", "default", "environment variable", "meaning"), rows)
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import threading
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 from dask.base import tokenize
 
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import DeviceError, RsEmbedWarning
+from xr_rsembed.errors import DeviceError, warn
 from xr_rsembed.models.precision import has_bfloat16
 from xr_rsembed.models.registry import load_encoder
 from xr_rsembed.models.spec import Encoder, EncoderRequest, ModelSpec
@@ -204,11 +203,9 @@ def smaller_batch(spec: ModelSpec, device: str, failed: int) -> int:
             remedy='precision="bfloat16", a smaller model, or free the GPU of other work',
         )
     if (spec.key, device) not in _batch_limits:
-        warnings.warn(
+        warn(
             f"{device} ran out of memory with {failed} tiles of {spec.key} a batch; going on with smaller batches. "
-            f"Set batch_size={failed // 2} to begin there.",
-            RsEmbedWarning,
-            stacklevel=2,
+            f"Set batch_size={failed // 2} to begin there."
         )
     _batch_limits[spec.key, device] = failed // 2
     return failed // 2

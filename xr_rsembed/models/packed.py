@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xr_rsembed.errors import RsEmbedWarning
+from xr_rsembed.errors import warn
 
 __all__ = ["PackedLinear", "pack"]
 
@@ -61,11 +60,7 @@ def pack(module: nn.Module, rows: int) -> None:
                     gelu = name == "fc1" and _is_exact_gelu(getattr(parent, "act", None))
                     found.append((parent, name, _checked(child, rows, gelu)))
     except (AttributeError, RuntimeError, TypeError) as error:
-        warnings.warn(
-            f"oneDNN's packed products cannot be used with this torch ({error}); its own, slower ones are.",
-            RsEmbedWarning,
-            stacklevel=2,
-        )
+        warn(f"oneDNN's packed products cannot be used with this torch ({error}); its own, slower ones are.")
         return
     for parent, name, packed in found:
         setattr(parent, name, packed)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from xr_rsembed.errors import DeviceError, OptionError, RsEmbedWarning
+from xr_rsembed.errors import DeviceError, OptionError, warn
 
 if TYPE_CHECKING:
     import torch
@@ -47,11 +46,9 @@ def place(module: torch.nn.Module, precision: str, device: str) -> torch.dtype:
     dtype: torch.dtype = getattr(torch, precision)
     module.to(device=device, dtype=dtype)
     if precision == "bfloat16" and device == "cpu" and not has_bfloat16(device):
-        warnings.warn(
+        warn(
             "This CPU has no units for bfloat16: the weights are rounded to it, and computed with in float32, which is "
-            'several times faster here. precision="auto" takes bfloat16 only where it is the faster one.',
-            RsEmbedWarning,
-            stacklevel=2,
+            'several times faster here. precision="auto" takes bfloat16 only where it is the faster one.'
         )
         dtype = torch.float32
         module.to(dtype)

@@ -6,14 +6,13 @@ import difflib
 import functools
 import html
 import importlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import OptionError, RsEmbedWarning, UnknownModelError
+from xr_rsembed.errors import OptionError, UnknownModelError, warn
 from xr_rsembed.models.own import from_encoder
 from xr_rsembed.models.spec import Encoder, EncoderRequest, Modality, ModelFamily, ModelSpec
 
@@ -281,11 +280,9 @@ def _installed() -> tuple[ModelFamily, ...]:
         except Exception as error:
             # Whatever another package does wrong must not take the other models away.
             source = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
-            warnings.warn(
+            warn(
                 f"The model family {point.name!r} ({point.value}){source} was left out: "
-                f"{type(error).__name__}: {error}",
-                RsEmbedWarning,
-                stacklevel=2,
+                f"{type(error).__name__}: {error}"
             )
         else:
             found[family.name] = family
