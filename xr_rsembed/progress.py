@@ -69,12 +69,15 @@ class Bar:
         return time.monotonic() - self._started
 
     def _show(self) -> None:
+        display = _rich_display(
+            self.description, self.total, self.unit
+        )  # imports rich: the work goes on meanwhile
         with _lock:
-            if _active is not self:
-                return
-            self._display = _rich_display(self.description, self.total, self.unit)
-            self._lines = self._display is None
-            self._update()
+            if _active is self:
+                self._display, self._lines = display, display is None
+                self._update()
+            elif display is not None:
+                display.stop()
 
     def _update(self) -> None:
         if self._display is not None:

@@ -16,6 +16,7 @@ from xr_rsembed.engine.sinks import GridSink, Sink, TileSink
 from xr_rsembed.errors import EncoderError
 from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.models.spec import Encoder, EncoderRequest, Layout, ModelSpec, Tokens
+from xr_rsembed.progress import tiles_done
 from xr_rsembed.tiling import AxisBlock
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def run_block(job: Job, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray
 def _embed(job: Job, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> np.ndarray:
     valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
     sink = _sink(job, y, x, valid)
+    left = len(y.starts) * len(x.starts)
     if any(mask.any() for mask in valid):
         device = devices.resolve_device(job.request.device)
         ready = [
@@ -94,6 +96,8 @@ def _embed(job: Job, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> n
             else:
                 for tiles, seen in pixels.tile_groups(ready):
                     _encode_tiles(encoder, job, sink, seen, y, x, tiles, device)
+                    left -= len(tiles)
+    tiles_done(left)  # those without a valid pixel
     values = sink.finish()
     return values if job.settings.sums else values.astype(job.settings.out_dtype, copy=False)
 
@@ -154,6 +158,7 @@ def _encode_tiles(
             continue
         sink.add(batch, tokens)
         first += len(batch)
+        tiles_done(len(batch))
 
 
 def _encode(encoder: Encoder, inputs: Mapping[str, torch.Tensor], job: Job) -> Tokens:

@@ -8,22 +8,25 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from dask.base import tokenize
+from dask.system import CPU_COUNT
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import DeviceError, warn
 from xr_rsembed.models.precision import has_bfloat16
 from xr_rsembed.models.registry import load_encoder
 from xr_rsembed.models.spec import Encoder, EncoderRequest, ModelSpec
-from xr_rsembed.progress import say_when_slow
+from xr_rsembed.progress import progress, say_when_slow
 
 __all__ = [
     "batch_size",
     "check_device",
     "clear_encoders",
+    "compute_here",
     "get_encoder",
     "in_flight",
     "load_here",
@@ -32,6 +35,8 @@ __all__ = [
     "smaller_batch",
     "turn",
 ]
+
+T = TypeVar("T", bound=Any)
 
 _encoders: dict[tuple[EncoderRequest, str], Encoder] = {}
 _locks: defaultdict[Any, threading.RLock] = defaultdict(threading.RLock)
@@ -156,6 +161,13 @@ def _keep_pages() -> None:
     torch.empty(_LARGEST_KEPT - 2**14, dtype=torch.uint8)
 
 
+def compute_here(collection: T, tiles: int, description: str) -> T:
+    """Compute in this process with a bar of tiles, on threads of its own: dask's may be those of a forked parent."""
+    with progress(tiles, description), ThreadPoolExecutor(CPU_COUNT) as pool:
+        # What is in this process already, a distributed client would only copy away and back.
+        return collection.compute(scheduler="threads", pool=pool)
+
+
 def load_here(spec: ModelSpec, request: EncoderRequest) -> Encoder:
     """The encoder on the device that a request's ``auto`` means in this process."""
     return get_encoder(spec, replace(request, device=resolve_device(request.device)))
@@ -251,7 +263,7 @@ def in_flight(device: str) -> Iterator[None]:
     """
     # Not resolve_device: a device that is missing is the block's own error, which names its window.
     kind = "cuda" if device != "cpu" and _torch().cuda.is_available() else "cpu"
-    with _flights[kind]:
+    with _flights[kind], _own_threads(device) if _forked else contextlib.nullcontext():
         yield
 
 
@@ -285,9 +297,7 @@ def _own_threads(device: str) -> Iterator[None]:
     """
     import torch
 
-    number = _worker_threads() if device == "cpu" else None
-    if _forked and device == "cpu":
-        number = 1
+    number = 1 if _forked else _worker_threads() if device == "cpu" else None
     if number is None:
         yield
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -110,7 +111,10 @@ def embed_inputs(
         return labelled
     if len(inputs) > 1:
         labelled.attrs |= count_missing(inputs, rows, columns, spec.patch_size)
-    return _computed(labelled)
+    tiles = math.prod(scene.shape[:-3])
+    for axes in (rows, columns):
+        tiles *= sum(len(axis.starts) for axis in axes)
+    return devices.compute_here(labelled, tiles, spec.key)
 
 
 def by_modality(embedding: xr.DataArray) -> xr.Dataset:
@@ -363,17 +367,6 @@ def as_dask(scene: xr.DataArray, rows: tuple[AxisBlock, ...], columns: tuple[Axi
         for dim, axes in (("y", rows), ("x", columns))
     }
     return scene.chunk(step).data
-
-
-def _computed(embedding: xr.DataArray) -> xr.DataArray:
-    """Compute at once, with a progress bar when it takes long."""
-    from contextlib import nullcontext
-
-    from dask.diagnostics.progress import ProgressBar
-
-    with ProgressBar(minimum=3.0) if get_option("progress") else nullcontext():
-        # The scene is in this process already: a distributed client would only copy it away and back.
-        return embedding.compute(scheduler="threads")
 
 
 def _warn_of_cost(settings: Settings) -> None:
