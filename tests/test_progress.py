@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import xr_rsembed
 from xr_rsembed import progress as module
 from xr_rsembed import set_options
 from xr_rsembed.progress import progress, say_when_slow, tiles_done
@@ -121,3 +122,19 @@ def test_what_takes_long_says_so_once(written):
     with set_options(progress=False), say_when_slow("nor this", after=0.0):
         time.sleep(0.05)
     assert written() == "loading terramind_v1_tiny ...\n"
+
+
+@pytest.mark.parametrize("overlap", [0, 112])
+def test_eager_lazy_and_stored_embeddings_count_the_same_tiles(probe, tmp_path, monkeypatch, overlap):
+    from tests.test_engine import random_pixels, scene_of
+
+    bars = []
+    monkeypatch.setattr(module.Bar, "close", lambda self, failed=False: bars.append(self))
+    pixels = random_pixels(700, 500, seed=1)
+    scene = scene_of(pixels, {"y": 300})
+    options = {"weights": "random", "device": "cpu", "overlap": overlap}
+    with xr_rsembed.set_options(block_tiles=1):
+        xr_rsembed.embed(scene.compute(), "probe", **options)
+        xr_rsembed.embed(scene, "probe", **options).rsembed.to_zarr(tmp_path / "emb.zarr")
+    expected = {0: 12, 112: 24}[overlap]
+    assert [(bar.done, bar.total, bar.unit) for bar in bars] == [(expected, expected, "tiles")] * 2

@@ -50,6 +50,11 @@ class Bar:
             self.done += number
             self._update()
 
+    def reach(self, number: int) -> None:
+        """Count at least so many as done: of work that may have counted itself already."""
+        with _lock:
+            self.advance(max(0, number - self.done))
+
     def add(self, number: int) -> None:
         """Count some more as still to do."""
         with _lock:
@@ -177,6 +182,9 @@ class _Silent(Bar):
 
     def advance(self, number: int) -> None:
         self.done += number
+
+    def reach(self, number: int) -> None:
+        self.done = max(self.done, number)
 
     def add(self, number: int) -> None:
         self.total += number

@@ -14,6 +14,7 @@ from xr_rsembed.errors import EncoderError
 from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec
 from xr_rsembed.models.terramind.generate import Generator
+from xr_rsembed.progress import tiles_done
 from xr_rsembed.tiling import AxisBlock
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def draw_block(job: Drawing, y: AxisBlock, x: AxisBlock, windows: Sequence[np.nd
 def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> np.ndarray:
     valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
     sums = np.zeros((job.channels, *valid[0].shape))
-    size = job.spec.image_size
+    size, left = job.spec.image_size, len(y.starts) * len(x.starts)
     weight = np.outer(ramp(size, job.overlap), ramp(size, job.overlap))
     if any(mask.any() for mask in valid):
         device = devices.resolve_device(job.request.device)
@@ -133,13 +134,16 @@ def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -
         room: dict[str, torch.Tensor] = {}
         with devices.turn(device):
             for (i, j), seen in tiles:
-                top, left = y.starts[i], x.starts[j]
-                seed = tile_seed(job.seed, job.origin[0] + top, job.origin[1] + left)
+                top, side = y.starts[i], x.starts[j]
+                seed = tile_seed(job.seed, job.origin[0] + top, job.origin[1] + side)
                 inputs = pixels.batch_inputs([ready[number] for number in seen], y, x, [(i, j)], room)
                 image = _image(job, generator(inputs, [seed]))
-                place = sums[:, top - y.window[0] :, left - x.window[0] :][:, :size, :size]
+                place = sums[:, top - y.window[0] :, side - x.window[0] :][:, :size, :size]
                 height, width = place.shape[1:]
                 place += (weight * image)[:, :height, :width]
+                tiles_done(1)
+        left = len(y.starts) * len(x.starts) - len(tiles)
+    tiles_done(left)  # those without a valid pixel
     sums[:, ~np.logical_or.reduce(valid)] = np.nan
     return sums
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.diagnostics.progress import ProgressBar
 
 from xr_rsembed import georef
 from xr_rsembed.config import get_option
@@ -133,8 +132,10 @@ def generate(
     images.attrs = _record(inputs, spec, request, job, edge, drawers)
     if any(item.scene.chunks is not None for item in inputs):
         return images
-    with ProgressBar(minimum=3.0) if get_option("progress") else nullcontext():
-        return images.compute(scheduler="threads")
+    number = math.prod(inputs[0].scene.shape[:-3])
+    for axes in (rows, columns):
+        number *= sum(len(axis.starts) for axis in axes)
+    return devices.compute_here(images, number, generator.key)
 
 
 def _whole(seed: Any) -> int:

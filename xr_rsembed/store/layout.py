@@ -98,6 +98,20 @@ class Layout:
         """Shards along every dim."""
         return tuple(-(-size // one) for size, one in zip(self.shape, self.shard, strict=True))
 
+    def tiles(self, attrs: Mapping[str, Any], shape: tuple[int, ...]) -> int | None:
+        """How many tiles an embedding of this shape ran, by its attrs; None where they do not say."""
+        if not {"y", "x"} <= set(self.dims) or not {"tile_size", "patch_size", "overlap"} <= attrs.keys():
+            return None
+        density = int(attrs.get("density", 1))
+        cells = int(attrs["tile_size"]) * density // int(attrs["patch_size"])
+        step = cells - int(attrs["overlap"]) * density // int(attrs["patch_size"])
+        count = density**2
+        for dim, size in zip(self.dims, shape, strict=True):
+            if dim in ("y", "x"):
+                size = 1 - (-max(0, size - cells) // step)
+            count *= 1 if dim in ("D", "layer", "modality") else size
+        return count
+
     def indices(self) -> list[tuple[int, ...]]:
         """All shards, in the order of storage."""
         return list(product(*map(range, self.grid)))

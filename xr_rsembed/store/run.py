@@ -6,7 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -19,8 +19,8 @@ from dask.core import get_dependencies
 from dask.highlevelgraph import HighLevelGraph
 from dask.system import CPU_COUNT
 
-from xr_rsembed.config import get_option
 from xr_rsembed.errors import RsEmbedError, StoreError
+from xr_rsembed.progress import progress
 from xr_rsembed.store import evidence
 
 __all__ = ["Task", "bar", "local_threads", "run"]
@@ -363,16 +363,25 @@ def _require_same_code(client: Any) -> None:
 
 
 @contextmanager
-def bar(total: int, done: int, *, show: bool | None, label: str) -> Iterator[Callable[[], Any]]:
-    """A bar that counts blocks, in a terminal or notebook; gives the function that moves it on by one."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def bar(
+    total: int, done: int, *, show: bool | None, label: str, tiles: int | None = None
+) -> Iterator[Callable[[], Any]]:
+    """The bar of a run over blocks; gives the function that moves it on by one.
 
-    console = Console(stderr=True)
-    if show is None:
-        show = get_option("progress") and (console.is_terminal or console.is_jupyter)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console) if show else None
-    with progress or nullcontext():
-        task = progress.add_task(label, total=total, completed=done) if progress else None
-        yield (lambda: progress.advance(task)) if progress and task is not None else (lambda: None)
+    It counts ``tiles`` where that is how many the blocks make: each as it is done where the work is in this process,
+    else a block's share of them when the block is.
+    """
+    number, unit = (total, "blocks") if tiles is None else (tiles, "tiles")
+    with progress(number, label, unit=unit, enabled=show) as shown:
+        before = shown.done
+
+        def reach() -> None:
+            shown.reach(before + (number * done // total if total else 0))
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            reach()
+
+        reach()
+        yield advance

@@ -227,7 +227,9 @@ def write(
     arrays = {piece.name: run.array(piece.name, writing=True) for piece in run.pieces}
     total = sum(piece.data.npartitions for piece in run.pieces)
     count = sum(map(len, missing.values()))
-    with bar(total, total - count, show=progress, label=f"writing {run.pieces[0].name}") as advance:
+    first = run.pieces[0]  # where there are more, they are variables of the same forward
+    tiles = first.layout.tiles(dict(arrays[first.name].attrs), first.data.shape)
+    with bar(total, total - count, show=progress, label=f"writing {first.name}", tiles=tiles) as advance:
 
         def done(task: Task, result: tuple[int, Any]) -> None:
             piece, index, writer = places[id(task)]
