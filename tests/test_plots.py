@@ -109,15 +109,6 @@ def test_a_large_scene_is_thinned_out(ax):
     assert max(np.asarray(plots.plot_scene(scene, ax).images[0].get_array()).shape) <= 1400
 
 
-def test_picture_of_the_explorer_has_south_first():
-    scene = synthetic_scene((64, 64), "DEM")
-    scene = scene.copy(data=np.broadcast_to(np.arange(64.0)[None, :, None], scene.shape).astype("float32"))
-    picture, extent = plots.scene_picture(scene)
-    assert picture.dtype == np.uint8
-    assert extent == (scene.x.min() - 5, scene.x.max() + 5, scene.y.min() - 5, scene.y.max() + 5)
-    assert picture[0, 30, :3].mean() > picture[-1, 30, :3].mean(), "the high, pale row is the southern one"
-
-
 def test_demo_figure_names_what_it_shows():
     emb = embedding(weights="random (seed 0)")
     figure = plots.demo_figure(synthetic_scene((64, 64)), {"one": emb, "two": emb})

@@ -1,19 +1,22 @@
 """The explorer's page: an embedding as a map to click on, in Jupyter or served by itself.
 
-A click shows at once where else the scene looks like the clicked cell, or, in the labels view, adds a label and
-redraws the map of classes.
+A click shows at once where else the scene looks like the clicked cell, or, in the labels view, adds a label and redraws
+the map of classes. Each view keeps its own settings.
 """
 
 from __future__ import annotations
 
+import html
 import secrets
+from io import StringIO
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import MissingDependencyError
-from xr_rsembed.explore.explorer import COLOURS, VIEWS, Cells, Explorer
+from xr_rsembed.errors import MissingDependencyError, RsEmbedError
+from xr_rsembed.explore.canvas import Canvas, figures
+from xr_rsembed.explore.explorer import VIEWS, Explorer, Vectors
+from xr_rsembed.georef import scene_geobox
 
 __all__ = ["explore", "serve"]
 
@@ -27,12 +30,12 @@ def explore(
 
     Parameters
     ----------
-    embedding : DataArray, dims (D, y, x)
-        Lazy ones are read whole.
+    embedding : DataArray, dims (D, y, x), or (time, D, y, x)
+        A lazy one is computed, once; its values are held in memory once.
     scene : DataArray, dims (band, y, x), optional
-        Shown as a view of its own.
+        Lies under the map, and beside it: labels can be drawn on either.
     clusters : int
-        Colours of the clusters view.
+        Of the clusters view, to begin with.
 
     Returns
     -------
@@ -46,50 +49,8 @@ def explore(
     SceneError
         If the embedding is no grid of cells.
     """
-    panel = _panel()
-    from bokeh.events import Tap
-
-    state = Explorer(embedding, clusters=clusters)
-    plot, cells, source, marks = _map(state, scene)
-    views = (*VIEWS, "Scene") if scene is not None else VIEWS
-    view = panel.widgets.RadioButtonGroup(options=list(views), value="PCA")
-    name = panel.widgets.TextInput(label="Class for the next label", value="class 1", width=180)
-    clear = panel.widgets.Button(label="Clear labels", width=110)
-    save = panel.widgets.FileDownload(
-        callback=lambda: _file(state.geojson()),
-        filename="labels.geojson",
-        label="Labels as GeoJSON",
-        width=180,
-    )
-    says = panel.pane.Markdown("Click a cell to see where else the scene looks like it.", name="says")
-
-    def redraw(*_: Any) -> None:
-        cells.visible = view.value != "Scene"
-        source.data = {"image": [_packed(state, view.value)]}
-        marks.data = _marks(state, view.value)
-
-    def on_click(event: Any) -> None:
-        if view.value not in ("Similar", "Labels"):
-            view.value = "Similar"
-        says.object = state.click(view.value, event.x, event.y, *([name.value] if name.value else []))
-        redraw()
-
-    def on_clear(_: Any) -> None:
-        state.labels.clear()
-        says.object = "No labels."
-        redraw()
-
-    plot.on_event(Tap, on_click)
-    view.param.watch(redraw, "value")
-    clear.on_click(on_clear)
-    title = f"### {state.attrs.get('model_key', 'embedding')}  \n{state.attrs.get('weights', '')}"
-    return panel.Column(
-        panel.Row(panel.pane.Markdown(title), view, sizing_mode="stretch_width"),
-        panel.Row(name, clear, save, says, sizing_mode="stretch_width"),
-        panel.pane.Bokeh(plot, sizing_mode="stretch_both"),
-        sizing_mode="stretch_both",
-        min_height=620,
-    )
+    _panel()
+    return _page(Vectors(embedding), _background(scene), clusters)
 
 
 def serve(
@@ -102,6 +63,8 @@ def serve(
     threaded: bool = False,
 ) -> Any:
     """Serve the explorer as a page; returns when the server is stopped, or at once with ``threaded``.
+
+    The embedding is computed and checked before anything is served, and all pages share it.
 
     Parameters
     ----------
@@ -117,13 +80,14 @@ def serve(
         Serve from a thread and return it.
     """
     panel = _panel()
+    vectors, background = Vectors(embedding), _background(scene)
     lock = {}
     if address not in _LOOPBACK:
         token = secrets.token_urlsafe(16)
         print(f"user: rsembed, password: {token}")
         lock = {"basic_auth": {"rsembed": token}, "cookie_secret": secrets.token_hex(32)}
     return panel.serve(
-        lambda: explore(embedding, scene),
+        lambda: _page(vectors, background, 8),
         address=address,
         port=port,
         show=show,
@@ -131,42 +95,6 @@ def serve(
         title="xr-rsembed explorer",
         **lock,
     )
-
-
-def _map(state: Explorer, scene: xr.DataArray | None) -> tuple[Any, Any, Any, Any]:
-    """The figure, the picture of the cells in it, and the sources of that picture and of the marks."""
-    from bokeh.models import ColumnDataSource, DataRange1d
-    from bokeh.plotting import figure
-
-    x0, x1, y0, y1 = _extent(state.cells)
-    source = ColumnDataSource(data={"image": [_packed(state, "PCA")]}, name="cells")
-    marks = ColumnDataSource(data={"x": [], "y": [], "colour": []}, name="marks")
-    plot = figure(
-        name="map",
-        match_aspect=True,
-        sizing_mode="stretch_both",
-        min_height=420,
-        tools="pan,wheel_zoom,box_zoom,reset,save",
-        active_scroll="wheel_zoom",
-        x_range=DataRange1d(range_padding=0),
-        y_range=DataRange1d(range_padding=0),
-        x_axis_label="x (m)",
-        y_axis_label="y (m)",
-    )
-    plot.grid.visible = False
-    for axis in (*plot.xaxis, *plot.yaxis):
-        axis.formatter.use_scientific = False
-    if scene is not None:
-        from xr_rsembed.explore.plots import scene_picture
-
-        picture, (left, right, bottom, top) = scene_picture(scene)
-        background = plot.image_rgba(
-            image=[_as_uint32(picture)], x=left, y=bottom, dw=right - left, dh=top - bottom, level="underlay"
-        )
-        background.name = "scene"
-    cells = plot.image_rgba(image="image", source=source, x=x0, y=y0, dw=x1 - x0, dh=y1 - y0)
-    plot.scatter("x", "y", source=marks, size=11, line_color="white", line_width=2, fill_color="colour")
-    return plot, cells, source, marks
 
 
 def _panel() -> Any:
@@ -180,38 +108,192 @@ def _panel() -> Any:
     return panel
 
 
-def _extent(cells: Cells) -> tuple[float, float, float, float]:
-    step_x, step_y = (abs(axis[-1] - axis[0]) / max(len(axis) - 1, 1) or 1.0 for axis in (cells.x, cells.y))
-    return (
-        cells.x.min() - step_x / 2,
-        cells.x.max() + step_x / 2,
-        cells.y.min() - step_y / 2,
-        cells.y.max() + step_y / 2,
+def _background(scene: xr.DataArray | None) -> Any:
+    if scene is None:
+        return None
+    from xr_rsembed.explore.plots import scene_picture
+
+    thin, picture = scene_picture(scene)
+    return Canvas(scene_geobox(thin)), picture
+
+
+def _page(vectors: Vectors, background: Any, clusters: int) -> Any:
+    """One page: widgets that set the state, and a redraw after each."""
+    import panel
+    import shapely
+    from bokeh.events import SelectionGeometry, Tap
+
+    state, canvas, w = Explorer(vectors, clusters=clusters), Canvas(vectors.geobox), panel.widgets
+    at = figures(canvas, state.picture()[0], background)
+    view = w.RadioButtonGroup(options=list(VIEWS), value=state.view, label="View")
+    opacity = w.FloatSlider(label="Opacity of the map", start=0, end=1, step=0.05, value=1.0)
+    side = w.Checkbox(label="Scene side by side", visible=background is not None)
+    basemap = w.Checkbox(label="Basemap (online)", visible=canvas.mercator)
+    k = w.IntSlider(label="Number of clusters", start=2, end=20, value=clusters)
+    threshold = w.FloatSlider(label="Show cosines from", start=-1, end=1, step=0.01, value=-1)
+    scale = w.RangeSlider(label="Scale of cosines", start=-1, end=1, step=0.01, value=state.scale)
+    name = w.AutocompleteInput(
+        label="Class of the next label",
+        value="class 1",
+        options=["class 1"],
+        restrict=False,
+        min_characters=0,
     )
+    color = w.ColorPicker(label="Its colour", value=state.labels.color("class 1"))
+    undo, clear = w.Button(label="Undo"), w.Button(label="Clear all")
+    save = w.FileDownload(
+        callback=lambda: StringIO(state.labels.to_geojson()),
+        filename="labels.geojson",
+        label="Save labels (GeoJSON)",
+    )
+    load = w.FileInput(accept=".geojson,.json,.gpkg")
+    dates = [str(value)[:16] for value in vectors.emb[vectors.dim].values] if vectors.dim else ["only"]
+    when = w.DiscreteSlider(label=str(vectors.dim or "time"), options=dates, visible=len(dates) > 1)
+    note, legend = panel.pane.Markdown(state.note), panel.pane.HTML("", name="legend")
+    of_view = {
+        "Clusters": panel.Column(k),
+        "Similar": panel.Column(threshold, scale),
+        "Labels": panel.Column(
+            name, color, panel.Row(undo, clear), save, panel.pane.Markdown("Load labels:"), load,
+            panel.pane.Markdown("A click labels a point, the lasso tool a polygon, on the map or the scene."),
+        ),
+    }  # fmt: skip
+    busy = [False]  # while widgets follow the state, they do not set it
+
+    def redraw() -> None:
+        picture, rows = state.picture()
+        at["source"].data = {"image": [canvas.warp(picture)]}
+        at["marks"].data, at["outlines"].data = _drawn(state, canvas)
+        legend.object = _legend(rows)
+        note.object = html.escape(state.note)
+        busy[0] = True
+        view.value, threshold.value, scale.value = state.view, state.threshold, state.scale
+        name.options, color.value = list(state.labels.colors), state.labels.color(name.value or "class 1")
+        busy[0] = False
+        for of, column in of_view.items():
+            column.visible = of == state.view
+
+    def on(widget: Any, act: Any) -> None:
+        def changed(event: Any) -> None:
+            if not busy[0]:
+                act(event.new)
+                redraw()
+
+        widget.param.watch(changed, "value")
+
+    def set_state(**values: Any) -> None:
+        for attribute, value in values.items():
+            setattr(state, attribute, value)
+
+    def read_labels(content: bytes | None) -> None:
+        try:
+            state.note = f"{state.labels.read(content)} labels read." if content else state.note
+            state.view = "Labels"
+        except RsEmbedError as error:
+            state.note = str(error)
+
+    on(view, lambda value: set_state(view=value))
+    on(k, lambda value: set_state(k=value))
+    on(threshold, lambda value: set_state(threshold=value))
+    on(scale, lambda value: set_state(scale=value))
+    on(when, lambda value: set_state(date=dates.index(value)))
+    on(name, lambda value: state.labels.color(value or "class 1"))
+    on(color, lambda value: state.labels.color(name.value or "class 1", value))
+    on(load, read_labels)
+    on(opacity, lambda value: setattr(at["cells"].glyph, "global_alpha", value))
+    on(basemap, lambda value: _basemap(at, value))
+
+    def undone(_: Any) -> None:
+        state.note = f"Taken back: {state.labels.undo() or 'nothing'}."
+        redraw()
+
+    def cleared(_: Any) -> None:
+        state.labels.clear()
+        state.note = "No labels."
+        redraw()
+
+    undo.on_click(undone)
+    clear.on_click(cleared)
+
+    def tapped(event: Any) -> None:
+        x, y = (float(value[0]) for value in canvas.to_grid([event.x], [event.y]))
+        if state.view == "Labels":
+            state.draw(name.value or "class 1", shapely.Point(x, y))
+        else:
+            state.find_like(x, y)
+        redraw()
+
+    def outlined(event: Any) -> None:
+        if event.final and event.geometry["type"] == "poly" and len(event.geometry["x"]) > 2:
+            x, y = canvas.to_grid(event.geometry["x"], event.geometry["y"])
+            state.draw(name.value or "class 1", shapely.Polygon(zip(x, y, strict=True)).buffer(0))
+            redraw()
+
+    for plot in (at["map"], at["side"]):
+        plot.on_event(Tap, tapped)
+        plot.on_event(SelectionGeometry, outlined)
+    redraw()
+    attrs = vectors.emb.attrs
+    title = f"**{attrs.get('model_key', 'embedding')}**  \n{attrs.get('weights', '')}"
+    controls = panel.Column(
+        panel.pane.Markdown(title), view, when, *of_view.values(), opacity, side, basemap, note, legend,
+        width=290, margin=(5, 10),
+    )  # fmt: skip
+    for widget in controls.select(w.Widget):
+        widget.param.update(width=None, sizing_mode="stretch_width")
+    style = {"flex": "1 1 300px", "min-width": "280px"}
+    plots = [panel.pane.Bokeh(at[plot], sizing_mode="stretch_both", styles=style) for plot in ("map", "side")]
+    plots[1].visible = False
+    side.link(plots[1], value="visible")
+    maps = panel.Column(
+        panel.FlexBox(*plots, sizing_mode="stretch_both", min_height=400),
+        panel.pane.Bokeh(at["pointer"]),
+        sizing_mode="stretch_both", min_height=440, styles=style,
+    )  # fmt: skip
+    # Wraps on a narrow screen: the map above, the controls below.
+    return panel.FlexBox(maps, controls, sizing_mode="stretch_both", min_height=560)
 
 
-def _packed(state: Explorer, view: str) -> np.ndarray:
-    return _as_uint32(state.cells.picture(state.colours(view)))
+def _basemap(at: dict[str, Any], visible: bool) -> None:
+    """Tiles under both maps, asked for when they are first wanted."""
+    for plot in (at["map"], at["side"]):
+        tiles = [renderer for renderer in plot.renderers if renderer.name == "basemap"]
+        if visible and not tiles:
+            plot.add_tile("CartoDB Positron", retina=True, level="underlay", name="basemap")
+        for renderer in tiles:
+            renderer.visible = visible
 
 
-def _as_uint32(picture: np.ndarray) -> np.ndarray:
-    """RGBA bytes as the 32-bit numbers that Bokeh takes."""
-    return np.ascontiguousarray(picture).view("uint32").reshape(picture.shape[:2])
+def _drawn(state: Explorer, canvas: Canvas) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Marks and outlines of what was drawn or clicked, on the map's axes."""
+    marks: dict[str, list[Any]] = {"x": [], "y": [], "color": []}
+    outlines: dict[str, list[Any]] = {"xs": [], "ys": [], "color": []}
+
+    def mark(x: float, y: float, color: str) -> None:
+        across, up = canvas.from_grid([x], [y])
+        for key, value in zip(marks, (across[0], up[0], color), strict=True):
+            marks[key].append(value)
+
+    if state.view == "Similar" and state.cell is not None:
+        x, y = canvas.geobox.affine * (state.cell[1] + 0.5, state.cell[0] + 0.5)
+        mark(x, y, "#d55e00")
+    for name, geometry in state.labels.drawn if state.view == "Labels" else ():
+        for part in getattr(geometry, "geoms", [geometry]):
+            if part.geom_type == "Point":
+                mark(part.x, part.y, state.labels.colors[name])
+            elif part.geom_type == "Polygon":
+                xs, ys = canvas.from_grid(*part.exterior.xy)
+                for key, value in zip(outlines, (xs, ys, state.labels.colors[name]), strict=True):
+                    outlines[key].append(value)
+    return marks, outlines
 
 
-def _marks(state: Explorer, view: str) -> dict[str, list[Any]]:
-    if view == "Labels":
-        named = [(cell, number) for number, cells in enumerate(state.labels.values()) for cell in cells]
-    elif view == "Similar" and state.clicked is not None:
-        named = [(state.clicked, 5)]
-    else:
-        named = []
-    places = [state.place(cell) for cell, _ in named]
-    colours = ["#{:02x}{:02x}{:02x}".format(*COLOURS[number % len(COLOURS)]) for _, number in named]
-    return {"x": [x for x, _ in places], "y": [y for _, y in places], "colour": colours}
-
-
-def _file(text: str) -> Any:
-    from io import StringIO
-
-    return StringIO(text)
+def _legend(rows: list[tuple[str, str, str]]) -> str:
+    swatch = (
+        "display:inline-block;width:1em;height:1em;border:1px solid #888;vertical-align:middle;background:"
+    )
+    return "".join(
+        f"<div><span style='{swatch}{html.escape(color)}'></span> {html.escape(name)} "
+        f"<span style='color:#666'>{html.escape(count)}</span></div>"
+        for color, name, count in rows
+    )

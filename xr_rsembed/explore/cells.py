@@ -28,7 +28,7 @@ __all__ = [
 # A block of the engine, so that a window of a lazy embedding costs one block; fixed, so that what is fitted on a
 # sample does not depend on the chunks.
 _WINDOW = 112
-_AT_ONCE = 8_000_000  # numbers that a function of vectors takes at once, in whole rows of cells
+_AT_ONCE = 2_000_000  # numbers that a function of vectors takes at once, in whole rows of cells
 _WINDOWS = 16  # a sample comes from about so many: each of them may cost a run of the model
 
 

@@ -1,235 +1,245 @@
-"""What the explorer knows and answers: the cells of an embedding, a clicked cell, labels, and colours for them.
+"""What the explorer knows and answers: an embedding in memory, a clicked cell, drawn labels, and pictures of them.
 
-All cells are held in memory as unit vectors, so an answer is one matrix product: a full Sentinel-2 granule of TerraMind
-tiny (470 000 cells, D 192) takes 360 MB. Nothing here knows of pages or widgets.
+Nothing here knows of pages or widgets. The embedding is computed once, straight into one array, and shared by all
+pages; components, clusters and classes are those of the library.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import SceneError
+from xr_rsembed.errors import RsEmbedError, SceneError
+from xr_rsembed.explore.clusters import Clusters, fit_clusters
+from xr_rsembed.explore.codes import NO_CLASS, flags_of
+from xr_rsembed.explore.components import Components, fit_pca
+from xr_rsembed.explore.label_set import LabelSet
+from xr_rsembed.explore.learn import fit_classifier
+from xr_rsembed.explore.once import note_pass
 from xr_rsembed.georef import scene_geobox
 
-__all__ = ["COLOURS", "VIEWS", "Cells", "Explorer", "read_cells"]
+__all__ = ["VIEWS", "Explorer", "Vectors"]
 
 VIEWS = ("PCA", "Clusters", "Similar", "Labels")
-# Okabe and Ito's colours: told apart with any kind of colour vision.
-COLOURS = np.array(
-    [
-        (230, 159, 0),
-        (86, 180, 233),
-        (0, 158, 115),
-        (240, 228, 66),
-        (0, 114, 178),
-        (213, 94, 0),
-        (204, 121, 167),
-        (120, 120, 120),
-        (160, 60, 160),
-        (90, 50, 20),
-    ],
-    dtype="uint8",
-)
 
 
-@dataclass(frozen=True)
-class Cells:
-    """The valid cells of an embedding, ready to be compared.
+class Vectors:
+    """An embedding in memory, with what is fitted on it; the same for every page.
 
     Parameters
     ----------
-    units : array, shape (cell, D), float32
-        Vectors of length 1.
-    where : int array, shape (cell,)
-        Their flat positions in the grid, ascending.
-    x, y : array
-        Cell centres.
-    """
-
-    units: np.ndarray
-    where: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.y), len(self.x)
-
-    def at(self, x: float, y: float) -> int | None:
-        """Which cell lies at a place; None outside the grid or where the cell is not valid."""
-        half_x, half_y = (abs(axis[-1] - axis[0]) / max(len(axis) - 1, 1) / 2 for axis in (self.x, self.y))
-        column, row = int(np.abs(self.x - x).argmin()), int(np.abs(self.y - y).argmin())
-        if abs(self.x[column] - x) > half_x or abs(self.y[row] - y) > half_y:
-            return None
-        flat = row * len(self.x) + column
-        found = int(np.searchsorted(self.where, flat))
-        return found if found < len(self.where) and self.where[found] == flat else None
-
-    def similarity(self, cell: int) -> np.ndarray:
-        """Cosine similarity of every cell to one of them."""
-        return self.units @ self.units[cell]
-
-    def classes(self, labels: Mapping[str, list[int]]) -> np.ndarray:
-        """For every cell, the number of the class whose labelled cells it resembles most."""
-        means = np.stack([self.units[cells].mean(axis=0) for cells in labels.values()])
-        means /= np.linalg.norm(means, axis=1, keepdims=True)
-        return (self.units @ means.T).argmax(axis=1)
-
-    def picture(self, colours: np.ndarray) -> np.ndarray:
-        """Colours (cell, 3) as an RGBA picture of the grid, south at the bottom, clear where a cell is not valid."""
-        flat = np.zeros((self.shape[0] * self.shape[1], 4), dtype="uint8")
-        flat[self.where, :3] = colours
-        flat[self.where, 3] = 255
-        picture = flat.reshape(*self.shape, 4)
-        picture = picture[::-1] if self.y[0] > self.y[-1] else picture
-        picture = picture[:, ::-1] if self.x[0] > self.x[-1] else picture
-        return np.ascontiguousarray(picture)
-
-
-def read_cells(embedding: xr.DataArray | xr.Dataset) -> Cells:
-    """Read the cells of a grid embedding, a block at a time.
-
-    Parameters
-    ----------
-    embedding : DataArray, dims (D, y, x)
+    embedding : DataArray, dims (D, y, x) or with one leading dim
+        A lazy one is computed here, a block at a time.
 
     Raises
     ------
     SceneError
-        If the embedding is no grid of cells, or has no valid one.
+        If this is no grid of cells, or no cell is valid.
 
     Examples
     --------
-    >>> emb = xr.DataArray(np.ones((3, 2, 4), "float32"), dims=("D", "y", "x"))
-    >>> read_cells(emb).units.shape
-    (8, 3)
+    >>> vectors = Vectors(xr.DataArray(np.ones((3, 2, 4), "float32"), dims=("D", "y", "x")))
+    >>> vectors.valid(0).sum()
+    8
     """
-    if not isinstance(embedding, xr.DataArray):
-        raise SceneError(
-            "The explorer shows one embedding.",
-            found=f"{type(embedding).__name__} of {', '.join(map(str, embedding))}",
-            expected="a DataArray",
-            remedy="choose one first, such as ds.embedding",
-        )
-    if set(embedding.dims) != {"D", "y", "x"}:
-        raise SceneError(
-            "The explorer shows one grid of cells.",
-            found=f"dims {tuple(embedding.dims)}",
-            expected="dims (D, y, x)",
-            remedy="choose one first, such as emb.isel(time=0)",
-        )
-    values = embedding.transpose("y", "x", "D")
-    step = max(1, int(2e7 // (values.sizes["x"] * values.sizes["D"])))
-    parts, places = [], []
-    for row in range(0, values.sizes["y"], step):
-        part = np.asarray(values[row : row + step], dtype="float32").reshape(-1, values.sizes["D"])
-        valid = np.isfinite(part).all(axis=1)
-        part = part[valid]
-        parts.append(part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12))
-        places.append(np.flatnonzero(valid) + row * values.sizes["x"])
-    units = np.concatenate(parts)
-    if not len(units):
-        raise SceneError("The embedding has no valid cell.", found="NaN throughout", expected="finite cells")
-    scene_geobox(embedding)  # a grid with gaps would be drawn in the wrong places
-    x, y = (
-        np.asarray(embedding[dim], dtype="float64")
-        if dim in embedding.coords
-        else np.arange(embedding.sizes[dim], dtype="float64")
-        for dim in ("x", "y")
-    )
-    return Cells(units, np.concatenate(places), x, y)
+
+    def __init__(self, embedding: Any) -> None:
+        embedding = _checked(embedding)
+        note_pass(embedding, stacklevel=4)
+        leading = [dim for dim in embedding.dims if dim not in ("D", "y", "x")]
+        self.emb: xr.DataArray = _in_memory(embedding.transpose(*leading, "D", "y", "x"))
+        self.dim = leading[0] if leading else None
+        self.geobox = scene_geobox(embedding)
+        self.norms = [
+            np.sqrt(np.einsum("dyx,dyx->yx", one, one, dtype="float32"))
+            for one in map(self._values, self.dates)
+        ]
+        if not any(self.valid(date).any() for date in self.dates):
+            raise SceneError(
+                "The embedding has no valid cell.", found="NaN throughout", expected="finite cells"
+            )
+        self._clusters: dict[int, Clusters] = {}
+
+    @property
+    def dates(self) -> range:
+        return range(self.emb.sizes[self.dim] if self.dim else 1)
+
+    def at(self, date: int) -> xr.DataArray:
+        """The embedding at one index of its leading dim, dims (D, y, x)."""
+        return self.emb.isel({self.dim: date}) if self.dim else self.emb
+
+    def valid(self, date: int) -> np.ndarray:
+        norm: np.ndarray = self.norms[date]
+        return np.isfinite(norm) & (norm > 0)
+
+    def similarity(self, cell: tuple[int, int], date: int) -> np.ndarray:
+        """Cosine similarity of every cell (y, x) to one of them; NaN where a cell is not valid."""
+        values, norm = self._values(date), self.norms[date]
+        vector = values[(slice(None), *cell)].astype("float32")
+        dots = np.tensordot(vector, values, axes=(0, 0))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosine: np.ndarray = np.clip(dots / (norm * norm[cell]), -1, 1)
+        return cosine
+
+    @cached_property
+    def components(self) -> Components:
+        return fit_pca(self.emb, min(3, self.emb.sizes["D"]))
+
+    def clusters(self, k: int) -> Clusters:
+        if k not in self._clusters:
+            self._clusters[k] = fit_clusters(self.emb, k)
+        return self._clusters[k]
+
+    def _values(self, date: int) -> np.ndarray:
+        return self.at(date).values
 
 
 class Explorer:
-    """The state of one explorer page: which view is shown, which cell was clicked, which labels there are."""
+    """The state of one page: which view is shown, and of each view its own settings."""
 
-    def __init__(self, embedding: xr.DataArray | xr.Dataset, *, clusters: int = 8) -> None:
-        self.cells = read_cells(embedding)
-        self.attrs = dict(embedding.attrs)
-        self.labels: dict[str, list[int]] = {}
-        self.clicked: int | None = None
-        self._clusters = clusters
-        self._pictures: dict[str, np.ndarray] = {}
+    def __init__(self, vectors: Vectors, *, clusters: int = 8) -> None:
+        self.vectors = vectors
+        self.view, self.date = VIEWS[0], 0
+        self.k = clusters
+        self.cell: tuple[int, int] | None = None  # whose likes are shown
+        self.threshold, self.scale = -1.0, (0.0, 1.0)
+        crs = vectors.geobox.crs
+        self.labels = LabelSet(crs.proj if crs is not None else None)
+        self.note = "Click a cell to see where else the scene looks like it."
 
-    def colours(self, view: str) -> np.ndarray:
-        """The colours of all cells in a view, shape (cell, 3), uint8."""
-        if view == "Similar" and self.clicked is not None:
-            return _heat(self.cells.similarity(self.clicked))
-        if view == "Labels" and self.labels:
-            return COLOURS[self.cells.classes(self.labels) % len(COLOURS)]
-        if view == "Clusters":
-            return self._kept("Clusters", self._cluster_colours)
-        return self._kept("PCA", self._component_colours)
+    def locate(self, x: float, y: float) -> tuple[int, int] | None:
+        """The valid cell (row, column) at a place; None where there is none."""
+        column, row = (int(np.floor(value)) for value in ~self.vectors.geobox.affine * (x, y))
+        rows, columns = self.vectors.geobox.shape
+        inside = 0 <= row < rows and 0 <= column < columns
+        return (row, column) if inside and self.vectors.valid(self.date)[row, column] else None
 
-    def click(self, view: str, x: float, y: float, name: str = "class 1") -> str:
-        """Take a click; say what it did."""
-        cell = self.cells.at(x, y)
+    def find_like(self, x: float, y: float) -> None:
+        """Show what is like the cell at a place, on a scale from the 2nd percentile to the highest value."""
+        cell = self.locate(x, y)
         if cell is None:
-            return "No valid cell there."
-        self.clicked = cell
-        place = f"cell at x {x:.0f}, y {y:.0f}"
-        if view == "Labels":
-            self.labels.setdefault(name, []).append(cell)
-            return f"**{name}**: {place}. {sum(map(len, self.labels.values()))} labels."
-        close = int((self.cells.similarity(cell) > 0.9).sum())
-        return f"Like the {place}: {close} of {len(self.cells.where)} cells above a cosine of 0.9."
+            self.note = "No valid cell there."
+            return
+        self.view, self.cell = "Similar", cell
+        values = self.vectors.similarity(cell, self.date)
+        low = float(np.nanpercentile(values, 2))
+        self.scale = (round(low, 2), 1.0)
+        self.threshold = -1.0
+        self.note = f"Like the cell in row {cell[0]}, column {cell[1]}."
 
-    def geojson(self) -> str:
-        """The labels as GeoJSON points in the embedding's own CRS."""
-        features = [
-            {
-                "type": "Feature",
-                "properties": {"class": name},
-                "geometry": {"type": "Point", "coordinates": list(self.place(cell))},
-            }
-            for name, cells in self.labels.items()
-            for cell in cells
+    def draw(self, name: str, geometry: Any) -> None:
+        """Add a label, a point or a polygon in the grid's CRS."""
+        import shapely
+
+        self.view = "Labels"
+        grid = shapely.box(*self.vectors.geobox.extent.boundingbox.bbox)
+        if not geometry.is_valid or not geometry.intersects(grid):
+            self.note = "A label lies on the embedding, and its outline does not cross itself."
+            return
+        self.labels.add(name, geometry)
+        self.note = f"{name}: {self.labels.counts()[name]} labels."
+
+    def picture(self) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
+        """The view as RGBA bytes (y, x, 4), clear where a cell is not valid, and its legend: colour, name, count."""
+        if self.view == "Similar" and self.cell is not None:
+            return self._similar(self.cell)
+        if self.view == "Labels":
+            return self._classes()
+        if self.view == "Clusters":
+            found = self.vectors.clusters(self.k).predict(self.vectors.at(self.date))
+            return self._coded(found.values, flags_of(found))
+        values = self.vectors.components.transform(self.vectors.at(self.date)).values
+        colors = self.vectors.components.colors(np.moveaxis(values, 0, -1))
+        share = self.vectors.components.explained_variance_ratio.sum()
+        return _bytes(colors), [
+            ("#888888", "components 1 to 3 as red, green, blue", f"{share:.0%} of variance")
         ]
-        return json.dumps({"type": "FeatureCollection", "features": features})
 
-    def place(self, cell: int) -> tuple[float, float]:
-        row, column = divmod(int(self.cells.where[cell]), len(self.cells.x))
-        return float(self.cells.x[column]), float(self.cells.y[row])
+    def _similar(self, cell: tuple[int, int]) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
+        from matplotlib import colormaps
+        from matplotlib.colors import to_hex
 
-    def _kept(self, name: str, make: Any) -> np.ndarray:
-        if name not in self._pictures:
-            self._pictures[name] = make()
-        return self._pictures[name]
+        values = self.vectors.similarity(cell, self.date)
+        low, high = self.scale
+        colors = colormaps["magma"](np.clip((values - low) / max(high - low, 1e-6), 0, 1))
+        shown = self.vectors.valid(self.date) & (np.nan_to_num(values, nan=-2.0) >= self.threshold)
+        colors[..., 3] = shown
+        steps = [
+            (to_hex(colormaps["magma"](at)), f"cosine {low + at * (high - low):.2f}", "")
+            for at in (1.0, 0.5, 0.0)
+        ]
+        total = int(self.vectors.valid(self.date).sum())
+        return _bytes(colors), [*steps, ("#ffffff", "shown", f"{int(shown.sum())} of {total} cells")]
 
-    def _component_colours(self) -> np.ndarray:
-        from sklearn.decomposition import PCA
+    def _classes(self) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
+        counts = self.labels.counts()
+        named = [
+            (color, name, f"{counts[name]} labels")
+            for name, color in self.labels.colors.items()
+            if counts[name]
+        ]
+        blank = np.zeros((*self.vectors.geobox.shape, 4), dtype="uint8")
+        if sum(count > 0 for count in counts.values()) < 2:
+            return blank, named or [("#ffffff", "no class yet", "")]
+        try:
+            learned = fit_classifier(self.vectors.emb, self.labels.frame(), cross_validate=False)
+        except RsEmbedError as error:
+            self.note = str(error).splitlines()[0]
+            return blank, named
+        codes = learned.predict(self.vectors.at(self.date))["class"].values
+        flags = {code: (name, self.labels.colors[name]) for code, name in enumerate(learned.classes)}
+        picture, legend = self._coded(codes, flags)
+        cells = {name: count for _, name, count in legend}
+        return picture, [(c, name, f"{n}, {cells.get(name, '0 cells')}") for c, name, n in named]
 
-        count = min(3, *self.cells.units.shape)
-        scores = PCA(count, random_state=0).fit(self._sample()).transform(self.cells.units)
-        low, high = np.percentile(scores, (2, 98), axis=0)
-        scaled = np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1)
-        scaled = np.pad(scaled, ((0, 0), (0, 3 - count)), constant_values=0.5)
-        return (scaled * 255).astype("uint8")
+    def _coded(
+        self, codes: np.ndarray, flags: dict[int, tuple[str, str]]
+    ) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
+        from matplotlib.colors import to_rgba
 
-    def _cluster_colours(self) -> np.ndarray:
-        from sklearn.cluster import KMeans
-
-        sample = self._sample()
-        means = KMeans(min(self._clusters, len(sample)), n_init=1, random_state=0).fit(sample)
-        return COLOURS[means.predict(self.cells.units) % len(COLOURS)]
-
-    def _sample(self, size: int = 20_000) -> np.ndarray:
-        units = self.cells.units
-        if len(units) <= size:
-            return units
-        return units[np.random.default_rng(0).choice(len(units), size, replace=False)]
+        table = np.zeros((len(flags) + 1, 4), dtype="float32")  # the last row, clear, is that of NO_CLASS
+        for code, (_, color) in flags.items():
+            table[code] = to_rgba(color)
+        counts = np.bincount(codes[codes != NO_CLASS], minlength=len(flags))
+        legend = [(color, name, f"{counts[code]} cells") for code, (name, color) in flags.items()]
+        return _bytes(table[codes]), legend
 
 
-def _heat(values: np.ndarray) -> np.ndarray:
-    """Similarities as colours: magma from the 2nd percentile to the highest."""
-    from matplotlib import colormaps
+def _bytes(colors: np.ndarray) -> np.ndarray:
+    return (colors * 255).round().astype("uint8")
 
-    low, high = np.percentile(values, 2), values.max()
-    scaled = np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)
-    return (colormaps["magma"](scaled)[:, :3] * 255).astype("uint8")
+
+def _checked(embedding: Any) -> xr.DataArray:
+    if not isinstance(embedding, xr.DataArray):
+        names = (
+            ", ".join(map(str, embedding)) if isinstance(embedding, (xr.Dataset, xr.DataTree)) else embedding
+        )
+        raise SceneError(
+            "The explorer shows one embedding.",
+            found=f"{type(embedding).__name__}: {names}",
+            expected="a DataArray with dims (D, y, x)",
+            remedy="choose one first, such as ds.embedding",
+        )
+    others = [dim for dim in embedding.dims if dim not in ("D", "y", "x")]
+    if not {"D", "y", "x"} <= set(embedding.dims) or len(others) > 1 or not embedding.size:
+        raise SceneError(
+            "The explorer shows grids of cells.",
+            found=f"dims {tuple(embedding.dims)}",
+            expected="dims (D, y, x), or with time before them",
+            remedy=f"choose one first, such as emb.isel({others[0]}=0)" if others else 'embed(output="grid")',
+        )
+    return embedding
+
+
+def _in_memory(embedding: xr.DataArray) -> xr.DataArray:
+    """The values in one array; blocks are put where they belong as they come, so that none lies in memory twice."""
+    if embedding.chunks is None:
+        return embedding.load()
+    import dask.array
+
+    values = np.empty(embedding.shape, embedding.dtype)
+    dask.array.store(embedding.data, values, lock=False)
+    return embedding.copy(data=values)

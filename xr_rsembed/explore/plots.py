@@ -241,15 +241,10 @@ def plot_scene(scene: xr.DataArray, ax: Axes | None = None, *, title: str | None
     return _draw(values, thin, ax, title or name, "pixels of {}")
 
 
-def scene_picture(scene: xr.DataArray) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """A scene as RGBA bytes (y, x, 4), south at the bottom row first, with (left, right, bottom, top)."""
-    scene = _single(scene, ("band", "y", "x"), "scene.isel(time=0)")
-    thin, values, _ = _scene_values(scene)
-    left, right, bottom, top = _extent(thin)
-    picture = (values * 255).round().astype("uint8")
-    picture = picture[::-1] if bottom < top else picture
-    picture = picture[:, ::-1] if left > right else picture
-    return np.ascontiguousarray(picture), (*sorted((left, right)), *sorted((bottom, top)))  # type: ignore[return-value]
+def scene_picture(scene: xr.DataArray) -> tuple[xr.DataArray, np.ndarray]:
+    """A scene thinned out for a picture, and the picture: RGBA bytes (y, x, 4) in the order of the scene's rows."""
+    thin, values, _ = _scene_values(_single(scene, ("band", "y", "x"), "scene.isel(time=0)"))
+    return thin, (values * 255).round().astype("uint8")
 
 
 def demo_figure(scene: xr.DataArray, embeddings: Mapping[str, xr.DataArray]) -> Figure:
