@@ -1,4 +1,4 @@
-"""The processes of a chaos run: ``python -m tests.chaos.roles cluster FOLDER`` or ``client FOLDER BLOCKS``."""
+"""The processes of a chaos run: ``python -m tests.chaos.roles cluster FOLDER`` or ``client FOLDER BLOCKS PLACE``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.fake import embedding
 
-SIDE = (28, 26, 26, 26, 26, 14)
-CHUNKS = {"regular": ((24,), (28,) * 6, (28,) * 6), "overlapped": ((24,), SIDE, SIDE)}
+CHUNKS = {
+    "regular": ((24,), (28,) * 6, (28,) * 6),
+    "with an edge": ((24,), (28,) * 5 + (14,), (28,) * 5 + (9,)),
+}
 SECONDS = 0.15  # that a block takes
 
 
@@ -35,7 +38,36 @@ def cluster(folder: Path) -> None:
             time.sleep(0.1)
 
 
-def client(folder: Path, blocks: str) -> None:
+def place(name: str, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """A store, and how to_zarr is told of it; objects lie in the bucket ``chaos`` of a server on loopback."""
+    if name == "local":
+        return folder / "emb.zarr", {}
+    endpoint = os.environ["CHAOS_S3"]
+    key = f"{folder.name}/emb.zarr"
+    if name == "s3":
+        return f"s3://chaos/{key}", {"storage_options": {"client_kwargs": {"endpoint_url": endpoint}}}
+    import obstore.store
+    import zarr.storage
+
+    options = {"endpoint": endpoint, "access_key_id": "a", "secret_access_key": "b", "region": "us-east-1"}
+    bucket = obstore.store.S3Store("chaos", prefix=key, **options, client_options={"allow_http": True})
+    return zarr.storage.ObjectStore(bucket), {}
+
+
+def icechunk(folder: Path) -> None:
+    """Write the embedding in one session, which is committed at its end."""
+    import icechunk
+
+    from xr_rsembed.store.zarr import to_zarr
+
+    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(folder / "ice")))
+    session = repository.writable_session("main")
+    emb = embedding(folder / "log", chunks=CHUNKS["regular"], seconds=SECONDS / 3, seed=1)
+    to_zarr(emb, session.store, overwrite=True, progress=False)
+    session.commit("embedded")
+
+
+def client(folder: Path, blocks: str, where: str) -> None:
     """Write the embedding, or go on with it."""
     import dask
     from distributed import Client
@@ -46,9 +78,10 @@ def client(folder: Path, blocks: str) -> None:
     # Half a minute of trying to reach a dead scheduler would only make the runs longer.
     with dask.config.set({"distributed.comm.timeouts.connect": "3s"}), Client(address):
         emb = embedding(folder / "log", chunks=CHUNKS[blocks], seconds=SECONDS)
-        to_zarr(emb, folder / "emb.zarr", resume=True, progress=False)
+        store, options = place(where, folder)
+        to_zarr(emb, store, resume=True, progress=False, **options)
 
 
 if __name__ == "__main__":
     role, folder, *rest = sys.argv[1:]
-    {"cluster": cluster, "client": client}[role](Path(folder), *rest)
+    {"cluster": cluster, "client": client, "icechunk": icechunk}[role](Path(folder), *rest)

@@ -25,7 +25,7 @@ from xr_rsembed.store.layout import Layout
 from xr_rsembed.store.lock import locked
 from xr_rsembed.store.metadata import write_metadata
 from xr_rsembed.store.pieces import Piece
-from xr_rsembed.store.target import TOKEN, Target
+from xr_rsembed.store.target import TOKEN, Target, shared_token
 from xr_rsembed.store.write import Run, forget, write
 
 __all__ = ["add"]
@@ -145,7 +145,7 @@ def _write_region(
         offset = tuple(span.start // one for span, one in zip(spans, layout.shard, strict=True))
         array = dataset[layout.name].transpose(*layout.dims)
         pieces.append(Piece.of(array, layout, offset, strict=bool(layout.scale)))
-    token = f"part-{digest(there.facts)}".encode()  # runs on other regions are welcome
+    token = shared_token(digest(there.facts)).encode()  # runs on other regions are welcome
     if not target.commits:
         target.write(TOKEN, token)
     run = Run(target, there.put(target, rsembed_state="incomplete"), pieces, token, shared=True)

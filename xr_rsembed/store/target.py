@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
-from zarr.abc.store import Store
+from zarr.abc.store import RangeByteRequest, Store
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
 from xr_rsembed.errors import StoreError, StoreLockedError
 from xr_rsembed.store.conventions import scrubbed, without_credentials
 
-__all__ = ["FOLDER", "RunStore", "StoreLike", "Target", "is_remote"]
+__all__ = ["FOLDER", "RunStore", "StoreLike", "Target", "is_remote", "shared_token"]
 
 StoreLike = str | os.PathLike[str] | Store
 
@@ -29,6 +29,11 @@ FOLDER = ".rsembed"  # of the run at work: its token, and the metadata of a stor
 TOKEN = f"{FOLDER}/writer"
 NEXT = f"{FOLDER}/next"
 _METADATA = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
+
+
+def shared_token(digest: str) -> str:
+    """The token of runs that write other blocks of one store; all tokens are of one length."""
+    return f"part-{digest}".ljust(32, "-")
 
 
 def is_remote(path: object) -> bool:
@@ -93,7 +98,7 @@ class Target:
                 return cls(
                     store, f"{type(files).__name__}:{store.path}", files=(files, store.path), group=group
                 )
-            return cls(store, f"a {type(store).__name__}", group=group)
+            return cls(store, f"this {type(store).__name__}", group=group)
         text = os.fspath(store)
         if not is_remote(text):
             root = Path(text.removeprefix("file://")).expanduser().absolute()
@@ -312,7 +317,10 @@ class RunStore(WrapperStore[Store]):
 
     async def _require_token(self) -> None:
         base = f"{self.group}/" if self.group else ""
-        found = await super().get(base + TOKEN, default_buffer_prototype())
+        # By a range: for whole objects s3fs asks for their length first.
+        found = await super().get(
+            base + TOKEN, default_buffer_prototype(), RangeByteRequest(0, len(self.token or b""))
+        )
         if found is None or found.to_bytes() != self.token:
             raise StoreLockedError(
                 "This run is no longer the one that writes the store.",

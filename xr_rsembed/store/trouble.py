@@ -56,7 +56,7 @@ def explained(place: object, doing: str = "written", *, local: bool = True) -> I
             remedy += "finished blocks are safe"
         raise StoreError(
             f"{place} cannot be {doing}.",
-            found=scrubbed(found),
+            found=scrubbed(found.split("\n")[0][:400]),
             expected="a place that answers, has room, and gives the right to do so",
             remedy=remedy,
         ) from (error if local else None)

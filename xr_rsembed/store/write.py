@@ -167,14 +167,14 @@ class _Writer:
 
 def begin_records(run: Run) -> None:
     """Make the arrays of the blocks' digests."""
-    store = RunStore(run.target.store, run.target.group, None, run.group.aside)
+    store = RunStore(run.target.store, run.target.group, run.token, run.group.aside)
     for piece in run.pieces:
         grid = piece.layout.grid
         rows = int(np.prod(grid[:-1])) if grid else 1
         parts = run.part[1] if run.part else 1
         length = grid[-1] if rows >= parts else max(1, grid[-1] * rows // parts)
         zarr.open_group(
-            store if run.group.aside else run.target.store,
+            run.target.store if run.target.commits else store,
             path=run.target.key(BLOCKS),
             mode="a",
             zarr_format=3,
@@ -184,6 +184,7 @@ def begin_records(run: Run) -> None:
             chunks=(*((1,) * (len(grid) - 1)), length),
             dtype="uint64",
             fill_value=0,
+            overwrite=run.part is None,  # what two runs that began at once left
             chunk_key_encoding=cast("Any", KEYS[run.group.way]),
         )
 

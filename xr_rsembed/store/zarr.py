@@ -19,7 +19,7 @@ from xr_rsembed.store.lock import locked
 from xr_rsembed.store.metadata import as_dataset, write_metadata
 from xr_rsembed.store.pieces import Piece, described_scales, measured, pieces_of
 from xr_rsembed.store.read import open_target
-from xr_rsembed.store.target import FOLDER, TOKEN, RunStore, StoreLike, Target
+from xr_rsembed.store.target import FOLDER, TOKEN, RunStore, StoreLike, Target, shared_token
 from xr_rsembed.store.trouble import explained
 from xr_rsembed.store.write import Run, anything_missing, begin_records, write
 
@@ -174,7 +174,7 @@ def to_zarr(
             proved = verify
         with locked(_lock_path(target)) if part is None else nullcontext():
             begun = _there(target, facts, dataset, overwrite, resume, part)
-            token = f"part-{digest(facts)}" if part else uuid4().hex
+            token = shared_token(digest(facts)) if part else uuid4().hex
             if begun is None or begun.state == "starting" or overwrite:
                 begun, pieces, early = _begin(
                     target,
@@ -355,7 +355,8 @@ def _begin(
     attrs = {**facts["group"], ATTR: dict(facts), **described_scales(layouts)}
     begun = Group.new(attrs, way, {one.name: one.scale for one in layouts}, aside)
     begun = begun.put(target)
-    store = RunStore(target.store, target.group, aside=aside) if aside else target.store
+    fenced = None if target.commits else token
+    store = target.store if target.commits else RunStore(target.store, target.group, fenced, aside)
     write_metadata(store, target.group, dataset, layouts, begun.attrs, way)
     begin_records(Run(target, begun, pieces, token, part))
     begun = look(target, aside=aside) or begun
