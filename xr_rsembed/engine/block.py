@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,12 +58,13 @@ def run_block(job: Job, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray
     ----------
     job : Job
     y, x : AxisBlock
-    windows : sequence of array, shape (1, ..., band, y, x)
-        Raw pixels of ``y.window`` by ``x.window``, one array per modality; leading dims have length 1.
+    windows : sequence of array, shape (..., band, y, x)
+        Raw pixels of ``y.window`` by ``x.window``, one array per modality. Tiles of all leading indices fill batches
+        together.
 
     Returns
     -------
-    array, shape (1, ..., *layout.shape, y, x)
+    array, shape (..., *layout.shape, y, x)
         Cells for ``output="grid"``, with ``blend="mean"`` float64 sums over tiles. Otherwise one vector a tile, with
         the tile's weights at the end of D.
 
@@ -75,14 +77,14 @@ def run_block(job: Job, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray
 
     with block_errors("embedded", y, x), torch.inference_mode():
         leading = windows[0].shape[:-3]
-        values = _embed(job, y, x, [window.reshape(window.shape[-3:]) for window in windows])
-        return values.reshape(leading + values.shape)
+        values = _embed(job, y, x, [window.reshape(-1, *window.shape[-3:]) for window in windows])
+        return values.reshape(leading + values.shape[1:])
 
 
 def _embed(job: Job, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> np.ndarray:
     valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
     sink = _sink(job, y, x, valid)
-    left = len(y.starts) * len(x.starts)
+    left = len(valid[0]) * len(y.starts) * len(x.starts)
     if any(mask.any() for mask in valid):
         device = devices.resolve_device(job.request.device)
         ready = [
@@ -91,12 +93,9 @@ def _embed(job: Job, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> n
         ]
         encoder = devices.get_encoder(job.spec, replace(job.request, device=device))
         with devices.turn(device):
-            if job.settings.input_prep == "resize":
-                sink.add([(0, 0)], _encode(encoder, pixels.resized_inputs(ready, job.spec.image_size), job))
-            else:
-                for tiles, seen in pixels.tile_groups(ready):
-                    _encode_tiles(encoder, job, sink, seen, y, x, tiles, device)
-                    left -= len(tiles)
+            for tiles, seen in pixels.tile_groups(ready):
+                _encode_tiles(encoder, job, sink, seen, y, x, tiles, device)
+                left -= len(tiles)
     tiles_done(left)  # those without a valid pixel
     values = sink.finish()
     return values if job.settings.sums else values.astype(job.settings.out_dtype, copy=False)
@@ -106,11 +105,12 @@ def _sink(job: Job, y: AxisBlock, x: AxisBlock, valid: Sequence[np.ndarray]) -> 
     """Where the tokens go, with the validity of each of the layout's parts."""
     patch, settings = job.spec.patch_size, job.settings
     usable, counts = map(
-        np.stack, zip(*(_usable(job, y, x, mask) for mask in _part_masks(job, valid)), strict=True)
+        partial(np.stack, axis=1),
+        zip(*(_usable(job, y, x, mask) for mask in _part_masks(job, valid)), strict=True),
     )
     if settings.output == "grid":
         dtype = "float64" if settings.sums else "float32"
-        return GridSink(y, x, job.layout, usable[:, : len(y), : len(x)], patch, dtype)
+        return GridSink(y, x, job.layout, usable[..., : len(y), : len(x)], patch, dtype)
     pooling = "cls" if job.spec.pooled == "cls" else settings.pooling
     return TileSink(y, x, job.layout, usable, counts, pooling, patch)
 
@@ -140,7 +140,7 @@ def _encode_tiles(
     windows: Sequence[pixels.Window],
     y: AxisBlock,
     x: AxisBlock,
-    tiles: Sequence[tuple[int, int]],
+    tiles: Sequence[tuple[int, int, int]],
     device: str,
 ) -> None:
     """Run tiles through the encoder in batches; where a GPU's memory runs out, in smaller ones."""
@@ -151,7 +151,11 @@ def _encode_tiles(
     while first < len(tiles):
         batch = tiles[first : first + size]
         try:
-            tokens = _encode(encoder, pixels.batch_inputs(windows, y, x, batch, room), job)
+            if job.settings.input_prep == "resize":
+                inputs = pixels.resized_inputs(windows, [n for n, _, _ in batch], job.spec.image_size)
+            else:
+                inputs = pixels.batch_inputs(windows, y, x, batch, room)
+            tokens = _encode(encoder, inputs, job)
         except torch.OutOfMemoryError:
             room.clear()
             size = devices.smaller_batch(job.spec, device, len(batch))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import dask
 from dask.base import tokenize
 from dask.system import CPU_COUNT
 
@@ -162,10 +163,17 @@ def _keep_pages() -> None:
 
 
 def compute_here(collection: T, tiles: int, description: str) -> T:
-    """Compute in this process with a bar of tiles, on threads of its own: dask's may be those of a forked parent."""
-    with progress(tiles, description), ThreadPoolExecutor(CPU_COUNT) as pool:
-        # What is in this process already, a distributed client would only copy away and back.
-        return collection.compute(scheduler="threads", pool=pool)
+    """Compute in this process with a bar of tiles, on threads of its own: dask's may be those of a forked parent.
+
+    A scheduler that ``dask.config`` names is taken, but for a cluster: what is in this process already, it would only
+    copy away and back.
+    """
+    chosen = dask.config.get("scheduler", None)
+    with progress(tiles, description):
+        if chosen not in (None, "threads", "threading", "distributed", "dask.distributed"):
+            return collection.compute(scheduler=chosen)
+        with ThreadPoolExecutor(CPU_COUNT) as pool:
+            return collection.compute(scheduler="threads", pool=pool)
 
 
 def load_here(spec: ModelSpec, request: EncoderRequest) -> Encoder:

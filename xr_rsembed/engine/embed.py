@@ -27,7 +27,14 @@ from xr_rsembed.inputs.scene import input_attrs, laid_back
 from xr_rsembed.models.spec import EncoderRequest, Layout, ModelSpec, WeightsRef, freeze
 from xr_rsembed.tiling import AxisBlock, coverage, tile_blocks
 
-__all__ = ["as_dask", "by_modality", "embed_inputs", "plan_job", "recorded_settings", "scene_blocks"]
+__all__ = [
+    "as_dask",
+    "by_modality",
+    "embed_inputs",
+    "plan_job",
+    "recorded_settings",
+    "scene_blocks",
+]
 
 # Settings that stand in the attrs under their own names.
 _RECORDED = (
@@ -181,6 +188,10 @@ def plan_job(
     return Job(spec, request, tuple(item.pixels for item in inputs), layout, settings, call)
 
 
+def _shared(job: Job, rows: tuple[AxisBlock, ...], columns: tuple[AxisBlock, ...]) -> Shared:
+    return Shared(run_block, job, rows, columns, (get_option("block_tiles") * job.spec.image_size) ** 2)
+
+
 def _cells(
     sources: list[da.Array], job: Job, rows: tuple[AxisBlock, ...], columns: tuple[AxisBlock, ...]
 ) -> da.Array:
@@ -188,7 +199,7 @@ def _cells(
     settings = job.settings
     dtype = "float64" if settings.sums else settings.out_dtype
     lengths = (tuple(map(len, rows)), tuple(map(len, columns)))
-    values = map_tiles(sources, Shared(run_block, job, rows, columns), job.layout.shape, lengths, dtype)
+    values = map_tiles(sources, _shared(job, rows, columns), job.layout.shape, lengths, dtype)
     ranges = [[block.cells for block in blocks] for blocks in (rows, columns)]
     if settings.sums:
         return regular(average(values, ranges, [coverage(rows), coverage(columns)], settings.out_dtype))
@@ -202,9 +213,7 @@ def _tiles(
     *outer, depth = job.layout.shape
     lengths = (tuple(len(y.starts) for y in rows), tuple(len(x.starts) for x in columns))
     inner = (*outer, depth + job.layout.parts_in_depth)
-    return regular(
-        map_tiles(sources, Shared(run_block, job, rows, columns), inner, lengths, job.settings.out_dtype)
-    )
+    return regular(map_tiles(sources, _shared(job, rows, columns), inner, lengths, job.settings.out_dtype))
 
 
 def label(

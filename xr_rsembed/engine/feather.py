@@ -96,12 +96,12 @@ def draw_block(job: Drawing, y: AxisBlock, x: AxisBlock, windows: Sequence[np.nd
     ----------
     job : Drawing
     y, x : AxisBlock
-    windows : sequence of array, shape (1, ..., band, y, x)
-        Raw pixels of ``y.window`` by ``x.window``, one array per modality; leading dims have length 1.
+    windows : sequence of array, shape (..., band, y, x)
+        Raw pixels of ``y.window`` by ``x.window``, one array per modality.
 
     Returns
     -------
-    array, shape (1, ..., channel, y, x), float64
+    array, shape (..., channel, y, x), float64
         Over the window, sums of the tiles' images by their weights; NaN where no modality has a valid pixel.
 
     Raises
@@ -113,14 +113,16 @@ def draw_block(job: Drawing, y: AxisBlock, x: AxisBlock, windows: Sequence[np.nd
 
     with block_errors("generated", y, x), torch.inference_mode():
         leading = windows[0].shape[:-3]
-        values = _draw(job, y, x, [window.reshape(window.shape[-3:]) for window in windows])
-        return values.reshape(leading + values.shape)
+        values = _draw(job, y, x, [window.reshape(-1, *window.shape[-3:]) for window in windows])
+        return values.reshape(leading + values.shape[1:])
 
 
 def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> np.ndarray:
     valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
-    sums = np.zeros((job.channels, *valid[0].shape))
-    size, left = job.spec.image_size, len(y.starts) * len(x.starts)
+    number, height, width = valid[0].shape
+    sums = np.zeros((number, job.channels, height, width))
+    left = number * len(y.starts) * len(x.starts)
+    size = job.spec.image_size
     weight = np.outer(ramp(size, job.overlap), ramp(size, job.overlap))
     if any(mask.any() for mask in valid):
         device = devices.resolve_device(job.request.device)
@@ -133,22 +135,21 @@ def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -
         tiles = sorted((tile, seen) for group, seen in _groups(ready) for tile in group)
         room: dict[str, torch.Tensor] = {}
         with devices.turn(device):
-            for (i, j), seen in tiles:
-                top, side = y.starts[i], x.starts[j]
-                seed = tile_seed(job.seed, job.origin[0] + top, job.origin[1] + side)
-                inputs = pixels.batch_inputs([ready[number] for number in seen], y, x, [(i, j)], room)
+            for (n, i, j), seen in tiles:
+                top, first = y.starts[i], x.starts[j]
+                seed = tile_seed(job.seed, job.origin[0] + top, job.origin[1] + first)
+                inputs = pixels.batch_inputs([ready[number] for number in seen], y, x, [(n, i, j)], room)
                 image = _image(job, generator(inputs, [seed]))
-                place = sums[:, top - y.window[0] :, side - x.window[0] :][:, :size, :size]
-                height, width = place.shape[1:]
-                place += (weight * image)[:, :height, :width]
+                place = sums[n, :, top - y.window[0] :, first - x.window[0] :][:, :size, :size]
+                place += (weight * image)[:, : place.shape[1], : place.shape[2]]
                 tiles_done(1)
-        left = len(y.starts) * len(x.starts) - len(tiles)
+            left -= len(tiles)
     tiles_done(left)  # those without a valid pixel
-    sums[:, ~np.logical_or.reduce(valid)] = np.nan
+    sums[np.broadcast_to(~np.logical_or.reduce(valid)[:, None], sums.shape)] = np.nan
     return sums
 
 
-def _groups(ready: Sequence[pixels.Window]) -> list[tuple[list[tuple[int, int]], tuple[int, ...]]]:
+def _groups(ready: Sequence[pixels.Window]) -> list[tuple[list[tuple[int, int, int]], tuple[int, ...]]]:
     """Tiles, and which of the windows they see."""
     return [
         (tiles, tuple(number for number, window in enumerate(ready) if any(window is one for one in seen)))

@@ -144,11 +144,14 @@ def _whole(seed: Any) -> int:
     return int(seed)
 
 
+def _block_tiles() -> int:
+    """Half as many as for embeddings: a tile's images have ten times the bytes of its cells."""
+    return max(1, int(get_option("block_tiles")) // 2)
+
+
 def _axis_blocks(pixels: int, overlap: int, edge: Edge, spec: ModelSpec) -> tuple[AxisBlock, ...]:
-    # A pixel of an image weighs more than its share of a cell: blocks half as long hold about a quarter of the bytes.
-    tiles = max(1, get_option("block_tiles") // 2)
     return tile_blocks(
-        pixels, overlap, edge, "mean", tiles=tiles, patch=spec.patch_size, size=spec.image_size
+        pixels, overlap, edge, "mean", tiles=_block_tiles(), patch=spec.patch_size, size=spec.image_size
     )
 
 
@@ -164,7 +167,7 @@ def _blend(
     """A lazy array (..., channel, y, x) of all outputs."""
     ranges = [[block.window for block in blocks] for blocks in (rows, columns)]
     rows_long, columns_long = (tuple(stop - start for start, stop in along) for along in ranges)
-    shared = Shared(draw_block, job, rows, columns)
+    shared = Shared(draw_block, job, rows, columns, (_block_tiles() * job.spec.image_size) ** 2)
     sums = map_tiles(sources, shared, (job.channels,), (rows_long, columns_long), "float64")
     weights = [ramps(blocks, job.spec.image_size, job.overlap) for blocks in (rows, columns)]
     return regular(average(sums, ranges, weights, "float32"))

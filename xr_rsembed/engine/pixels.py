@@ -28,7 +28,7 @@ __all__ = [
     "valid_pixels",
 ]
 
-Tile = tuple[int, int]  # position of a tile in its block: (row, column)
+Tile = tuple[int, int, int]  # position of a tile in its block: (leading index, row, column)
 
 _DB_FLOOR = 1e-5  # -50 dB, far below any sensor's noise: the logarithm of an empty pixel stays finite
 
@@ -40,12 +40,13 @@ class Window:
     Parameters
     ----------
     how : Pixels
-    raw : tensor, shape (band, Y, X), in the scene's own dtype
-    valid : bool tensor, shape (1, Y, X), optional
+    raw : tensor, shape (n, band, Y, X), in the scene's own dtype
+        The leading dims of the scene are one here.
+    valid : bool tensor, shape (n, 1, Y, X), optional
         None where every pixel is valid.
-    counted : bool tensor, shape (1, Y, X), optional
+    counted : bool tensor, shape (n, 1, Y, X), optional
         Valid pixels without the padding, for statistics; None where that is every pixel.
-    present : bool array, shape (tile rows, tile columns)
+    present : bool array, shape (n, tile rows, tile columns)
         Which tiles have a valid pixel.
     """
 
@@ -60,21 +61,22 @@ class Window:
         cls, window: np.ndarray, valid: np.ndarray, how: Pixels, y: AxisBlock, x: AxisBlock, device: str
     ) -> Window:
         """Pad, and copy to the device."""
-        check_values(window, valid, how)
+        for one, mask in zip(window, valid, strict=True):
+            check_values(one, mask, how)
         ends = [axis.span[1] - axis.window[1] for axis in (y, x)]
-        padding = [(0, ends[0]), (0, ends[1])]
+        padding = [(0, 0), (0, ends[0]), (0, ends[1])]
         counted = np.pad(valid, padding)
-        present = np.array(
-            [[_tile(counted, y, x, (i, j)).any() for j in range(len(x.starts))] for i in range(len(y.starts))]
-        )
+        present = np.empty((len(window), len(y.starts), len(x.starts)), dtype=bool)
+        for tile in np.ndindex(*present.shape):
+            present[tile] = _tile(counted, y, x, tile).any()
         if any(ends):
             window = np.pad(window, [(0, 0), *padding], mode="edge")
             valid = np.pad(valid, padding, mode="edge")
         return cls(
             how,
             _to_device(window, device),
-            None if valid.all() else _to_device(valid[None], device),
-            None if counted.all() else _to_device(counted[None], device),
+            None if valid.all() else _to_device(valid[:, None], device),
+            None if counted.all() else _to_device(counted[:, None], device),
             present,
         )
 
@@ -84,21 +86,21 @@ def valid_pixels(window: np.ndarray, how: Pixels) -> np.ndarray:
 
     Parameters
     ----------
-    window : array, shape (band, y, x)
+    window : array, shape (..., band, y, x)
     how : Pixels
 
     Returns
     -------
-    bool array, shape (y, x)
+    bool array, shape (..., y, x)
 
     Raises
     ------
     SceneError
         If a pixel is infinite.
     """
-    valid = np.ones(window.shape[1:], dtype=bool)
+    valid = np.ones(window.shape[:-3] + window.shape[-2:], dtype=bool)
     nodata = [_as_dtype(value, window.dtype) for value in how.nodata]
-    for band in window:
+    for band in np.moveaxis(window, -3, 0):
         for value in nodata:
             if value is not None:
                 valid &= band != value
@@ -118,17 +120,17 @@ def _as_dtype(value: float, dtype: np.dtype) -> Any:
 
 
 def cell_pixels(valid: np.ndarray, y: AxisBlock, x: AxisBlock, patch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each cell's valid pixels, and its real ones (those of the scene), over the cells of the tiles' span."""
+    """Each cell's valid pixels (n, rows, columns), and its real ones (those of the scene), over the tiles' span."""
     ends = [axis.span[1] - axis.window[1] for axis in (y, x)]
-    padded = np.pad(valid, [(0, ends[0]), (0, ends[1])])
+    padded = np.pad(valid, [(0, 0), (0, ends[0]), (0, ends[1])])
     step, pitch = y.step, patch // y.step
-    rows, columns = padded.shape[0] // pitch, padded.shape[1] // pitch
-    counts = padded.reshape(rows, pitch, columns, pitch).sum(axis=(1, 3))
+    rows, columns = padded.shape[1] // pitch, padded.shape[2] // pitch
+    counts = padded.reshape(-1, rows, pitch, columns, pitch).sum(axis=(2, 4))
     if step > 1:
-        counts = np.lib.stride_tricks.sliding_window_view(counts, (step, step)).sum(axis=(2, 3))
+        counts = np.lib.stride_tricks.sliding_window_view(counts, (step, step), (1, 2)).sum(axis=(-2, -1))
     real_rows, real_columns = (
         (axis.window[1] - axis.window[0] - pitch * np.arange(number)).clip(0, patch)
-        for axis, number in ((y, counts.shape[0]), (x, counts.shape[1]))
+        for axis, number in ((y, counts.shape[1]), (x, counts.shape[2]))
     )
     return counts, np.outer(real_rows, real_columns)
 
@@ -179,36 +181,35 @@ def batch_inputs(
     }
 
 
-def resized_inputs(windows: Sequence[Window], size: int) -> dict[str, torch.Tensor]:
-    """The whole scene as one normalized tile by modality, bilinear with pixel centres kept in place."""
+def resized_inputs(windows: Sequence[Window], indices: Sequence[int], size: int) -> dict[str, torch.Tensor]:
+    """Whole scenes as normalized tiles by modality, bilinear with pixel centres kept in place."""
     import torch
 
-    def one(values: torch.Tensor | None) -> torch.Tensor | None:
-        return None if values is None else values[None]
+    def some(values: torch.Tensor | None) -> torch.Tensor | None:
+        return None if values is None else values[list(indices)]
 
     return {
         window.how.modality: torch.nn.functional.interpolate(
             _normalized(
-                window.raw[None].to(torch.float32, copy=True),
+                window.raw[list(indices)].to(torch.float32, copy=True),
                 window.how,
-                one(window.valid),
-                one(window.counted),
+                some(window.valid),
+                some(window.counted),
             ),
             size=(size, size),
             mode="bilinear",
             align_corners=False,
         )
         for window in windows
-        if window.present.any()
     }
 
 
 def resized_share(valid: np.ndarray, cells: int) -> np.ndarray:
-    """Share of valid pixels in each of cells x cells equal parts of the scene."""
+    """Share of valid pixels in each of cells x cells equal parts of the scene, shape (n, cells, cells)."""
     import torch
 
-    mask = torch.from_numpy(valid.astype("float32"))[None]
-    return torch.nn.functional.adaptive_avg_pool2d(mask, (cells, cells))[0].numpy()
+    mask = torch.from_numpy(valid.astype("float32"))
+    return torch.nn.functional.adaptive_avg_pool2d(mask, (cells, cells)).numpy()
 
 
 def normalized_pixels(values: np.ndarray, how: Pixels) -> np.ndarray:
@@ -242,11 +243,11 @@ def _normalized(
 
 
 def _tile(values: Any, y: AxisBlock, x: AxisBlock, tile: Tile) -> Any:
-    """A view of one tile of an array or tensor (..., Y, X) that starts where the block's span does."""
-    top, left = y.starts[tile[0]] - y.span[0], x.starts[tile[1]] - x.span[0]
+    """A view of one tile of an array or tensor (n, ..., Y, X) that starts where the block's span does."""
+    top, left = y.starts[tile[1]] - y.span[0], x.starts[tile[2]] - x.span[0]
     height = y.span[1] - y.starts[-1]
     width = x.span[1] - x.starts[-1]
-    return values[..., top : top + height, left : left + width]
+    return values[tile[0], ..., top : top + height, left : left + width]
 
 
 def _to_device(array: np.ndarray, device: str) -> torch.Tensor:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
@@ -30,16 +31,19 @@ class Shared:
     Parameters
     ----------
     work : callable
-        ``work(job, y, x, windows) -> array (1, ..., *inner, y, x)``, of windows (1, ..., band, y, x) by modality.
+        ``work(job, y, x, windows) -> array (..., *inner, y, x)``, of windows (..., band, y, x) by modality.
     job : object
         With a ``request`` that says the device.
     rows, columns : tuple of AxisBlock
+    most : int
+        Pixels of the tiles that a block may hold, with their padding.
     """
 
     work: Callable[..., np.ndarray]
     job: Any
     rows: tuple[AxisBlock, ...]
     columns: tuple[AxisBlock, ...]
+    most: int
 
 
 def map_tiles(
@@ -68,11 +72,19 @@ def map_tiles(
     dask array, shape (..., *inner, y, x)
     """
     leading = sources[0].ndim - 3
-    windows = [read_windows(source, (1,) * leading, shared.rows, shared.columns) for source in sources]
+    together = _together(sources[0].shape[:leading], shared)
+    windows = [read_windows(source, together, shared.rows, shared.columns) for source in sources]
+    # A node of its own: what an encoder object of the user's holds is then sent to a worker once, not with each task.
+    # dask's query planning, off by default, loses such a node.
+    once = (
+        shared
+        if dask.config.get("array.query-planning", False)
+        else delayed(shared, name=_JOB + tokenize(shared), traverse=False)
+    )
     return da.map_blocks(
         _run,
         *windows,
-        shared=delayed(shared, name=_JOB + tokenize(shared), traverse=False),
+        shared=once,
         chunks=(*windows[0].chunks[:leading], *((size,) for size in inner), *sizes),
         new_axis=list(range(leading, leading + len(inner) - 1)),
         token="rsembed-blocks",
@@ -169,6 +181,20 @@ def regular(values: da.Array) -> da.Array:
     firsts = {axis: values.chunks[axis][0] for axis in (-2, -1)}
     long = {axis: first for axis, first in firsts.items() if values.chunks[axis][-1] > first}
     return values.rechunk(long, method="tasks") if long else values
+
+
+def _together(sizes: Sequence[int], shared: Shared) -> tuple[int, ...]:
+    """How many indices of each leading dim a block takes: chips of one tile would fill no batch one by one."""
+    rows, columns = (
+        max(block.span[1] - block.span[0] for block in blocks) for blocks in (shared.rows, shared.columns)
+    )
+    room, taken = max(1, shared.most // (rows * columns)), []
+    for size in reversed(sizes):
+        blocks = -(-size // min(size, room))
+        taken.append(-(-size // blocks))
+        room //= taken[-1]
+        room = max(1, room)
+    return tuple(reversed(taken))
 
 
 def planned_jobs(graph: Any) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from dask.base import compute
 
 from xr_rsembed.engine.pixels import valid_pixels
-from xr_rsembed.inputs.record import Input, Pixels
+from xr_rsembed.inputs.record import Input
 from xr_rsembed.tiling import AxisBlock
 
 __all__ = ["count_missing"]
@@ -47,21 +47,15 @@ def _valid_boxes(item: Input, pitch: int) -> da.Array:
     """Whether each box of pitch x pitch pixels has a valid one, shape (..., rows, columns)."""
     scene = item.scene.data if item.scene.chunks is not None else da.from_array(item.scene.values, name=False)
     scene = scene.rechunk({scene.ndim - 3: -1})
-    valid = da.map_blocks(_valid, scene, how=item.pixels, drop_axis=scene.ndim - 3, dtype=bool)
+    valid = da.map_blocks(valid_pixels, scene, how=item.pixels, drop_axis=scene.ndim - 3, dtype=bool)
     ends = [(0, 0)] * (valid.ndim - 2) + [(0, -length % pitch) for length in valid.shape[-2:]]
     return da.coarsen(np.any, da.pad(valid, ends), {valid.ndim - 2: pitch, valid.ndim - 1: pitch})
 
 
-def _valid(window: np.ndarray, how: Pixels) -> np.ndarray:
-    scenes = window.reshape(-1, *window.shape[-3:])
-    valid = np.stack([valid_pixels(scene, how) for scene in scenes])
-    return valid.reshape(*window.shape[:-3], *window.shape[-2:])
-
-
 def _in_tiles(boxes: np.ndarray, axes: Sequence[AxisBlock], pitch: int, dim: int) -> np.ndarray:
     """Whether each tile of an axis has any, in place of the boxes of that axis."""
-    # A tile that two neighbouring blocks run counts once.
-    tiles = {start: start + axis.span[1] - axis.starts[-1] for axis in axes for start in axis.starts}
-    runs = [slice(start // pitch, -(-stop // pitch)) for start, stop in sorted(tiles.items())]
+    size = axes[0].span[1] - axes[0].starts[-1]
+    starts = [start for axis in axes for start in axis.starts]
+    runs = [slice(start // pitch, -(-(start + size) // pitch)) for start in starts]
     moved = np.moveaxis(boxes, dim, 0)
     return np.moveaxis(np.stack([moved[run].any(axis=0) for run in runs]), 0, dim)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GridSink", "Sink", "TileSink"]
 
-Tile = tuple[int, int]
+Tile = tuple[int, int, int]  # leading index, row, column
 
 
 class Sink(Protocol):
@@ -35,7 +35,7 @@ class GridSink:
     ----------
     y, x : AxisBlock
     layout : Layout
-    usable : bool array, shape (part, rows, columns)
+    usable : bool array, shape (n, part, rows, columns)
         Which of the block's cells have enough valid pixels, for each part of the layout; the others come out as NaN.
     patch : int
     dtype : {"float32", "float64"}
@@ -54,33 +54,32 @@ class GridSink:
         import torch
 
         if self.values is None:
-            shape = self.layout.shape + self.usable.shape[1:]
+            shape = (len(self.usable), *self.layout.shape, *self.usable.shape[2:])
             self.values = tokens.grid.new_zeros(shape, dtype=getattr(torch, self.dtype))
-        for (i, j), grid in zip(tiles, tokens.grid, strict=True):
+        for (n, i, j), grid in zip(tiles, tokens.grid, strict=True):
             to_rows, from_rows = _slices(self.y, i, self.patch)
             to_columns, from_columns = _slices(self.x, j, self.patch)
-            self.values[..., to_rows, to_columns] += grid[..., from_rows, from_columns]
+            self.values[n, ..., to_rows, to_columns] += grid[..., from_rows, from_columns]
 
     def finish(self) -> np.ndarray:
         import torch
 
+        shape = (len(self.usable), *self.layout.shape, *self.usable.shape[2:])
         if self.values is None:
-            return np.full(self.layout.shape + self.usable.shape[1:], np.nan, dtype=self.dtype)
-        values = self.values
-        usable = torch.from_numpy(self.usable).to(values.device)
-        parts = values.view(
-            -1, len(usable), values.shape[-3] // self.layout.parts_in_depth, *usable.shape[1:]
-        )
-        broken = usable & ~parts.isfinite().all(dim=2).all(dim=0)
+            return np.full(shape, np.nan, dtype=self.dtype)
+        usable = torch.from_numpy(self.usable).to(self.values.device)
+        each = self.layout.embed_dim // self.layout.parts_in_depth
+        parts = self.values.view(len(usable), -1, usable.shape[1], each, *usable.shape[2:])
+        broken = usable & ~parts.isfinite().all(dim=3).all(dim=1)
         if bool(broken.any()):
-            _, row, column = broken.nonzero()[0].tolist()
+            _, _, row, column = broken.nonzero()[0].tolist()
             rows, columns = (
                 [n for n, run in enumerate(axis.runs) if cell + axis.cells[0] in range(*run, axis.step)]
                 for axis, cell in ((self.y, row), (self.x, column))
             )
             raise _broken(list(product(rows, columns)), self.y, self.x)
-        parts.masked_fill_(~usable[:, None], float("nan"))
-        return values.cpu().numpy()
+        parts.masked_fill_(~usable[:, None, :, None], float("nan"))
+        return self.values.cpu().numpy()
 
 
 class TileSink:
@@ -92,9 +91,9 @@ class TileSink:
     ----------
     y, x : AxisBlock
     layout : Layout
-    usable : bool array, shape (part, rows, columns)
+    usable : bool array, shape (n, part, rows, columns)
         Which cells of the tiles' span have enough valid pixels; tokens are pooled over these.
-    pixels : array, shape (part, rows, columns)
+    pixels : array, shape (n, part, rows, columns)
         Valid pixels of each of these cells.
     pooling : {"mean", "max", "cls"}
         Over tokens, or the model's own vector.
@@ -112,7 +111,7 @@ class TileSink:
     ) -> None:
         self.y, self.x, self.layout, self.patch = y, x, layout, patch
         self.usable, self.pixels, self.pooling = usable, pixels, pooling
-        self.tiles = (len(y.starts), len(x.starts))
+        self.tiles = (len(usable), len(y.starts), len(x.starts))
         each = layout.embed_dim // layout.parts_in_depth
         outer = int(np.prod(layout.shape)) // (layout.parts * each)
         self.vectors = np.full((*self.tiles, outer, layout.parts, each), np.nan, dtype="float32")
@@ -125,7 +124,7 @@ class TileSink:
         for number, tile in enumerate(tiles):
             has = masks[number].any(axis=(-2, -1))
             if not np.isfinite(vectors[number][:, has]).all():
-                raise _broken([tile], self.y, self.x)
+                raise _broken([tile[1:]], self.y, self.x)
             self.vectors[tile][:, has] = vectors[number][:, has]
             self.weights[tile][:, has] = self._own_pixels(tile)[has]
 
@@ -133,7 +132,7 @@ class TileSink:
         shape = self.layout.shape
         vectors = self.vectors.reshape(*self.tiles, *shape)
         weights = self.weights.reshape(*self.tiles, *shape[:-1], self.layout.parts_in_depth)
-        return np.moveaxis(np.concatenate([vectors, weights], axis=-1), (0, 1), (-2, -1))
+        return np.moveaxis(np.concatenate([vectors, weights], axis=-1), (1, 2), (-2, -1))
 
     def _pooled(self, tokens: Tokens, masks: np.ndarray) -> np.ndarray:
         """Vectors (tile, outer, part, D of a part) over the True cells of masks (tile, part, h, w)."""
@@ -144,8 +143,8 @@ class TileSink:
                 raise EncoderError(
                     "The model gave no vector of its own for a tile.", expected="Tokens.pooled"
                 )
-            return tokens.pooled.cpu().numpy().reshape(len(masks), *self.vectors.shape[2:])
-        grid = tokens.grid.reshape(len(masks), *self.vectors.shape[2:], *masks.shape[-2:])
+            return tokens.pooled.cpu().numpy().reshape(len(masks), *self.vectors.shape[3:])
+        grid = tokens.grid.reshape(len(masks), *self.vectors.shape[3:], *masks.shape[-2:])
         mask = torch.from_numpy(masks).to(grid.device)[:, None, :, None]
         if self.pooling == "max":
             pooled = grid.masked_fill(~mask, float("-inf")).amax(dim=(-2, -1))
@@ -157,16 +156,16 @@ class TileSink:
     def _of_tile(self, cells: np.ndarray, tile: Tile, side: int) -> np.ndarray:
         row, column = (
             (axis.starts[index] - axis.span[0]) // self.patch
-            for axis, index in ((self.y, tile[0]), (self.x, tile[1]))
+            for axis, index in ((self.y, tile[1]), (self.x, tile[2]))
         )
-        return cells[:, row : row + side, column : column + side]
+        return cells[tile[0], :, row : row + side, column : column + side]
 
     def _own_pixels(self, tile: Tile) -> np.ndarray:
         rows, columns = (
             slice(*(cell - axis.span[0] // self.patch for cell in axis.runs[index]))
-            for axis, index in ((self.y, tile[0]), (self.x, tile[1]))
+            for axis, index in ((self.y, tile[1]), (self.x, tile[2]))
         )
-        return np.asarray(self.pixels[:, rows, columns].sum(axis=(-2, -1)))
+        return np.asarray(self.pixels[tile[0], :, rows, columns].sum(axis=(-2, -1)))
 
 
 def _slices(axis: AxisBlock, tile: int, patch: int) -> tuple[slice, slice]:
@@ -177,7 +176,7 @@ def _slices(axis: AxisBlock, tile: int, patch: int) -> tuple[slice, slice]:
     return slice(first - axis.cells[0], last - axis.cells[0], axis.step), slice(place, place + number)
 
 
-def _broken(tiles: Sequence[Tile], y: AxisBlock, x: AxisBlock) -> EncoderError:
+def _broken(tiles: Sequence[tuple[int, int]], y: AxisBlock, x: AxisBlock) -> EncoderError:
     corners = "; ".join(f"y {y.starts[i]}, x {x.starts[j]}" for i, j in tiles)
     where = "the tile that begins at" if len(tiles) == 1 else "one of the tiles that begin at"
     return EncoderError(
