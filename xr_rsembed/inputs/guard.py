@@ -72,11 +72,11 @@ def _check_dn(values: np.ndarray, how: Pixels) -> None:
         raise _offset_twice(middle, how)
     if fractions and low >= 0.0 and high <= 3.0 and middle <= 1.2:
         raise wrong_units("reflectance", "DN")
-    if fractions and many and low >= 0.0 and 3.0 < high <= 110.0:
+    if fractions and many and how.scale == 1.0 and low >= 0.0 and 3.0 < high <= 110.0:
         raise wrong_units("%", "DN")
     if many and not fractions and 240.0 <= values.max() <= 255.0 and low >= 0.0:
         raise wrong_units("8-bit", "DN")
-    if middle < 0.0:
+    if middle < -100.0:
         raise _impossible("DN", f"a median of {middle:.4g}", "most reflectances above 0", how)
     if middle > 20_000.0:
         raise _impossible("DN", f"a median of {middle:.4g}", "reflectance * 10000, most below 10000", how)
