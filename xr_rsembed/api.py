@@ -276,7 +276,8 @@ def normalize(
         for name, value in checked.scene.attrs.items()
         if name not in (*NODATA_ATTRS, *PACKING_ATTRS, "units")
     }
-    return laid_back(seen, checked.flipped).assign_attrs(attrs, normalization=how.source, model_key=spec.key)
+    seen.attrs = {**attrs, "normalization": how.source, "model_key": spec.key}
+    return laid_back(seen, checked.flipped)
 
 
 def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:

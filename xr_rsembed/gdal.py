@@ -60,18 +60,27 @@ def open_raster(path: str, chunk: int) -> xr.DataArray:
     Returns
     -------
     DataArray, dims (band, y, x), or a list or Dataset where the file holds several rasters
-        As rioxarray labels it, with raw numbers.
+        As rioxarray labels it, with raw numbers. Where the file has a mask or an alpha band, in floats that hold the
+        raw numbers, with NaN where the mask is 0, and without the alpha band.
     """
     import dask.array as da
+    import rasterio
     import rioxarray
     from dask.base import tokenize
+    from rasterio.enums import ColorInterp, MaskFlags
 
     address = gdal_path(path)
     with _settings():
         opened: Any = rioxarray.open_rasterio(address, cache=False)
-    if not isinstance(opened, xr.DataArray):
-        return opened  # the caller says what is wrong with it
-    source = _Raster(address, opened.shape, opened.dtype)
+        if not isinstance(opened, xr.DataArray):
+            return opened  # the caller says what is wrong with it
+        with rasterio.open(address) as file:
+            flags = {flag for band in file.mask_flag_enums for flag in band}
+            alpha = [number for number, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha]
+    masked = bool(alpha) or MaskFlags.per_dataset in flags
+    opened = opened.drop_sel(band=alpha)
+    dtype = np.result_type(opened.dtype, "float32") if masked else opened.dtype
+    source = _Raster(address, opened.shape, dtype, tuple(opened.band.values.tolist()), tuple(alpha), masked)
     data = da.from_array(source, chunks=(-1, chunk, chunk), name=f"raster-{tokenize(source, _stamp(path))}")
     labelled = opened.copy(data=data)
     opened.close()
@@ -85,6 +94,9 @@ class _Raster:
     path: str
     shape: tuple[int, ...]
     dtype: Any
+    bands: tuple[int, ...]
+    alpha: tuple[int, ...]
+    masked: bool
     ndim: int = 3
 
     def __getitem__(self, index: tuple[int | slice, ...]) -> np.ndarray:
@@ -103,7 +115,16 @@ class _Raster:
             top, left = min(rows), min(columns)
             window = Window(left, top, max(columns) + 1 - left, max(rows) + 1 - top)
             with _settings(), rasterio.open(self.path) as source:
-                pixels = source.read([band + 1 for band in bands], window=window)
+                pixels = source.read([self.bands[band] for band in bands], window=window).astype(
+                    self.dtype, copy=False
+                )
+                if self.masked:
+                    # GDAL itself takes an alpha band for a mask beside one or three others only.
+                    masks = [
+                        source.dataset_mask(window=window),
+                        *source.read(list(self.alpha), window=window),
+                    ]
+                    pixels[:, np.min(masks, axis=0) == 0] = np.nan
             pixels = pixels[:, :: abs(rows.step), :: abs(columns.step)]
             pixels = pixels[:, :: 1 if rows.step > 0 else -1, :: 1 if columns.step > 0 else -1]
         return pixels[tuple(slice(None) if isinstance(one, slice) else 0 for one in index)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.errors import SceneError
-from xr_rsembed.inputs.guard import check_values
+from xr_rsembed.inputs.guard import check_common, check_values
 from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.normalize import normalize
 from xr_rsembed.tiling import AxisBlock
@@ -109,6 +109,8 @@ def valid_pixels(window: np.ndarray, how: Pixels) -> np.ndarray:
             if not finite.all():
                 valid &= finite
                 _refuse_infinite(band, nodata)
+    if how.units and not valid.any():
+        check_common(window, how)
     return valid
 
 

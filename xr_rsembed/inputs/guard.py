@@ -10,7 +10,7 @@ from xr_rsembed.errors import RsEmbedError, SceneError, UnitsError
 from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.inputs.units import wrong_units
 
-__all__ = ["check_values"]
+__all__ = ["check_common", "check_values"]
 
 _SAMPLE = 20_000  # pixels of a block that are looked at
 _MANY = 1000  # pixels from which on a likely, but not certain, mistake is called one
@@ -31,14 +31,11 @@ def check_values(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
     Raises
     ------
     SceneError
-        If bands have no valid pixel in common, or a number stands for nodata that nothing states.
+        If a number stands for nodata that nothing states, or all are 0.
     UnitsError
         If the numbers are in other units.
     """
-    if not how.units:
-        return
-    if not valid.any():
-        _check_common(window, how)
+    if not how.units or not valid.any():
         return
     raw = _sample(window, valid)
     values = raw * how.scale + how.offset
@@ -168,8 +165,8 @@ def _check_packing(raw: np.ndarray, how: Pixels) -> None:
         )
 
 
-def _check_common(window: np.ndarray, how: Pixels) -> None:
-    """Without one valid pixel in the block: do bands lie on different times or places?"""
+def check_common(window: np.ndarray, how: Pixels) -> None:
+    """Raise where a block without one valid pixel has bands that are whole and bands that are empty."""
     own = [_own_share(band, how.nodata) for band in window]
     if max(own) >= 0.5 and min(own) == 0.0:
         empty = [number for number, share in enumerate(own) if share == 0.0]
