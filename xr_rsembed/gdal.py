@@ -122,7 +122,7 @@ class _Raster:
                     # GDAL itself takes an alpha band for a mask beside one or three others only.
                     masks = [
                         source.dataset_mask(window=window),
-                        *source.read(list(self.alpha), window=window),
+                        *(source.read(number, window=window) for number in self.alpha),
                     ]
                     pixels[:, np.min(masks, axis=0) == 0] = np.nan
             pixels = pixels[:, :: abs(rows.step), :: abs(columns.step)]
