@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from datetime import UTC, date, datetime, timedelta
 
 import dask.array as da
 import numpy as np
+import pandas
 import pytest
+import shapely
 import xarray as xr
+from pyproj import Transformer
 
-from xr_rsembed import api, places
-from xr_rsembed.errors import NoScenesError, OptionError, RsEmbedWarning, StoreError
+from tests import fakes
+from xr_rsembed import api
+from xr_rsembed.errors import GridError, NoScenesError, OptionError, RsEmbedWarning, StoreError
 from xr_rsembed.places import get_embedding, get_embeddings_batch
 from xr_rsembed.providers.base import SceneRequest, label_scene
 from xr_rsembed.providers.fetch import fetch
-from xr_rsembed.specs import BBox, OutputSpec, PointBuffer, SensorSpec
+from xr_rsembed.providers.grid import target_grid
+from xr_rsembed.specs import BBox, OutputSpec, PointBuffer, SensorSpec, TemporalSpec
 
 pytest.importorskip("xvec")
 
@@ -152,7 +159,7 @@ def test_the_next_place_is_fetched_while_one_is_embedded(monkeypatch):
         assert others.wait(60), "nothing is fetched while a place is embedded"
         return embed(*args, **kwargs)
 
-    monkeypatch.setattr(places.api, "embed", slow_embed)
+    monkeypatch.setattr(api, "embed", slow_embed)
     assert np.isfinite(batch(backend=Overlapping(), workers=2)).all()
 
 
@@ -229,7 +236,8 @@ def test_a_file_that_is_something_else_is_not_touched(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"output": OutputSpec.grid()}, "pooled"),
+        ({"output": OutputSpec.grid(), "out": "rois.parquet"}, "list of grids in memory"),
+        ({"spatials": {"type": "FeatureCollection", "features": []}}, "from_features"),
         ({"sensor": SensorSpec(composite=None)}, "composite"),
         ({"output": OutputSpec.pooled("cls")}, "CLS"),
         ({"modality": "S1RTC"}, "probe takes no S1RTC"),
@@ -255,3 +263,219 @@ def test_radar_comes_in_the_units_that_the_model_takes():
         "probe", spatial=PLACES[0], temporal="2022", modality="S1GRD", backend=Radar(), weights="random"
     )
     assert asked == [("S1GRD", "dB")]
+
+
+# --- a bad row, times, and the model's own request --------------------------------------------------------------
+
+
+def frame():
+    geopandas = pytest.importorskip("geopandas")
+    points = [shapely.Point(9, 45).buffer(0.01), None, shapely.Point(), shapely.Point(0.5, 10).buffer(0.01)]
+    table = {"crop": list("abcd"), "year": [1, 2, 3, 4]}
+    return geopandas.GeoDataFrame(table, geometry=points, index=["p", "q", "r", "s"], crs=4326)
+
+
+def check_rows(cube):
+    assert cube.error.values[0] == ""
+    assert [str(error).partition(":")[2].strip() for error in cube.error.values[1:]] == [
+        "The place has no geometry.",
+        "The place has no geometry.",
+        "There is nothing here.",
+    ]
+    assert np.isfinite(cube[0]).all()
+    assert np.isnan(cube[1:]).all()
+    assert cube["crop"].values.tolist() == list("abcd")
+    assert cube["year"].values.tolist() == [1, 2, 3, 4]
+    assert cube["index"].values.tolist() == list("pqrs")
+
+
+def test_bad_rows_keep_their_columns_and_their_reason():
+    with pytest.warns(RsEmbedWarning, match="3 of 4 places have no embedding"):
+        check_rows(batch(frame()))
+
+
+@pytest.mark.parametrize("name", ["rois.parquet", "rois.zarr"])
+def test_a_file_keeps_bad_rows_and_columns(name, tmp_path):
+    geopandas = pytest.importorskip("geopandas")
+    with pytest.warns(RsEmbedWarning, match="3 of 4"):
+        cube = batch(frame(), out=tmp_path / name)
+    if name.endswith("parquet"):
+        table = geopandas.read_parquet(tmp_path / name)
+    else:
+        table = xr.open_zarr(tmp_path / name, consolidated=False).drop_vars(["embedding", "D"]).to_dataframe()
+    assert table["crop"].tolist() == list("abcd")
+    assert table["year"].tolist() == [1, 2, 3, 4]
+    assert table["error"].tolist() == cube.error.values.tolist()
+
+
+def test_a_place_of_nodata_alone_is_named_and_tried_again(tmp_path):
+    class Sea(Fields):
+        def read(self, request):
+            return super().read(request) * (request.grid.geographic_extent.boundingbox.left > 9.0)
+
+    for _ in range(2):
+        with pytest.warns(RsEmbedWarning, match="no valid pixel"):
+            cube = batch(backend=Sea(), out=tmp_path / "r.parquet")
+        assert [bool(error) for error in cube.error.values] == [True, True, False, False, False]
+
+
+def test_a_batch_of_grids_is_a_list():
+    with pytest.warns(RsEmbedWarning, match="1 of 2"):
+        grids = batch([PLACES[0], EMPTY], output=OutputSpec.grid())
+    alone = get_embedding(
+        "probe",
+        spatial=PLACES[0],
+        temporal="2022-06",
+        backend=Fields(),
+        weights="random",
+        output=OutputSpec.grid(),
+    )
+    np.testing.assert_array_equal(grids[0], alone)
+    assert grids[0].odc.geobox == alone.odc.geobox
+    assert (grids[1].shape, grids[1].attrs["error"]) == ((5, 0, 0), "NoScenesError: There is nothing here.")
+
+
+class Asked(Fields):
+    """Keeps the requests."""
+
+    def __init__(self):
+        super().__init__()
+        self.requests = []
+
+    def open(self, request):
+        self.requests.append(request)
+        return super().open(request)
+
+    def spans(self):
+        return [(f"{one.start:%Y-%m-%d}", f"{one.end:%Y-%m-%d}") for one in self.requests]
+
+
+YEARS = [("2021-01-01", "2022-01-01"), ("2022-01-01", "2023-01-01")]
+TIMES = {
+    "one for both": ("2021", YEARS[:1] * 2),
+    "spans": (["2021-01/2021-06", "2022"], [("2021-01-01", "2021-06-01"), YEARS[1]]),
+    "TemporalSpecs": ([TemporalSpec.year(2021), TemporalSpec.year(2022)], YEARS),
+    "one span": (TemporalSpec.range("2021", "2022"), YEARS[:1] * 2),
+    "a column": (np.array(["2021", "2022"]), YEARS),
+    "a pandas column": (pandas.Series(["2021", "2022"]), YEARS),
+    "none": (None, [("2022-06-01", "2022-09-01")] * 2),
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_of_two_places(name):
+    temporal, spans = TIMES[name]
+    backend = Asked()
+    batch(PLACES[:2], temporal=temporal, backend=backend, workers=1)
+    assert backend.spans() == spans
+
+
+@pytest.mark.parametrize("temporal", [["2021", "2022"], ("2021", "2022"), [2021, 2022]])
+def test_two_dates_over_two_places_are_refused_with_both_ways_to_say_it(temporal):
+    with pytest.raises(OptionError, match="one span for both, or one time for each") as caught:
+        batch(PLACES[:2], temporal=temporal)
+    one, each = str(caught.value).partition("remedy:")[2].strip().split(" for one span, or ")
+    for line, spans in ((one, YEARS[:1] * 2), (each, YEARS)):
+        backend = Asked()
+        said = eval(line, {"TemporalSpec": TemporalSpec})  # the line as it was printed
+        batch(PLACES[:2], temporal=said, backend=backend, workers=1)
+        assert backend.spans() == spans
+
+
+DAY = ("2022-06-01", "2022-06-02")
+SPANS = {
+    "datetime64[D]": (np.datetime64("2022-06-01"), DAY),
+    "datetime64[M]": (np.datetime64("2022-06"), ("2022-06-01", "2022-07-01")),
+    "datetime64 pair": ([np.datetime64("2022-06-01T00:00", "ns"), np.datetime64("2022-06-03", "ns")],
+                        ("2022-06-01", "2022-06-03")),
+    "datetime64 array": (np.array(["2022-06-01", "2022-06-02"], "datetime64[D]"), DAY),
+    "Timestamps": ((pandas.Timestamp("2022-06-01"), pandas.Timestamp("2022-06-02")), DAY),
+    "date": (date(2022, 6, 1), DAY),
+    "a year as a number": (2022, YEARS[1]),
+    "open end": ("2022-06-01/..", ("2022-06-01", f"{datetime.now(UTC).date() + timedelta(days=1)}")),
+    "open start": ("../2022-06-02", ("1970-01-01", "2022-06-02")),
+    "None for an end": (("2022-06-01", None), ("2022-06-01", f"{datetime.now(UTC).date() + timedelta(days=1)}")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPANS)
+def test_a_time_as_the_ecosystem_gives_it(name):
+    time, span = SPANS[name]
+    found = TemporalSpec.parse(time)
+    assert (f"{found.start:%Y-%m-%d}", f"{found.end:%Y-%m-%d}") == span
+
+
+@pytest.mark.parametrize(
+    "time", ["../..", (None, None), np.datetime64("NaT"), True, 3.5, "2022-06-01/2022-07-01/x"]
+)
+def test_a_time_that_is_none_is_named(time):
+    with pytest.raises(OptionError):
+        TemporalSpec.parse(time)
+
+
+@pytest.mark.parametrize(
+    ("buffer_m", "scale", "pixels"),
+    [(1120, 10, 224), (1125, 10, 225), (2240, 20, 224), (100, 10, 20), (3360, 30, 224)],
+)
+def test_a_buffer_of_whole_pixels_keeps_its_size_around_its_point(buffer_m, scale, pixels):
+    point = PointBuffer(9.123, 45.456, buffer_m)
+    grid = target_grid(point, scale_m=scale)
+    assert grid.shape == (pixels, pixels)
+    centre = grid.geographic_extent.centroid.points[0]
+    east, north = Transformer.from_crs(4326, grid.crs.proj, always_xy=True).transform(
+        [9.123, centre[0]], [45.456, centre[1]]
+    )
+    assert max(abs(east[0] - east[1]), abs(north[0] - north[1])) <= scale
+    assert grid.transform.c % scale == grid.transform.f % scale == 0
+
+
+def test_one_tile_of_a_buffer_of_1120_metres_is_one_forward():
+    cells = get_embedding(
+        "probe",
+        spatial=PointBuffer(9, 45, 1120),
+        backend=Fields(),
+        weights="random",
+        output=OutputSpec.grid(),
+    )
+    assert cells.shape[1:] == (14, 14)
+
+
+def test_a_box_in_its_own_crs_is_the_box_in_degrees():
+    there = Transformer.from_crs(4326, 32632, always_xy=True)
+    west, south, east, north = there.transform_bounds(9.0, 45.0, 9.02, 45.02)
+    inner = target_grid(BBox(west, south, east, north, crs="EPSG:32632"))
+    assert inner.boundingbox.bbox == pytest.approx(
+        [
+            160 * edge
+            for edge in (
+                math.floor(west / 160),
+                math.floor(south / 160),
+                math.ceil(east / 160),
+                math.ceil(north / 160),
+            )
+        ]
+    )
+    assert BBox(9.0, 45.0, 9.02, 45.02, crs=4326) == BBox(9.0, 45.0, 9.02, 45.02, 4326)
+    with pytest.raises(GridError, match="degrees"):
+        PointBuffer(500000, 5000000, 100, crs="EPSG:32632")
+    with pytest.raises(GridError, match="no area"):
+        BBox(500100, 5000000, 500000, 5000100, crs="EPSG:32632")
+
+
+MODELS = {
+    "prithvi_eo_v2_tiny_tl": ("S2L2A", ("B2", "B3", "B4", "B8A", "B11", "B12"), 30),
+    "terramind_v1_tiny": ("S2L2A", fakes.S2, 10),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_model_gets_its_own_bands_and_pixel_size(model):
+    modality, bands, scale = MODELS[model]
+    backend = Asked()
+    emb = get_embedding(model, spatial=PointBuffer(9, 45, 112 * scale), backend=backend, weights="random")
+    (request,) = backend.requests
+    assert (request.modality, request.bands, request.grid.resolution.x) == (modality, tuple(bands), scale)
+    assert request.grid.shape == (224, 224)
+    assert np.isfinite(emb.compute()).all()
+    get_embedding(model, spatial=PLACES[0], backend=backend, weights="random", sensor=SensorSpec(scale_m=20))
+    assert backend.requests[1].grid.resolution.x == 20

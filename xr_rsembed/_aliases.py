@@ -1,4 +1,4 @@
-"""Second names of arguments, so that ``fetch`` and ``get_embedding`` can be called with one vocabulary."""
+"""Second names of arguments, and names of rs-embed that are something else here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import MissingDependencyError, OptionError
 
-__all__ = ["aliases"]
+__all__ = ["aliases", "refuse"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,3 +47,30 @@ def aliases(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return renamed
 
     return decorate
+
+
+#: What is not here, and the line that does it.
+_OURS = {
+    "export_batch": 'get_embeddings_batch(model, spatials=..., out="rois.parquet"), which resumes by itself',
+    "load_export": 'geopandas.read_parquet("rois.parquet"), or xarray.open_zarr("rois.zarr")',
+    "ExportTarget": 'out="rois.parquet" of get_embeddings_batch',
+    "ExportConfig": 'out="rois.parquet" and workers= of get_embeddings_batch',
+    "ExportModelRequest": "one get_embeddings_batch call for each model",
+    "BatchExporter": 'get_embeddings_batch(..., out="rois.parquet")',
+    "Model": "xr_rsembed.describe_model and get_embedding; encoders are kept between calls",
+    "Embedding": "the DataArray itself; emb.values for .data, emb.attrs for .meta",
+    "inspect_model_input": "inspect_provider_patch, or da.rsembed.normalize(model) for what the model sees",
+    "reset_runtime": "nothing: providers keep no state",
+}
+
+
+def refuse(name: str) -> None:
+    """Raise for a name of rs-embed that is something else here, with what it is.
+
+    Raises
+    ------
+    MissingDependencyError
+        An ImportError, so that ``from xr_rsembed import export_batch`` shows it.
+    """
+    if name in _OURS:
+        raise MissingDependencyError(f"rs-embed's {name} is not part of xr-rsembed.", remedy=_OURS[name])

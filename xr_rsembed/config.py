@@ -174,6 +174,8 @@ def _from_environment() -> dict[str, Any]:
 
 def _checked(key: str, value: Any, said_as: str) -> Any:
     option = OPTIONS[key]
+    if key == "terramind.normalize" and value == "raw":  # rs-embed's word
+        value = "none"
     if option.choices and value not in option.choices:
         raise OptionError(
             f"{said_as} has a value it cannot take.", found=repr(value), expected=f"one of {option.choices}"

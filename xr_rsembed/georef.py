@@ -238,8 +238,8 @@ def _axis(scene: xr.DataArray, dim: str, stored: tuple[float, float] | None) -> 
     only where the coords lie on its pixels.
     """
     if dim not in scene.coords:
-        edge, step = stored or (0.0, 1.0)
-        return edge + step / 2, step
+        edge, pixel = stored or (0.0, 1.0)
+        return edge + pixel / 2, pixel
     labels = np.asarray(scene[dim].values)
     _check_numbers(labels, dim)
     values = labels.astype("float64")

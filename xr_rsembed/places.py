@@ -6,31 +6,23 @@ under a key made of its grid and of everything that decides its numbers.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
-from xr_rsembed import api
 from xr_rsembed._aliases import aliases
-from xr_rsembed.config import get_option, set_options
-from xr_rsembed.errors import MissingDependencyError, OptionError, RsEmbedWarning
-from xr_rsembed.models.registry import find_spec
-from xr_rsembed.models.spec import ModelSpec, WeightsRef
-from xr_rsembed.models.weights import resolve
-from xr_rsembed.providers.fetch import fetch, scene_modality
-from xr_rsembed.providers.grid import target_grid
-from xr_rsembed.specs import OutputSpec, SensorSpec, TemporalSpec, Time
+from xr_rsembed.config import set_options
+from xr_rsembed.errors import OptionError, SceneError, warn
+from xr_rsembed.models.spec import ModelSpec
+from xr_rsembed.recipe import Recipe, make_recipe
+from xr_rsembed.specs import DEFAULT_TIME, OutputSpec, SensorSpec, TemporalSpec, Time
 from xr_rsembed.store.run import bar
-from xr_rsembed.vectors import VectorFile, place_geometry, vector_cube
+from xr_rsembed.vectors import VectorFile, listed_places, times_of, vector_cube
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -38,15 +30,17 @@ if TYPE_CHECKING:
 __all__ = ["get_embedding", "get_embeddings_batch"]
 
 
-@aliases(bbox="spatial", time="temporal", provider="backend", provider_options="backend_options")
+@aliases(
+    bbox="spatial", time="temporal", provider="backend", provider_options="backend_options", fetch="sensor"
+)
 def get_embedding(
     model: str = "terramind",
     *,
     spatial: Any,
-    temporal: Time,
+    temporal: Time | None = None,
     sensor: SensorSpec | None = None,
     output: OutputSpec | None = None,
-    backend: str = "stac",
+    backend: Any = "auto",
     modality: str | None = None,
     mask_clouds: bool = False,
     backend_options: Mapping[str, Any] | None = None,
@@ -63,12 +57,15 @@ def get_embedding(
         A key or alias of :func:`~xr_rsembed.list_models`.
     spatial : PointBuffer, BBox, bbox, shapely geometry, GeoDataFrame, DataArray or GeoBox
         The place, as :func:`~xr_rsembed.fetch` takes it.
-    temporal : TemporalSpec, str, date, or a pair of dates
+    temporal : TemporalSpec, str, date, or a pair of dates, optional
+        By default June to August 2022, as in rs-embed.
     sensor : SensorSpec, optional
-        How scenes are chosen and put together. Without a composite the embedding has a ``time`` dim.
+        How scenes are chosen and put together; ``fetch=`` is its name in rs-embed. Bands and pixel size that it leaves
+        open are the model's own. Without a composite the embedding has a ``time`` dim.
     output : OutputSpec, optional
         ``OutputSpec.pooled()`` (the default) or ``OutputSpec.grid()``.
-    backend : {"stac", "gee"} or Provider
+    backend : {"auto", "stac", "gee"} or Provider
+        "auto" is "stac", which needs no account.
     modality : str, optional
         Of the scene, such as ``"S2L2A"``, ``"s1"``; by default the model's first. Sentinel-1 comes in the units that
         the model takes.
@@ -77,7 +74,8 @@ def get_embedding(
     backend_options : mapping, optional
         What only the provider understands, such as ``{"catalog": "planetary-computer"}``.
     **settings
-        Settings of :func:`~xr_rsembed.embed`, such as ``weights``, ``device`` or ``overlap``.
+        Settings of :func:`~xr_rsembed.embed`, such as ``weights``, ``device`` or ``overlap``; ``input_prep`` may be
+        None, "auto" or an ``InputPrepSpec`` too.
 
     Returns
     -------
@@ -100,9 +98,8 @@ def get_embedding(
       found:    pooling='cls'
       expected: 'mean', 'max' or None
     """
-    recipe = _recipe(model, sensor, output, backend, modality, mask_clouds, backend_options, settings)
-    scene = recipe.scene(target_grid(spatial, scale_m=recipe.sensor.scale_m), TemporalSpec.parse(temporal))
-    return recipe.embed(scene)
+    recipe = make_recipe(model, sensor, output, backend, modality, mask_clouds, backend_options, settings)
+    return recipe.embed(recipe.scene(recipe.grid(spatial), TemporalSpec.parse(temporal or DEFAULT_TIME)))
 
 
 @aliases(
@@ -111,34 +108,38 @@ def get_embedding(
     time="temporal",
     provider="backend",
     provider_options="backend_options",
+    fetch="sensor",
 )
 def get_embeddings_batch(
     model: str = "terramind",
     *,
     spatials: Any,
-    temporal: Time | Sequence[Time],
+    temporal: Time | Sequence[Time] | None = None,
     sensor: SensorSpec | None = None,
     output: OutputSpec | None = None,
-    backend: str = "stac",
+    backend: Any = "auto",
     modality: str | None = None,
     mask_clouds: bool = False,
     backend_options: Mapping[str, Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     **settings: Any,
-) -> xr.DataArray:
+) -> Any:  # a list with OutputSpec.grid(), else a DataArray
     """Fetch and embed many places: the next are fetched while one is embedded.
 
-    A place that fails leaves NaN and its reason in the coord ``error``; the others go on.
+    A place that fails (no geometry, no scenes, no valid pixel) leaves NaN and its reason in the coord ``error``; the
+    others go on.
 
     Parameters
     ----------
     model, sensor, backend, modality, mask_clouds, backend_options, **settings
         As for :func:`get_embedding`.
     spatials : sequence of places, GeoDataFrame or GeoSeries
+        Index and columns of a GeoDataFrame are coords of the result.
     temporal : as for ``get_embedding``, or a list with one of them for each place
+        Two dates over two places could be either and are refused.
     output : OutputSpec, optional
-        Pooled only: the grids of places have different shapes.
+        ``OutputSpec.pooled()`` (the default), or ``OutputSpec.grid()`` for a list of grids.
     out : path, optional
         A ``.parquet`` (GeoParquet) or ``.zarr`` to write. What is done is kept beside it from place to place, so a
         call that was cut goes on where it stopped, and places that failed are tried again.
@@ -147,9 +148,9 @@ def get_embeddings_batch(
 
     Returns
     -------
-    DataArray, dims (geometry, D)
+    DataArray, dims (geometry, D); of grids a list of DataArray, dims (D, y, x)
         A vector cube: coord ``geometry`` holds shapely geometries in EPSG:4326 under an xvec index; coord ``error``
-        holds an empty string, or why a place has no vector.
+        holds an empty string, or why a place has no vector. A grid that failed has no cell, and attr ``error``.
 
     Raises
     ------
@@ -167,138 +168,39 @@ def get_embeddings_batch(
       found:    2 times
       expected: 1
     """
-    recipe = _recipe(model, sensor, output, backend, modality, mask_clouds, backend_options, settings)
-    if recipe.output.mode != "pooled" or recipe.sensor.composite is None:
+    recipe = make_recipe(model, sensor, output, backend, modality, mask_clouds, backend_options, settings)
+    grids = recipe.output.mode == "grid"
+    if recipe.sensor.composite is None or (grids and out is not None):
         raise OptionError(
-            "A batch gives one vector for each place.",
-            found=f"output={recipe.output.mode!r}, composite={recipe.sensor.composite!r}",
-            expected="OutputSpec.pooled() and a composite",
-            remedy="get_embedding(...) for each place gives grids and time series",
+            "A batch gives one vector for each place, or a list of grids in memory.",
+            found=f"output={recipe.output.mode!r}, composite={recipe.sensor.composite!r}, out={out!r}",
+            expected="a composite, and OutputSpec.pooled() with out=",
+            remedy="get_embedding(...).rsembed.to_zarr(...) for each place writes grids and time series",
         )
-    places, geometries = _listed(spatials)
-    times = _times(temporal, len(places))
+    places, geometries, columns = listed_places(spatials)
+    times = times_of(temporal, len(places))
     workers = workers or recipe.fetch_workers
     file = VectorFile.at(out) if out is not None else None
-    vectors, errors, keys, first = _run(recipe, places, times, workers, file)
-    if first is not None and not vectors:
+    found, errors, keys, first = _run(recipe, places, times, workers, file)
+    if first is not None and not found:
         raise first
-    cube = vector_cube(vectors, geometries, errors, keys)
+    if failed := [index for index, error in enumerate(errors) if error]:
+        warn(
+            f"{len(failed)} of {len(places)} places have no embedding; 'error' says why. "
+            f"Place {failed[0]}: {errors[failed[0]]}"
+        )
+    if grids:
+        return [found.get(index, _no_grid(recipe.spec, error)) for index, error in enumerate(errors)]
+    cube = vector_cube(found, geometries, {**columns, "error": errors, "key": keys})
     if file is not None:
         file.write(cube, complete=not any(errors))
-    if failed := [index for index, error in enumerate(errors) if error]:
-        warnings.warn(
-            f"{len(failed)} of {len(places)} places have no embedding; coord 'error' says why. "
-            f"Place {failed[0]}: {errors[failed[0]]}",
-            RsEmbedWarning,
-            stacklevel=2,
-        )
     return cube
 
 
-# --- what is done for one place ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """Everything but the place and the time."""
-
-    spec: ModelSpec
-    sensor: SensorSpec
-    output: OutputSpec
-    backend: Any
-    modality: str
-    units: str | None
-    mask_clouds: bool
-    backend_options: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def fetch_workers(self) -> int:
-        """What the user's option says for this model."""
-        family = "terrafm" if self.spec.family == "terrafm" else "terramind"
-        return int(get_option(f"{family}.fetch_workers"))
-
-    @property
-    def provider_options(self) -> dict[str, Any]:
-        """Those given; both of our own providers take the number of requests at a time."""
-        ours = {"workers": self.fetch_workers} if self.backend in ("stac", "gee") else {}
-        return {**ours, **self.backend_options}
-
-    @cached_property
-    def weights(self) -> WeightsRef:
-        """Settled once: a file is hashed for it."""
-        return resolve(self.settings.get("weights", "pretrained"), self.spec)
-
-    def scene(self, grid: GeoBox, span: TemporalSpec) -> xr.DataArray:
-        return fetch(
-            self.backend,
-            grid,
-            time=span,
-            modality=self.modality,
-            mask_clouds=self.mask_clouds,
-            units=self.units,
-            sensor=self.sensor,
-            **self.provider_options,
-        )
-
-    def embed(self, scene: xr.DataArray) -> xr.DataArray:
-        settings: dict[str, Any] = {**self.settings, "output": self.output.mode}
-        if self.output.pooling in ("mean", "max"):
-            settings["pooling"] = self.output.pooling
-        return api.embed(scene, self.spec.key, **settings)
-
-    def key(self, grid: GeoBox, span: TemporalSpec) -> str:
-        """A digest of all that decides the numbers of one place."""
-        parts = {
-            "grid": [str(grid.crs), *tuple(grid.affine)[:6], *grid.shape.yx],
-            "span": [span.start.isoformat(), span.end.isoformat()],
-            "model": [self.spec.key, self.weights.source, self.weights.sha256],
-            "sensor": asdict(self.sensor),
-            "scene": [self.backend, self.modality, self.units, self.mask_clouds],
-            "backend": {k: v for k, v in self.backend_options.items() if k != "workers"},
-            "output": asdict(self.output),
-            "settings": {k: v for k, v in self.settings.items() if k not in _NOT_IN_NUMBERS},
-            "options": [get_option("terramind.layer_index"), get_option("terramind.normalize")],
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()[:32]
-
-
-_NOT_IN_NUMBERS = ("weights", "device", "batch_size")
-
-
-def _recipe(
-    model: str,
-    sensor: SensorSpec | None,
-    output: OutputSpec | None,
-    backend: Any,
-    modality: str | None,
-    mask_clouds: bool,
-    backend_options: Mapping[str, Any] | None,
-    settings: Mapping[str, Any],
-) -> _Recipe:
-    spec, output = find_spec(model), output or OutputSpec.pooled()
-    if output.pooling == "cls" and spec.pooled != "cls":
-        raise OptionError(
-            f"{spec.key} has no CLS output.", found="pooling='cls'", expected="'mean', 'max' or None"
-        )
-    if modality is None:
-        first = spec.modalities[0].name
-        modality = str(get_option("terramind.modality")) if spec.family == "terramind" else first
-    kind = scene_modality(modality, backend)
-    taken = {one.name: one.units for one in spec.modalities}
-    if kind not in taken:
-        raise OptionError(f"{spec.key} takes no {kind}.", found=modality, expected=", ".join(taken))
-    units = taken[kind] if kind.startswith("S1") else None
-    return _Recipe(
-        spec,
-        sensor or SensorSpec(),
-        output,
-        backend,
-        kind,
-        units,
-        mask_clouds,
-        backend_options or {},
-        settings,
+def _no_grid(spec: ModelSpec, error: str) -> xr.DataArray:
+    """What stands for a place that failed in a list of grids."""
+    return xr.DataArray(
+        np.empty((spec.embed_dim, 0, 0), "float32"), dims=("D", "y", "x"), attrs={"error": error}
     )
 
 
@@ -306,7 +208,7 @@ def _recipe(
 
 
 def _run(
-    recipe: _Recipe,
+    recipe: Recipe,
     places: Sequence[Any],
     times: Sequence[TemporalSpec],
     workers: int,
@@ -319,7 +221,7 @@ def _run(
     def prepared() -> Iterator[tuple[int, GeoBox]]:
         for index, place in enumerate(places):
             try:
-                grid = target_grid(place, scale_m=recipe.sensor.scale_m)
+                grid = recipe.grid(place)
             except Exception as error:
                 failed(index, error)
                 continue
@@ -346,6 +248,8 @@ def _run(
         for (index, _), loading in _ahead(load, prepared(), workers):
             try:
                 vector = recipe.embed(loading.result()).compute()
+                if not np.isfinite(vector.values).any():
+                    raise SceneError("The place has no valid pixel.", found="nodata throughout")
             except Exception as error:  # one bad place must not lose the others; its reason is kept
                 failed(index, error)
                 continue
@@ -368,30 +272,3 @@ def _ahead(work: Any, jobs: Iterator[Any], workers: int) -> Iterator[tuple[Any, 
         finally:
             for waiting in begun:
                 waiting.cancel()
-
-
-def _times(temporal: Any, places: int) -> list[TemporalSpec]:
-    if isinstance(temporal, list):
-        if len(temporal) != places:
-            raise OptionError(
-                "One time for each place.", found=f"{len(temporal)} times", expected=f"{places}"
-            )
-        return [TemporalSpec.parse(time) for time in temporal]
-    return [TemporalSpec.parse(temporal)] * places
-
-
-def _listed(spatials: Any) -> tuple[list[Any], list[Any]]:
-    """The places, and their shapely geometries in degrees."""
-    try:
-        import geopandas
-        import xvec  # noqa: F401  (registers .xvec)
-    except ImportError:
-        raise MissingDependencyError(
-            "A vector cube needs geopandas and xvec.", remedy="pip install 'xr-rsembed[vector]'"
-        ) from None
-    if isinstance(spatials, geopandas.GeoDataFrame | geopandas.GeoSeries):
-        spatials = list(spatials.to_crs(4326).geometry)
-    places = list(spatials)
-    if not places:
-        raise OptionError("There are no places.", found="spatials=[]", expected="at least one place")
-    return places, [place_geometry(place) for place in places]

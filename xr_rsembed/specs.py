@@ -11,14 +11,33 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
 
 from xr_rsembed.errors import GridError, OptionError
 
-__all__ = ["BBox", "OutputSpec", "PointBuffer", "SensorSpec", "TemporalSpec", "Time"]
+__all__ = [
+    "BBox",
+    "OutputSpec",
+    "PointBuffer",
+    "SensorSpec",
+    "TemporalSpec",
+    "Time",
+]
 
 Composite: TypeAlias = Literal["median", "mean", "first", "last"]
 COMPOSITES: tuple[Composite, ...] = ("median", "mean", "first", "last")
+DEGREES = "EPSG:4326"
+
+
+def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"There is no such {name}.", found=repr(value), expected=choices)
+
+
+def _in_degrees(crs: object) -> bool:
+    return str(crs).upper() in (DEGREES, "4326", "OGC:CRS84")
 
 
 def _finite(name: str, value: float, low: float, high: float) -> None:
@@ -38,7 +57,9 @@ class PointBuffer:
     lon, lat : float
         Centre in degrees (EPSG:4326).
     buffer_m : float
-        Half the side of the square, in metres.
+        Half the side of the square, in metres. A side of whole pixels keeps its size: 1120 m at 10 m are 224 pixels.
+    crs : str
+        EPSG:4326; no other.
 
     Raises
     ------
@@ -48,14 +69,22 @@ class PointBuffer:
     Examples
     --------
     >>> PointBuffer(lon=121.5, lat=31.2, buffer_m=2048)
-    PointBuffer(lon=121.5, lat=31.2, buffer_m=2048)
+    PointBuffer(lon=121.5, lat=31.2, buffer_m=2048, crs='EPSG:4326')
     """
 
     lon: float
     lat: float
     buffer_m: float
+    crs: Any = DEGREES
 
     def __post_init__(self) -> None:
+        if not _in_degrees(self.crs):
+            raise GridError(
+                "A PointBuffer stands in degrees.",
+                found=f"crs={self.crs!r}",
+                expected=DEGREES,
+                remedy="BBox(x - buffer_m, y - buffer_m, x + buffer_m, y + buffer_m, crs=...) in metres",
+            )
         _finite("lon", self.lon, -180, 180)
         _finite("lat", self.lat, -90, 90)
         _finite("buffer_m", self.buffer_m, 1e-3, 1e7)
@@ -63,12 +92,14 @@ class PointBuffer:
 
 @dataclass(frozen=True)
 class BBox:
-    """A box of longitudes and latitudes, in degrees (EPSG:4326).
+    """A box of longitudes and latitudes, in degrees (EPSG:4326), or of x and y in another CRS.
 
     Parameters
     ----------
     minlon, minlat, maxlon, maxlat : float
         ``minlon > maxlon`` means a box across the antimeridian, as in GeoJSON.
+    crs : optional
+        Of the four numbers, as anything that pyproj reads.
 
     Raises
     ------
@@ -85,13 +116,21 @@ class BBox:
     minlat: float
     maxlon: float
     maxlat: float
+    crs: Any = DEGREES
 
     def __post_init__(self) -> None:
-        _finite("minlon", self.minlon, -180, 180)
-        _finite("maxlon", self.maxlon, -180, 180)
-        _finite("minlat", self.minlat, -90, 90)
-        _finite("maxlat", self.maxlat, -90, 90)
-        if self.minlat >= self.maxlat or self.minlon == self.maxlon:
+        for name in ("minlon", "minlat", "maxlon", "maxlat"):
+            value = getattr(self, name)
+            if isinstance(value, np.generic):  # gdf.total_bounds
+                object.__setattr__(self, name, value.item())
+        degrees = _in_degrees(self.crs)
+        east, north = (180.0, 90.0) if degrees else (math.inf, math.inf)
+        _finite("minlon", self.minlon, -east, east)
+        _finite("maxlon", self.maxlon, -east, east)
+        _finite("minlat", self.minlat, -north, north)
+        _finite("maxlat", self.maxlat, -north, north)
+        backwards = self.minlon == self.maxlon if degrees else self.minlon >= self.maxlon
+        if self.minlat >= self.maxlat or backwards:
             raise GridError(
                 "The bounding box has no area.",
                 found=(self.minlon, self.minlat, self.maxlon, self.maxlat),
@@ -100,9 +139,14 @@ class BBox:
             )
 
     @property
+    def in_degrees(self) -> bool:
+        """Whether the four numbers are longitudes and latitudes."""
+        return _in_degrees(self.crs)
+
+    @property
     def crosses_antimeridian(self) -> bool:
         """Whether the box runs east across longitude 180."""
-        return self.minlon > self.maxlon
+        return self.in_degrees and self.minlon > self.maxlon
 
 
 @dataclass(frozen=True)
@@ -147,7 +191,7 @@ class TemporalSpec:
             )
 
     @classmethod
-    def range(cls, start: str | date, end: str | date) -> TemporalSpec:
+    def range(cls, start: Date, end: Date) -> TemporalSpec:
         """From the beginning of ``start`` up to, not including, the beginning of ``end``."""
         return cls(_period(start)[0], _period(end)[0])
 
@@ -162,18 +206,27 @@ class TemporalSpec:
 
         Parameters
         ----------
-        time : TemporalSpec, str, date, datetime, or a pair of them
-            ``"2022-06-01/2022-09-01"`` (end not included), ``"2022-06-01"``, ``"2022-06"``, ``"2022"``.
+        time : TemporalSpec, str, int, date, datetime, datetime64, or a pair of them
+            ``"2022-06-01/2022-09-01"`` (end not included), ``"2022-06-01"``, ``"2022-06"``, ``"2022"``, 2022. A span
+            may be open, as STAC writes it: ``"2022-06-01/.."`` ends with today, ``"../2022"`` begins with 1970.
         """
         if isinstance(time, TemporalSpec):
             return time
         if isinstance(time, str) and "/" in time:
-            start, _, end = time.partition("/")
-            return cls.range(start, end)
-        if isinstance(time, str | date):
+            time = time.split("/")
+        if isinstance(time, np.ndarray):
+            time = time[()] if time.ndim == 0 else list(time)
+        if isinstance(time, Sequence) and not isinstance(time, str) and len(time) == 2:
+            start, end = (None if _is_open(one) else one for one in time)
+            if start is None and end is None:
+                raise OptionError(
+                    "A span of time needs one end.", found=repr(time), expected="'2022-06-01/..'"
+                )
+            first = datetime(1970, 1, 1, tzinfo=UTC) if start is None else _period(start)[0]
+            last = _period(datetime.now(UTC).date())[1] if end is None else _period(end)[0]
+            return cls(first, last)
+        if isinstance(time, str | date | int | np.datetime64 | np.integer):
             return cls(*_period(time))
-        if isinstance(time, Sequence) and len(time) == 2:
-            return cls.range(*time)
         raise OptionError(
             "The time cannot be read.",
             found=repr(time),
@@ -181,13 +234,26 @@ class TemporalSpec:
         )
 
 
-Time: TypeAlias = TemporalSpec | str | date | Sequence[str | date]
+Date: TypeAlias = str | int | date | np.datetime64
+Time: TypeAlias = TemporalSpec | Date | Sequence[Date | None]
+#: The three months that rs-embed takes where no time is given.
+DEFAULT_TIME = ("2022-06-01", "2022-09-01")
+
+
+def _is_open(end: object) -> bool:
+    return end is None or (isinstance(end, str) and end.strip() in ("", ".."))
+
 
 _CALENDAR = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?")
 
 
-def _period(text: str | date) -> tuple[datetime, datetime]:
+def _period(text: Any) -> tuple[datetime, datetime]:
     """First moment of a year, month, day or datetime, and the first moment after it."""
+    if isinstance(text, np.datetime64) and not np.isnat(text):
+        unit = np.datetime_data(text)[0]  # a datetime64 of a day or longer is a period, as the text is
+        text = str(text) if unit in ("Y", "M", "D") else text.astype("datetime64[us]").item()
+    if isinstance(text, int | np.integer) and not isinstance(text, bool):
+        text = f"{text:04d}"
     if isinstance(text, datetime):
         moment = text if text.tzinfo else text.replace(tzinfo=UTC)
         return moment, moment + timedelta(microseconds=1)
@@ -225,21 +291,22 @@ class OutputSpec:
     mode : {"pooled", "grid"}
     pooling : {"mean", "max", "cls"}, optional
         For ``pooled``: None leaves the choice to the model's own default.
+    grid_orientation : {"north_up", "native"}
+        Scenes that are fetched are north up, so both mean the same here.
 
     Examples
     --------
-    >>> OutputSpec.pooled("max")
-    OutputSpec(mode='pooled', pooling='max')
+    >>> OutputSpec.pooled("max").pooling
+    'max'
     """
 
     mode: Literal["pooled", "grid"]
     pooling: Literal["mean", "max", "cls"] | None = None
+    grid_orientation: Literal["north_up", "native"] = "north_up"
 
     def __post_init__(self) -> None:
-        if self.mode not in ("pooled", "grid"):
-            raise OptionError(
-                "There is no such output.", found=repr(self.mode), expected="'pooled' or 'grid'"
-            )
+        _one_of("output", self.mode, ("pooled", "grid"))
+        _one_of("grid_orientation", self.grid_orientation, ("north_up", "native"))
         allowed = (None, "mean", "max", "cls") if self.mode == "pooled" else (None,)
         if self.pooling not in allowed:
             raise OptionError(
@@ -252,9 +319,9 @@ class OutputSpec:
         return cls("pooled", pooling)
 
     @classmethod
-    def grid(cls) -> OutputSpec:
+    def grid(cls, *, grid_orientation: Literal["north_up", "native"] = "north_up") -> OutputSpec:
         """The grid of cells (D, y, x)."""
-        return cls("grid")
+        return cls("grid", grid_orientation=grid_orientation)
 
 
 @dataclass(frozen=True)
@@ -267,18 +334,22 @@ class SensorSpec:
         The provider's name of the collection; by default its usual one for the modality.
     bands : tuple of str, optional
         Canonical names in the order wanted; by default all bands of the modality.
-    scale_m : float
-        Pixel size in metres of a grid that is made for the request.
+    scale_m : float, optional
+        Pixel size in metres of a grid that is made for the request; by default the model's own, else 10.
     cloudy_pct : float, optional
         Only optical scenes whose own cloud cover, in percent, is below this; None takes all.
     composite : {"median", "mean", "first", "last"}, optional
-        How the dates become one image; None keeps one image per solar day.
+        How the dates become one image; None keeps one image per solar day. Earth Engine's ``"mosaic"`` is "last".
     fill_value : float, optional
         The nodata value of the result; by default 0 for optical and NaN for radar.
     use_float_linear : bool
         For Sentinel-1 from Earth Engine: the linear-power collection instead of the one in dB.
     s1_require_iw, s1_relax_iw_on_empty : bool
         Ask for the interferometric wide mode; ask once more without it if that finds nothing.
+    modality : str, optional
+        As the argument of that name.
+    orbit : {"ascending", "descending"}, optional
+        Passes of Sentinel-1.
 
     Raises
     ------
@@ -293,28 +364,29 @@ class SensorSpec:
 
     collection: str | None = None
     bands: tuple[str, ...] | None = None
-    scale_m: float = 10.0
+    scale_m: float | None = None
     cloudy_pct: float | None = 30.0
     composite: Composite | None = "median"
     fill_value: float | None = None
     use_float_linear: bool = True
     s1_require_iw: bool = True
     s1_relax_iw_on_empty: bool = True
+    modality: str | None = None
+    orbit: Literal["ascending", "descending"] | None = None
 
     def __post_init__(self) -> None:
         if self.bands is not None:
             object.__setattr__(self, "bands", tuple(self.bands))
             if not self.bands or len(set(self.bands)) != len(self.bands):
                 raise OptionError("bands must name each band once.", found=self.bands)
-        if not self.scale_m > 0 or not math.isfinite(self.scale_m):
+        if self.scale_m is not None and not (self.scale_m > 0 and math.isfinite(self.scale_m)):
             raise OptionError("scale_m must be a positive number of metres.", found=repr(self.scale_m))
         if self.cloudy_pct is not None and not 0 <= self.cloudy_pct <= 100:
             raise OptionError(
                 "cloudy_pct is a share in percent.", found=repr(self.cloudy_pct), expected="0 to 100, or None"
             )
-        if self.composite == "none":
-            object.__setattr__(self, "composite", None)
-        if self.composite not in (*COMPOSITES, None):
-            raise OptionError(
-                "There is no such composite.", found=repr(self.composite), expected=(*COMPOSITES, None)
-            )
+        words = {"none": None, "mosaic": "last"}
+        if isinstance(self.composite, str) and self.composite in words:
+            object.__setattr__(self, "composite", words[self.composite])
+        _one_of("composite", self.composite, (*COMPOSITES, None))
+        _one_of("orbit", self.orbit, ("ascending", "descending", None))

@@ -8,17 +8,19 @@ import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import StoreError
+from xr_rsembed.errors import GridError, MissingDependencyError, OptionError, StoreError
+from xr_rsembed.explore.tables import to_geoparquet
 from xr_rsembed.providers.grid import target_grid
-from xr_rsembed.specs import BBox, PointBuffer
+from xr_rsembed.specs import DEFAULT_TIME, BBox, PointBuffer, TemporalSpec
 
-__all__ = ["VectorFile", "place_geometry", "vector_cube"]
+__all__ = ["VectorFile", "listed_places", "times_of", "vector_cube"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class VectorFile:
         """Write the whole cube; the parts go once no place is left to try again."""
         draft = self.path.with_name(f".{self.path.name}")
         if self.path.suffix == ".parquet":
-            _write_parquet(cube, draft)
+            to_geoparquet(cube, draft, overwrite=True)
             draft.replace(self.path)
         else:
             shutil.rmtree(draft, ignore_errors=True)
@@ -106,15 +108,15 @@ class VectorFile:
             shutil.rmtree(self.parts, ignore_errors=True)
 
 
-def place_geometry(place: Any) -> Any:
+def _place_geometry(place: Any) -> Any:
     """What stands for a place in the cube: the point of a PointBuffer, else its outline."""
     import shapely
 
     if isinstance(place, PointBuffer):
         return shapely.Point(place.lon, place.lat)
-    if isinstance(place, BBox):
+    if isinstance(place, BBox) and place.in_degrees:
         place = (place.minlon, place.minlat, place.maxlon, place.maxlat)
-    if isinstance(place, Sequence) and len(place) == 4 and place[0] < place[2]:
+    if isinstance(place, Sequence | np.ndarray) and len(place) == 4 and place[0] < place[2]:
         return shapely.box(*place)
     if hasattr(place, "geom_type"):
         return place
@@ -125,9 +127,9 @@ def place_geometry(place: Any) -> Any:
 
 
 def vector_cube(
-    vectors: Mapping[int, xr.DataArray], geometries: Sequence[Any], errors: Sequence[str], keys: Sequence[str]
+    vectors: Mapping[int, xr.DataArray], geometries: Sequence[Any], columns: Mapping[str, Any]
 ) -> xr.DataArray:
-    """dims (geometry, D); what differs from place to place in the attrs is left out."""
+    """dims (geometry, D), with columns along the geometries; attrs that differ from place to place are left out."""
     one = next(iter(vectors.values()))
     values = np.full((len(geometries), *one.shape), np.nan, dtype=one.dtype)
     for index, vector in vectors.items():
@@ -139,27 +141,26 @@ def vector_cube(
     }
     names = np.empty(len(geometries), dtype=object)
     names[:] = geometries
-    coords = {
-        "geometry": names,
-        "D": one["D"].values,
-        "error": ("geometry", np.array(errors, dtype=str)),
-        "key": ("geometry", np.array(keys, dtype=str)),
+    along = {
+        name: ("geometry", np.array(column, dtype=str) if isinstance(column, list) else column)
+        for name, column in columns.items()
     }
+    coords = {"geometry": names, "D": one["D"].values, **along}
     cube = xr.DataArray(values, dims=("geometry", *one.dims), coords=coords, name="embedding", attrs=attrs)
     return cube.xvec.set_geom_indexes("geometry", crs=4326)
 
 
-def _write_parquet(cube: xr.DataArray, path: Path) -> None:
-    import geopandas
-    import pyarrow.parquet as pq
-
-    columns = {"key": cube["key"].values, "error": cube["error"].values, "embedding": list(cube.values)}
-    table = geopandas.GeoDataFrame(columns, geometry=cube["geometry"].values, crs=4326)
-    table.to_parquet(path)
-    # geopandas writes no attrs of its own: they go beside its "geo" key.
-    arrow = pq.read_table(path)
-    metadata = {**(arrow.schema.metadata or {}), b"xr_rsembed": json.dumps(cube.attrs).encode()}
-    pq.write_table(arrow.replace_schema_metadata(metadata), path)
+def _frame_columns(frame: Any) -> dict[str, np.ndarray]:
+    """The index and columns of a GeoDataFrame or GeoSeries by name, without its geometry."""
+    table = (
+        frame.drop(columns=frame.geometry.name)
+        if hasattr(frame, "columns")
+        else frame.to_frame("geometry")[[]]
+    )
+    plain = table.index.names == [None] and table.index.tolist() == [*range(len(table))]
+    if not plain and not {*table.index.names} & {*table.columns}:
+        table = table.reset_index()
+    return {str(name): table[name].to_numpy() for name in table.columns}
 
 
 def _read_parquet(path: Path) -> xr.DataArray:
@@ -178,6 +179,8 @@ def _write_zarr(cube: xr.DataArray, path: Path) -> None:
     # Text holds every kind of geometry, side by side too; CF's own encoding does not.
     text = np.array(shapely.to_wkt(cube["geometry"].values, rounding_precision=-1), dtype=str)
     plain = cube.drop_vars("geometry").assign_coords(geometry=("geometry", text, {"crs": "EPSG:4326"}))
+    objects = [name for name, coord in plain.coords.items() if coord.dtype == object]
+    plain = plain.assign_coords({name: plain[name].astype(str) for name in objects})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zarr's, on strings
         plain.to_dataset(name="embedding").to_zarr(path, mode="w", consolidated=False)
@@ -201,3 +204,67 @@ def _labelled(
 
 def _same(a: Any, b: Any) -> bool:
     return bool(np.array_equal(np.asarray(a), np.asarray(b)))
+
+
+def times_of(temporal: Any, places: int) -> list[TemporalSpec]:
+    """One span for each place, from one for all or a list with one for each."""
+    if temporal is None:
+        temporal = DEFAULT_TIME
+    several = hasattr(temporal, "to_list") or (isinstance(temporal, np.ndarray) and temporal.ndim == 1)
+    if several:  # a column: one for each place
+        temporal = list(temporal)
+    pair = isinstance(temporal, list | tuple) and len(temporal) == 2 and not any(map(_is_span, temporal))
+    if places == 2 and pair and not several and temporal is not DEFAULT_TIME:
+        raise OptionError(
+            "Two times over two places may be one span for both, or one time for each.",
+            found=repr(temporal),
+            expected="one of the two",
+            remedy=f"TemporalSpec.range({temporal[0]!r}, {temporal[1]!r}) for one span, or "
+            f"[TemporalSpec.parse({temporal[0]!r}), TemporalSpec.parse({temporal[1]!r})]",
+        )
+    if several or isinstance(temporal, list):
+        if len(temporal) != places:
+            raise OptionError(
+                "One time for each place.",
+                found=f"{len(temporal)} times",
+                expected=f"{places}",
+                remedy=f"TemporalSpec.range({temporal[0]!r}, {temporal[1]!r}) for one span" if pair else None,
+            )
+        return [TemporalSpec.parse(time) for time in temporal]
+    return [TemporalSpec.parse(temporal)] * places
+
+
+def _is_span(time: Any) -> bool:
+    """Whether a time can only be a span of its own, never one end of one."""
+    return (isinstance(time, str) and "/" in time) or not isinstance(time, str | int | date | np.generic)
+
+
+def listed_places(spatials: Any) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """The places, their shapely geometries in degrees, and what a GeoDataFrame knows of them."""
+    try:
+        import geopandas
+        import xvec  # noqa: F401  (registers .xvec)
+    except ImportError:
+        raise MissingDependencyError(
+            "A vector cube needs geopandas and xvec.", remedy="pip install 'xr-rsembed[vector]'"
+        ) from None
+    columns: dict[str, Any] = {}
+    if isinstance(spatials, geopandas.GeoDataFrame | geopandas.GeoSeries):
+        if spatials.crs is None:
+            raise GridError(
+                "The places have no CRS.", found=type(spatials).__name__, remedy="gdf.set_crs(4326)"
+            )
+        columns = _frame_columns(spatials)
+        spatials = list(spatials.to_crs(4326).geometry)
+    elif isinstance(spatials, Mapping):
+        raise OptionError(
+            "Places are a list or a GeoDataFrame.",
+            found="a mapping",
+            remedy="geopandas.GeoDataFrame.from_features(geojson, crs=4326)",
+        )
+    elif isinstance(spatials, PointBuffer | BBox) or hasattr(spatials, "geom_type"):
+        spatials = [spatials]
+    places = list(spatials)
+    if not places:
+        raise OptionError("There are no places.", found="spatials=[]", expected="at least one place")
+    return places, [_place_geometry(place) for place in places], columns

@@ -92,6 +92,7 @@ def find_spec(name: str | ModelSpec | Encoder) -> ModelSpec:
     if not isinstance(name, str):
         return from_encoder(name)
     aliases, specs = _tables()
+    name = name if name in aliases or name in specs else name.lower()
     key = _target(*aliases[name]) if name in aliases else name
     if key not in specs:
         raise _unknown(key, [*specs, *aliases])

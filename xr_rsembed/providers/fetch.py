@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from importlib.metadata import entry_points
@@ -39,7 +40,7 @@ def fetch(
     time: Time,
     bbox: Any = None,
     like: Any = None,
-    modality: str = "S2L2A",
+    modality: str | None = None,
     mask_clouds: bool = False,
     units: str | None = None,
     orbit: str | None = None,
@@ -54,7 +55,8 @@ def fetch(
 
     Parameters
     ----------
-    provider : {"stac", "gee"} or Provider
+    provider : {"stac", "gee", "auto"} or Provider
+        "auto" is "stac", which needs no account.
     spatial : PointBuffer, BBox, bbox, shapely geometry, GeoDataFrame, DataArray or GeoBox
         The place; see :func:`.grid.target_grid`. A place without a grid gets the local UTM zone at 10 m, snapped to
         multiples of 160 m, so that neighbouring requests share one lattice of cells.
@@ -64,7 +66,8 @@ def fetch(
         The place under a name that says what it is: (min lon, min lat, max lon, max lat) in degrees, or a scene or
         GeoBox whose grid to take. Give one of the three.
     modality : str
-        ``S2L2A``, ``S2L1C``, ``S1GRD`` or ``S1RTC``; ``"s2"`` and ``"s1"`` leave the product to the provider.
+        ``S2L2A`` (the default), ``S2L1C``, ``S1GRD`` or ``S1RTC``, in any spelling (``"s2_l2a"``, ``"sentinel-1"``);
+        ``"s2"`` and ``"s1"`` leave the product to the provider.
     mask_clouds : bool
         Take out cloud and shadow by the scene classification, pixel by pixel, before the composite.
     units : {"linear", "dB"}, optional
@@ -105,7 +108,8 @@ def fetch(
     """
     found = find_provider(provider)
     sensor, options = _settled(sensor or SensorSpec(), options)
-    kind = scene_modality(modality, provider)
+    kind = scene_modality(modality or sensor.modality or "S2L2A", provider)
+    orbit = orbit or sensor.orbit
     if units not in (None, "linear", "dB") or (units and not kind.startswith("S1")):
         raise OptionError(
             "units= says how Sentinel-1 is wished for.",
@@ -124,7 +128,7 @@ def fetch(
         )
     span = TemporalSpec.parse(time)
     request = SceneRequest(
-        grid=target_grid(spatial, bbox=bbox, like=like, scale_m=sensor.scale_m),
+        grid=target_grid(spatial, bbox=bbox, like=like, scale_m=sensor.scale_m or 10.0),
         start=span.start,
         end=span.end,
         modality=kind,
@@ -148,6 +152,13 @@ def find_provider(provider: str | Provider) -> Provider:
     OptionError
         For a name that nobody has.
     """
+    provider = "stac" if provider == "auto" else provider  # the one that needs no account
+    if isinstance(provider, str) and provider == "tensor":
+        raise OptionError(
+            "Pixels at hand need no provider.",
+            found="backend='tensor'",
+            remedy='xr.DataArray(pixels, dims=("band", "y", "x")).rsembed.embed("terramind")',
+        )
     if not isinstance(provider, str):
         if callable(getattr(provider, "open", None)):
             return provider
@@ -171,7 +182,8 @@ def scene_modality(name: str, provider: str | Provider = "stac") -> str:
     ('S1RTC', 'S1GRD', 'S2L2A')
     """
     short = {"S2": "S2L2A", "S1": "S1GRD" if provider == "gee" else "S1RTC"}
-    kind = short.get(str(name).upper(), str(name).upper())
+    word = re.sub("[^A-Z0-9]", "", str(name).upper()).replace("SENTINEL", "S")
+    kind = short.get(word, word)
     if kind not in MODALITIES:
         near = difflib.get_close_matches(kind, MODALITIES, n=1)
         raise OptionError(

@@ -39,7 +39,8 @@ def target_grid(spatial: Any = None, *, bbox: Any = None, like: Any = None, scal
     -------
     odc.geo.geobox.GeoBox
         For a place: the UTM zone of its centre, snapped outwards to multiples of a cell (16 pixels, 160 m
-        at 10 m), so that neighbouring requests share one lattice of cells.
+        at 10 m), so that neighbouring requests share one lattice of cells. A PointBuffer whose side is whole pixels
+        keeps its size, on the lattice of pixels.
 
     Raises
     ------
@@ -141,6 +142,8 @@ def _outline(place: Any) -> tuple[np.ndarray, np.ndarray, str]:
         place = BBox(*corners)
     elif isinstance(place, Mapping) or (hasattr(place, "__geo_interface__") and not hasattr(place, "crs")):
         place = _geojson(place if isinstance(place, Mapping) else place.__geo_interface__)
+    if isinstance(place, BBox) and not place.in_degrees:
+        return *_rim(place.minlon, place.minlat, place.maxlon, place.maxlat), str(place.crs)
     if isinstance(place, BBox):
         east = place.maxlon + 360 * place.crosses_antimeridian
         return *_rim(place.minlon, place.minlat, east, place.maxlat), "EPSG:4326"
@@ -223,6 +226,15 @@ def _utm(lon: float, lat: float) -> str:
 def _around(point: PointBuffer, scale_m: float) -> GeoBox:
     crs = _utm(point.lon, point.lat)
     (x,), (y,) = _transform("EPSG:4326", crs, np.array([point.lon]), np.array([point.lat]))
+    side = 2 * point.buffer_m / scale_m
+    if (
+        abs(side - round(side)) < 1e-6 * side
+    ):  # whole pixels: a square of just these, on the lattice of pixels
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
+        west, north = (round(edge / scale_m) * scale_m for edge in (x - point.buffer_m, y + point.buffer_m))
+        return GeoBox((round(side), round(side)), Affine(scale_m, 0, west, 0, -scale_m, north), crs)
     return _lattice(
         (x - point.buffer_m, y - point.buffer_m, x + point.buffer_m, y + point.buffer_m), crs, scale_m
     )
