@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -24,6 +27,8 @@ from xr_rsembed.store.export import open_file, save
 from xr_rsembed.store.lock import locked
 
 SUFFIXES = (".zarr", ".nc", ".tif")
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(params=SUFFIXES)
@@ -185,3 +190,43 @@ def test_files_of_others(tmp_path):
     xr.testing.assert_equal(open_file(tmp_path / "other.tif").compute(), other)
     other.drop_attrs().to_netcdf(Path(tmp_path / "other.nc"), engine="h5netcdf")
     xr.testing.assert_equal(open_file(tmp_path / "other.nc").compute(), other)
+
+
+FULL = """
+import resource, signal, sys
+from tests.chaos.fake import embedding
+from xr_rsembed.errors import StoreError
+from xr_rsembed.store.export import save
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    save(embedding(seed=1), sys.argv[1], overwrite=True)
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files there")
+@pytest.mark.parametrize("room", [2_000, 300_000])
+@pytest.mark.parametrize("suffix", [".nc", ".tif"])
+def test_a_file_that_cannot_grow_is_a_named_error_and_the_old_one_stays(tmp_path, suffix, room):
+    path = tmp_path / f"emb{suffix}"
+    save(embedding(), path)
+    before = path.read_bytes()
+    command = [sys.executable, "-W", "ignore", "-c", FULL, path, str(room)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "cannot be written" in ended.stdout
+    assert "resume=True" not in ended.stdout
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    log = tmp_path / "log"
+    with pytest.raises(StoreError, match="too little room"):
+        save(embedding(log), tmp_path / "emb.nc")
+    assert not log.exists()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,12 @@ import xarray as xr
 from xr_rsembed.errors import StoreError
 from xr_rsembed.georef import geobox_coords, scene_geobox
 from xr_rsembed.store.conventions import plain, scrubbed
-from xr_rsembed.store.files import ATTRS, settled, whole_file
+from xr_rsembed.store.files import ATTRS, fill, require_room, whole_file
 
 if TYPE_CHECKING:
     import rasterio.io
 
 __all__ = ["open_cog", "to_cog"]
-
-_WINDOW = 112  # cells a side that are copied at a time
 
 
 def to_cog(
@@ -59,12 +57,16 @@ def to_cog(
 
     _check_map(emb)
     with whole_file(path, overwrite) as (part, folder):
-        values = settled(emb, folder, progress)
+        require_room(folder, 2 * emb.nbytes)  # as it comes, and in the order of a COG
         flat = folder / "flat.tif"
         # GDAL would keep a twentieth of the machine's memory as its cache.
         with rasterio.Env(GDAL_CACHEMAX=256):
-            _fill_tiff(values, flat)
+            _fill_tiff(emb, flat, progress)
+            if flat.stat().st_size < emb.nbytes:
+                raise OSError(errno.ENOSPC, "the file was cut short")
             _optimize(flat, part)
+            with rasterio.open(part) as written:  # its end is there
+                written.read(written.count, window=((written.height - 1, written.height), (0, written.width)))
     return open_cog(os.fspath(path))
 
 
@@ -100,36 +102,42 @@ def _check_map(emb: xr.DataArray) -> None:
     )
 
 
-def _fill_tiff(values: xr.DataArray, path: Path) -> None:
-    """An uncompressed GeoTIFF, written window by window."""
+def _fill_tiff(values: xr.DataArray, path: Path, progress: bool | None) -> None:
+    """An uncompressed GeoTIFF, written block by block."""
     import rasterio
     from rasterio.windows import Window
 
-    bands = values if values.ndim == 3 else values.expand_dims("band")
-    height, width = bands.shape[1:]
-    geobox = scene_geobox(bands)
+    stack = values if values.ndim == 3 else values.expand_dims("band")
+    height, width = stack.shape[1:]
+    geobox = scene_geobox(stack)
     profile: dict[str, Any] = {
         "driver": "GTiff",
-        "dtype": bands.dtype,
-        "count": bands.shape[0],
+        "dtype": stack.dtype,
+        "count": stack.shape[0],
         "height": height,
         "width": width,
         "nodata": np.nan
-        if bands.dtype.kind == "f"
-        else bands.attrs.get("_FillValue", bands.encoding.get("_FillValue")),
+        if stack.dtype.kind == "f"
+        else stack.attrs.get("_FillValue", stack.encoding.get("_FillValue")),
         "interleave": "band",
         "tiled": True,
         "blockxsize": 256,
         "blockysize": 256,
         "bigtiff": "if_safer",
     }
-    if geobox.crs is not None or "x" in bands.coords:
+    if geobox.crs is not None or "x" in stack.coords:
         profile |= {"transform": geobox.affine, "crs": str(geobox.crs) if geobox.crs else None}
     with rasterio.open(path, "w", **profile) as file:
-        for top, left in product(range(0, height, _WINDOW), range(0, width, _WINDOW)):
-            part = bands.isel(y=slice(top, top + _WINDOW), x=slice(left, left + _WINDOW))
-            window = Window(left, top, part.sizes["x"], part.sizes["y"])
-            file.write(part.compute(scheduler="threads").values, window=window)
+
+        def put(place: tuple[slice, ...], block: np.ndarray) -> None:
+            numbers, rows, columns = place
+            file.write(
+                block,
+                list(range(numbers.start + 1, numbers.stop + 1)),
+                window=Window.from_slices(rows, columns),
+            )
+
+        fill(stack, path, put, progress)
         _describe(file, values)
 
 

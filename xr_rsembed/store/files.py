@@ -1,28 +1,24 @@
-"""Single files: whole or not there, and filled from values that cost nothing to compute.
-
-A single file has one writer, while a lazy embedding is computed by many. So its blocks go to a temporary Zarr store
-first, by :func:`to_zarr` with all that it can do, and the file is then filled from there and takes its name when it is
-whole.
-"""
+"""Single files: whole or not there, written beside their place by this process alone, block by block."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import StoreError, StoreExistsError
 from xr_rsembed.store.conventions import without_credentials
 from xr_rsembed.store.lock import locked
+from xr_rsembed.store.run import Task, bar, run
 from xr_rsembed.store.target import is_remote
-from xr_rsembed.store.zarr import to_zarr
 
-__all__ = ["ATTRS", "settled", "whole_file"]
+__all__ = ["ATTRS", "fill", "require_room", "whole_file"]
 
 # NetCDF and GeoTIFF know fewer types than Zarr (no lists of strings of length one, no booleans): the attrs stand there
 # a second time, as JSON under this name, and are read back from that.
@@ -51,37 +47,84 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[
             )
         folder = target.with_name(f".{target.name}.part")
         shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
-        folder.mkdir()
         try:
-            part = folder / target.name
-            yield part, folder
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(target)
-        except BaseException:
-            _remove_from_under_writers(folder)
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_from_under_writers(folder: Path, quiet_s: float = 1.0, patience_s: float = 10.0) -> None:
-    """Remove a folder after a failure: blocks that other threads have begun go on for a while, and make it anew.
-
-    What a slower block leaves behind all the same is removed by the next writer of the file.
-    """
-    start = last = time.monotonic()
-    while (now := time.monotonic()) - last < quiet_s and now - start < patience_s:
-        if folder.exists():
-            last = now
+            with _unfinished(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
+                part = folder / target.name
+                yield part, folder
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                part.replace(target)
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.05)
 
 
-def settled(emb: xr.DataArray, folder: Path, progress: bool | None) -> xr.DataArray:
-    """The embedding with values that cost nothing to compute."""
-    if not isinstance(emb, xr.DataArray):
-        raise StoreError("Only a DataArray can be one file.", found=type(emb).__name__, expected="DataArray")
+@contextmanager
+def _unfinished(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            f"{target} cannot be written.",
+            found=f"{type(error).__name__}: {error}",
+            expected="a folder with room and the right to write",
+            remedy="make room or take another path, then write it again; a .zarr store can be resumed",
+        ) from error
+
+
+def fill(
+    emb: xr.DataArray,
+    path: Path,
+    put: Callable[[tuple[slice, ...], np.ndarray], None],
+    progress: bool | None,
+) -> None:
+    """Compute an embedding's blocks, wherever dask computes them, and put each into a file of this process.
+
+    Parameters
+    ----------
+    emb : DataArray
+    path : path
+        Of the file, for messages.
+    put : callable
+        Takes a block's place and its values; never called twice at a time.
+    progress : bool, optional
+        Show a bar.
+    """
     if emb.chunks is None:
-        return emb
-    stored: xr.DataArray = to_zarr(emb, folder / "values.zarr", progress=progress)
-    return stored
+        put(tuple(slice(0, size) for size in emb.shape), emb.values)
+        return
+    data = emb.data
+    edges = [np.cumsum([0, *along]).tolist() for along in data.chunks]
+    places: dict[int, tuple[slice, ...]] = {}
+    tasks = []
+    for block in np.ndindex(*data.numblocks):
+        task = Task(_itself, (data.name, *block), name=f"{emb.name} {'.'.join(map(str, block))}")
+        places[id(task)] = tuple(slice(edge[n], edge[n + 1]) for edge, n in zip(edges, block, strict=True))
+        tasks.append(task)
+    with bar(len(tasks), 0, show=progress, label=f"writing {emb.name}") as advance:
+
+        def done(task: Task, values: np.ndarray) -> None:
+            with _unfinished(path):
+                put(places[id(task)], values)
+            advance()
+
+        run([data], tasks, done)
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Raise where a disk has less room than a file may need: better before the work than after it."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StoreError(
+            f"{folder.parent} has too little room.",
+            found=f"{free / 1e9:.2f} GB free",
+            expected=f"{needed / 1e9:.2f} GB, by the size of the values",
+            remedy="make room or take another path; a .zarr store can be written in part and resumed",
+        )
+
+
+def _itself(values: np.ndarray, _: Any) -> np.ndarray:
+    return values

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import dask
+import numpy as np
 import xarray as xr
 
+from xr_rsembed.errors import StoreError
 from xr_rsembed.store.conventions import plain
-from xr_rsembed.store.files import ATTRS, settled, whole_file
+from xr_rsembed.store.files import ATTRS, fill, require_room, whole_file
 from xr_rsembed.store.metadata import as_dataset
 
 __all__ = ["open_netcdf", "to_netcdf"]
@@ -41,19 +46,93 @@ def to_netcdf(
     StoreExistsError
         If the file is there already.
     """
+    if not isinstance(emb, xr.DataArray):
+        raise StoreError("Only a DataArray can be one file.", found=type(emb).__name__, expected="DataArray")
+    dataset = as_dataset(emb)
+    (name,) = dataset.data_vars
+    if 0 in emb.shape or emb.dtype.kind not in "fiu":
+        raise StoreError(
+            f"{name!r} cannot be stored.",
+            found=f"shape {emb.shape}, dtype {emb.dtype}",
+            expected="an array of numbers with at least one value",
+        )
     with whole_file(path, overwrite) as (part, folder):
-        values = settled(emb, folder, progress)
-        dataset = as_dataset(values)
-        (name,) = dataset.data_vars
-        attrs = dataset[name].attrs
-        dataset[name].attrs = {key: value for key, value in attrs.items() if _fits_netcdf(value)}
-        dataset[name].attrs[ATTRS] = json.dumps(attrs)
-        chunks = tuple(min(size, 64 if dim == "D" else 28) for dim, size in dataset[name].sizes.items())
-        dataset[name].encoding |= {"zlib": True, "complevel": 1, "shuffle": True, "chunksizes": chunks}
-        # Only this process has the file, so no cluster is asked.
-        with dask.config.set(scheduler="threads"):
-            dataset.to_netcdf(part, engine="h5netcdf")
+        require_room(folder, emb.nbytes)
+        # HDF5 dies of a disk that is full while it closes a file: the head is made in memory, the rest goes through
+        # a file that keeps such failures to itself.
+        part.write_bytes(dataset.drop_vars(name).to_netcdf(engine="h5netcdf"))
+        _write_values(dataset[name], part, progress)
     return open_netcdf(os.fspath(path))
+
+
+def _write_values(values: xr.DataArray, part: Path, progress: bool | None) -> None:
+    """Add the values to a file that has their coords, block by block."""
+    import h5netcdf
+
+    name = str(values.name)
+    attrs = {key: value for key, value in values.attrs.items() if _fits_netcdf(value)}
+    attrs[ATTRS] = json.dumps(values.attrs)
+    others = [str(key) for key, coord in values.coords.items() if key not in values.dims]
+    mapping = values.encoding.get("grid_mapping")
+    if mapping:
+        attrs["grid_mapping"] = mapping
+    if listed := [key for key in others if key != mapping]:
+        attrs["coordinates"] = " ".join(listed)
+    chunks = tuple(min(size, 64 if dim == "D" else 28) for dim, size in values.sizes.items())
+    with _Guarded(part, "r+b") as raw, _by_the_disk(raw), h5netcdf.File(raw, "r+") as file:
+        for dim, size in values.sizes.items():
+            if dim not in file.dimensions:
+                file.dimensions[str(dim)] = size
+        variable = file.create_variable(
+            name,
+            tuple(map(str, values.dims)),
+            values.dtype,
+            chunks=chunks,
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+            fillvalue=np.nan if values.dtype.kind == "f" else None,
+        )
+        for key, value in attrs.items():
+            variable.attrs[key] = value
+
+        def put(place: tuple[slice, ...], block: np.ndarray) -> None:
+            variable[place] = block
+            raw.check()
+
+        fill(values, part, put, progress)
+    raw.check()
+
+
+class _Guarded(io.FileIO):
+    """A file whose failures are kept and told of later: HDF5 dies of those that meet it while it closes."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        total = len(rest)
+        while self.error is None and len(rest):
+            try:
+                rest = rest[super().write(rest) :]
+            except OSError as error:
+                self.error = error
+        return total
+
+    def check(self) -> None:
+        """Raise what went wrong so far."""
+        if self.error is not None:
+            raise self.error
+
+
+@contextmanager
+def _by_the_disk(raw: _Guarded) -> Iterator[None]:
+    """HDF5's own complaints about a file that was cut short, replaced by the disk's."""
+    try:
+        yield
+    except Exception:
+        raw.check()
+        raise
 
 
 def open_netcdf(path: str) -> xr.DataArray:
