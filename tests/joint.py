@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests import reference
-from xr_rsembed.models.spec import Layout, Modality, ModelSpec, Tokens
+from xr_rsembed.models.spec import Layout, Modality, ModelOption, ModelSpec, Tokens
 from xr_rsembed.normalize import Normalization
 
 S2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
@@ -84,7 +84,7 @@ SPEC = ModelSpec(
         Modality("DEM", ("DEM",), "m", Normalization("zscore", mean=(500.0,), std=(100.0,))),
     ),
     load=load,
-    options={"merge": "mean"},
+    declared={"merge": ModelOption("mean")},
     layout=layout,
     joint=True,
 )

@@ -192,6 +192,6 @@ def test_options():
     assert find_modality(spec, "S2L2A", {"s1_scale": 0.3}).normalization.divisor == 10000.0
     for options in ({"product": "L3"}, {"s1_scale": 0.0}, {"s1_scale": "big"}):
         with pytest.raises(OptionError):
-            spec.check(spec, ("S1GRD",), {**spec.options, **options})
+            spec.check_options(("S1GRD",), {**spec.options, **options})
     with pytest.raises(OptionError, match="one modality"):
         spec.check(spec, ("S1GRD", "S2L2A"), spec.options)

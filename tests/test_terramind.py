@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -9,8 +10,11 @@ import warnings
 import pytest
 import torch
 
+import xr_rsembed
 from tests.fake_weights import RANDOM, filled_like, load
+from xr_rsembed import doctor
 from xr_rsembed.bands import terramind_name
+from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.errors import DeviceError, OptionError
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.registry import find_modality, find_spec
@@ -214,6 +218,26 @@ def test_terratorch_as_the_engine(tiny_file, bands):
         assert_close(ours(images, (2, -1), {}).grid, expected)
 
 
+@pytest.mark.parametrize("how", ["argument", "option"])
+def test_the_engine_is_an_option_that_the_attrs_keep(how):
+    scene = synthetic_scene((224, 224))
+    plain = scene.rsembed.embed(TINY, weights="random", device="cpu")
+    given = {"engine": "terratorch"} if how == "argument" else {}
+    with xr_rsembed.set_options({"terramind.engine": "terratorch" if how == "option" else "own"}):
+        found = scene.rsembed.embed(TINY, weights="random", device="cpu", **given)
+    assert json.loads(found.attrs["model_options"])["engine"] == "terratorch"
+    assert json.loads(plain.attrs["model_options"])["engine"] == "own"
+    assert 0 < float(abs(found - plain).max()) < 1e-5 * float(abs(plain).max())
+
+
+def test_doctor_verifies():
+    finding = doctor.verify(TINY, "random")
+    assert finding.state == "ok"
+    assert "S2L2A, S2L1C, S1GRD, S1RTC, DEM, RGB" in finding.says
+    with pytest.raises(OptionError, match="no second engine"):
+        doctor.verify("terrafm", "random")
+
+
 def test_the_engine_never_imports_terratorch():
     """Nor what comes with it, seven thousand modules in ten seconds."""
     code = """
@@ -264,7 +288,7 @@ def test_compiled_equals_plain(tiny_file):
 def test_options_that_cannot_be_used(modalities, options, said):
     spec = find_spec(TINY)
     with pytest.raises(OptionError, match=said):
-        spec.check(spec, modalities, {**spec.options, **options})
+        spec.check_options(modalities, {**spec.options, **options})
 
 
 def test_thinking_in_modalities(tmp_path, monkeypatch):

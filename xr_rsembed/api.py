@@ -97,8 +97,9 @@ def embed(
         Tiles a forward.
     device : str
         ``auto`` takes a CUDA device where there is one.
-    precision : {"float32", "bfloat16", "float16"}
-        Of the model's weights and activations; float16 on CUDA only. bfloat16 is slow on a CPU without units for it.
+    precision : {"float32", "bfloat16", "float16", "auto"}
+        Of the model's weights and activations; float16 on GPUs only. ``auto`` is bfloat16 where this process's device
+        has units for it, else float32. A CPU without such units computes bfloat16's rounded weights in float32.
     weights : {"pretrained", "random"} or path
         From the Hugging Face hub, seeded noise, or a local checkpoint.
     out_dtype : str

@@ -12,10 +12,11 @@ from typing import Literal
 
 from xr_rsembed._version import __version__
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import RsEmbedError
+from xr_rsembed.errors import OptionError, RsEmbedError
 from xr_rsembed.models.registry import find_spec, list_models
+from xr_rsembed.models.spec import EncoderRequest
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "examine", "verify"]
 
 _PACKAGES = (
     "xarray",
@@ -65,6 +66,59 @@ def examine() -> list[Finding]:
         _cache(),
         *_weights(),
     ]
+
+
+def verify(key: str, weights: str = "pretrained") -> Finding:
+    """Run a TerraMind encoder of this package and TerraTorch's on the same weights, and say how far they are apart.
+
+    Parameters
+    ----------
+    key : str
+        Of a model that has both.
+    weights : {"pretrained", "random"} or path
+
+    Returns
+    -------
+    Finding
+        Wrong where any layer's tokens differ by more than 1e-5 of the largest value.
+
+    Raises
+    ------
+    OptionError
+        Where the model has no second engine.
+    HubError, WeightsNotFoundError
+        Where the weights are not at hand.
+    """
+    import torch
+
+    from xr_rsembed.models.registry import load_encoder
+    from xr_rsembed.models.weights import resolve
+
+    spec = find_spec(key)
+    if "engine" not in spec.declared:
+        both = [one for one in list_models() if "engine" in find_spec(one).declared]
+        raise OptionError(f"{spec.key} has no second engine.", found=key, expected=", ".join(both))
+    ref, names = resolve(weights, spec), tuple(one.name for one in spec.modalities)
+    generator = torch.Generator().manual_seed(0)
+    tile = {
+        one.name: torch.randn(1, len(one.bands), spec.image_size, spec.image_size, generator=generator)
+        for one in spec.modalities
+    }
+    grids = []
+    for engine in ("own", "terratorch"):
+        encoder = load_encoder(EncoderRequest(spec.key, names, ref, options=(("engine", engine),)), spec)
+        with torch.inference_mode():
+            grids.append(encoder(tile, tuple(range(spec.depth)), {"merge": None}).grid)
+        del encoder
+    scale = grids[1].abs().amax(dim=(0, *range(2, grids[1].ndim))).clamp(min=1e-6)
+    apart = (grids[0] - grids[1]).abs().amax(dim=(0, *range(2, grids[1].ndim))) / scale
+    worst = int(apart.argmax())
+    return Finding(
+        "ok" if float(apart.max()) <= 1e-5 else "wrong",
+        f"verify {spec.key}",
+        f"own and TerraTorch's encoder differ by at most {float(apart.max()):.1e} of the largest value (layer {worst} "
+        f"of {spec.depth}, {', '.join(names)}; {ref.source})",
+    )
 
 
 def _version(name: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from xr_rsembed import api
-from xr_rsembed.config import get_option
+from xr_rsembed.config import family_option
 from xr_rsembed.errors import GridError, OptionError
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import ModelSpec, WeightsRef
@@ -45,8 +45,7 @@ class Recipe:
     @property
     def fetch_workers(self) -> int:
         """What the user's option says for this model."""
-        family = "terrafm" if self.spec.family == "terrafm" else "terramind"
-        return int(get_option(f"{family}.fetch_workers"))
+        return int(family_option(self.spec.family, "fetch_workers", 8))
 
     @property
     def provider_options(self) -> dict[str, Any]:
@@ -95,7 +94,7 @@ class Recipe:
             "output": asdict(self.output),
             "settings": {k: v for k, v in self.settings.items() if k not in _NOT_IN_NUMBERS},
             "resolution": self.sensor.scale_m or self.spec.resolution,
-            "options": [get_option("terramind.layer_index"), get_option("terramind.normalize")],
+            "options": [family_option(self.spec.family, name) for name in ("layer_index", "normalize")],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()[:32]
 
@@ -122,7 +121,7 @@ def make_recipe(
     modality = modality or sensor.modality
     if modality is None:
         first = spec.modalities[0].name
-        modality = str(get_option("terramind.modality")) if spec.family == "terramind" else first
+        modality = str(family_option(spec.family, "modality", first))
     kind = scene_modality(modality, backend)
     taken = {one.name: one for one in spec.modalities}
     if kind not in taken:

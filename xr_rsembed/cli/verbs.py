@@ -154,12 +154,20 @@ def demo(
     run_demo(folder, scene=scene, size=size, weights=weights, say=lambda line: out.print(escape(line)))
 
 
-def doctor() -> None:
+def doctor(
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Run this model's encoder beside TerraTorch's, and say the difference."
+        ),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="For --verify: pretrained, random or a file.")] = "pretrained",
+) -> None:
     """Print versions, devices, caches and which weights are at hand; say what is wrong."""
-    from xr_rsembed.doctor import examine
+    from xr_rsembed import doctor as examiner
 
     colours = {"ok": "green", "note": "yellow", "wrong": "red"}
-    findings = examine()
+    findings = [examiner.verify(verify, weights)] if verify else examiner.examine()
     for finding in findings:
         out.print(
             f"[{colours[finding.state]}]{finding.state:<6}[/]{escape(finding.about):<22}{escape(finding.says)}"

@@ -16,7 +16,7 @@ import dask
 from dask.base import tokenize
 from dask.system import CPU_COUNT
 
-from xr_rsembed.config import get_option
+from xr_rsembed.config import family_option, get_option
 from xr_rsembed.errors import DeviceError, warn
 from xr_rsembed.models.precision import has_bfloat16
 from xr_rsembed.models.registry import load_encoder
@@ -196,7 +196,7 @@ def batch_size(asked: int | str | None, spec: ModelSpec, device: str, modalities
     if isinstance(asked, int):
         size = asked
     else:
-        option = get_option("terrafm.batch_size") if spec.family == "terrafm" else None
+        option = family_option(spec.family, "batch_size")
         usual = 64 if device.startswith("cuda") else _batch_below_threshold(spec, modalities)
         size = option or usual
         if asked == "auto" and device.startswith("cuda"):

@@ -6,6 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import dask.array as da
@@ -13,7 +14,6 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed import georef
-from xr_rsembed.bands import terramind_name
 from xr_rsembed.config import get_option
 from xr_rsembed.crs import grid_mapping
 from xr_rsembed.engine import devices
@@ -176,8 +176,8 @@ def plan_job(
             expected=f"a divisor of {spec.patch_size}",
         )
     devices.check_device(settings.device)
-    if spec.check is not None:
-        spec.check(spec, modalities, options)
+    settings = replace(settings, precision=devices.resolve_precision(settings.precision, settings.device))
+    spec.check_options(modalities, options)
     asked = settings.layer if isinstance(settings.layer, tuple) else None
     load = tuple(sorted((name, freeze(options[name])) for name in spec.load_options if name in options))
     call = tuple(
@@ -288,8 +288,8 @@ def record(
         attrs |= {f"scene_{name}": origin[name] for name in _ORIGIN if name in origin}
     if len(inputs) > 1 and "merge" in options:
         attrs["merge"] = options["merge"] or "none"
-    if spec.family == "terramind":
-        attrs["bands_terramind"] = [terramind_name(band) for item in inputs for band in item.bands]
+    if spec.attrs is not None:
+        attrs |= spec.attrs([band for item in inputs for band in item.bands])
     return attrs
 
 

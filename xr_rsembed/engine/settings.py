@@ -21,7 +21,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "blend": ("center", "mean"),
     "edge": ("shift", "pad"),
     "normalize": ("default", "none"),
-    "precision": ("float32", "bfloat16", "float16"),
+    "precision": ("float32", "bfloat16", "float16", "auto"),
     "out_dtype": ("float32", "float16", "float64"),
     "density": (1, 2, 4, 8, 16),
 }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import xarray as xr
 
 from xr_rsembed import bands
-from xr_rsembed.config import get_option
+from xr_rsembed.config import family_option
 from xr_rsembed.errors import BandOrderError, RsEmbedError, SceneError, UnknownModelError
 from xr_rsembed.inputs.labels import band_labels
 from xr_rsembed.inputs.units import stated_units
@@ -105,9 +105,7 @@ def settle(fitting: Sequence[Modality], spec: ModelSpec, found: str) -> Modality
     """
     if _alike(fitting):
         return fitting[0]
-    preferred = [
-        one for one in fitting if spec.family == "terramind" and one.name == get_option("terramind.modality")
-    ]
+    preferred = [one for one in fitting if one.name == family_option(spec.family, "modality")]
     if preferred:
         return preferred[0]
     raise SceneError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from xr_rsembed.config import get_option
+from xr_rsembed.config import family_option
 from xr_rsembed.errors import OptionError
 from xr_rsembed.inputs.bands_option import canonical_subset
 from xr_rsembed.inputs.joint import Scenes, validate_joint
@@ -81,13 +81,10 @@ def read_scene(
 
 
 def configured(spec: ModelSpec, normalize: str, layer: Any) -> tuple[str, Any]:
-    """The user's options where an argument was left out; they belong to TerraMind."""
-    ours = spec.family == "terramind"
-    if normalize == "default" and ours:
-        normalize = get_option("terramind.normalize")
-    if layer is None:
-        layer = get_option("terramind.layer_index") if ours else -1
-    return normalize, layer
+    """The user's options for the model's family where an argument was left out."""
+    if normalize == "default":
+        normalize = family_option(spec.family, "normalize", "default")
+    return normalize, family_option(spec.family, "layer_index", -1) if layer is None else layer
 
 
 def _complete_options(

@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xr_rsembed.errors import EncoderError, OptionError
-from xr_rsembed.models.spec import Encoder, EncoderRequest, Modality, ModelSpec, Tokens, WeightsRef
+from xr_rsembed.models.spec import (
+    Encoder,
+    EncoderRequest,
+    Modality,
+    ModelOption,
+    ModelSpec,
+    Tokens,
+    WeightsRef,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +30,6 @@ _FACTS: dict[str, Any] = {
     "grid_type": "vit_patch_tokens",
     "pooled": "tokens",
     "joint": False,
-    "options": {},
 }
 
 
@@ -79,8 +86,14 @@ def from_encoder(encoder: Any) -> ModelSpec:
         load=_Given(encoder, uuid.uuid4().hex),
         brings=WeightsRef("object", f"object {type(encoder).__qualname__}"),
         summary=next(iter((type(encoder).__doc__ or "").strip().splitlines()), ""),
+        declared=_declared(getattr(encoder, "options", {})),
         **facts,
     )
+
+
+def _declared(options: Mapping[str, Any]) -> dict[str, ModelOption]:
+    """Options as the encoder names them: declared, or a default each."""
+    return {name: one if isinstance(one, ModelOption) else ModelOption(one) for name, one in options.items()}
 
 
 class _Given:

@@ -14,7 +14,7 @@ from typing import Any
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import OptionError, UnknownModelError, warn
 from xr_rsembed.models.own import from_encoder
-from xr_rsembed.models.spec import Encoder, EncoderRequest, Modality, ModelFamily, ModelSpec
+from xr_rsembed.models.spec import Encoder, EncoderRequest, Modality, ModelFamily, ModelOption, ModelSpec
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -151,7 +151,8 @@ def list_models() -> list[str]:
 class ModelDescription:
     """The facts of one model, to be read by a person (``print``, or the rich display of a notebook).
 
-    ``options`` maps each model option to its default; ``aliases`` are other names that lead here now.
+    ``options`` maps each model option to its default now, ``declared`` to its choices and meaning; ``aliases`` are
+    other names that lead here now.
     """
 
     key: str
@@ -167,6 +168,7 @@ class ModelDescription:
     pooled: str
     modalities: tuple[Modality, ...]
     options: Mapping[str, Any]
+    declared: Mapping[str, ModelOption]
     weights: str
     licence: str
     url: str
@@ -186,6 +188,7 @@ class ModelDescription:
             ("modalities", ", ".join(m.name for m in self.modalities)),
             *inputs,
             ("options", ", ".join(f"{name}={value!r}" for name, value in self.options.items())),
+            *((f"  {name}", _said_of(one)) for name, one in self.declared.items()),
             ("weights", self.weights),
             ("licence", self.licence),
             ("see", self.url),
@@ -237,11 +240,17 @@ def describe_model(name: str | ModelSpec | Encoder) -> ModelDescription:
         grid_type=spec.grid_type,
         pooled=spec.pooled,
         modalities=spec.modalities,
-        options=dict(spec.options),
+        options=spec.options,
+        declared=spec.declared,
         weights=f"{home.repo}/{home.filename}" if home else "",
         licence=spec.licence,
         url=spec.url,
     )
+
+
+def _said_of(option: ModelOption) -> str:
+    choices = f" ({', '.join(map(repr, option.choices))})" if option.choices else ""
+    return option.help + choices
 
 
 def _said(modality: Modality) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from xr_rsembed.config import family_option
+from xr_rsembed.errors import OptionError
 from xr_rsembed.normalize import Normalization
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ __all__ = [
     "Layout",
     "Modality",
     "ModelFamily",
+    "ModelOption",
     "ModelSpec",
     "Tokens",
     "WeightsRef",
@@ -201,6 +204,27 @@ def plain_layout(
 
 
 @dataclass(frozen=True)
+class ModelOption:
+    """One keyword argument that a model takes; what errors, ``describe_model`` and the documentation say of it.
+
+    Parameters
+    ----------
+    default : object
+        The user's option ``<family>.<name>`` goes before it, where there is one.
+    help : str
+    choices : tuple
+        The values that it can take; where it is empty, ``ModelSpec.check`` decides.
+    loads : bool
+        Whether it changes the module itself, and so belongs to the key of the encoder cache.
+    """
+
+    default: Any
+    help: str = ""
+    choices: tuple[Any, ...] = ()
+    loads: bool = False
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """The facts of one model key.
 
@@ -222,17 +246,17 @@ class ModelSpec:
         Whether a tile's vector is pooled from tokens or is the model's own.
     resolution : float
         Metres a pixel of the images that the model was trained on.
-    options : mapping
-        Name to default of every model option; anything else is refused.
-    load_options : frozenset of str
-        Those of ``options`` that change the module itself.
+    declared : mapping of str to ModelOption
+        Every keyword argument of the model; anything else is refused.
     input : callable
         ``input(spec, name, options) -> Modality``: what a modality takes under these options (fewer bands, a fixed
         scale); by default what ``modalities`` says.
     layout : callable
         ``layout(spec, modalities, layers, options) -> Layout``; layers is None unless a list was asked for.
     check : callable, optional
-        ``check(spec, modalities, options) -> None``: raises OptionError for option values that cannot be used.
+        ``check(spec, modalities, options) -> None``: raises OptionError for what choices cannot say.
+    attrs : callable, optional
+        ``attrs(bands) -> mapping``: what the family adds to the attrs of an embedding of these bands.
     joint : bool
         Whether several modalities go through one forward together.
     brings : WeightsRef, optional
@@ -253,13 +277,13 @@ class ModelSpec:
     image_size: int = 224
     patch_size: int = 16
     resolution: float = 10.0
-    options: Mapping[str, Any] = field(default_factory=dict)
-    load_options: frozenset[str] = frozenset()
+    declared: Mapping[str, ModelOption] = field(default_factory=dict)
     input: Callable[[ModelSpec, str, Mapping[str, Any]], Modality] = plain_input
     layout: Callable[[ModelSpec, tuple[str, ...], tuple[int, ...] | None, Mapping[str, Any]], Layout] = (
         plain_layout
     )
     check: Callable[[ModelSpec, tuple[str, ...], Mapping[str, Any]], None] | None = None
+    attrs: Callable[[Sequence[str]], Mapping[str, Any]] | None = None
     joint: bool = False
     brings: WeightsRef | None = None
     pretrained_option: str | None = None
@@ -267,12 +291,27 @@ class ModelSpec:
     licence: str = ""
     url: str = ""
 
-    def __dask_tokenize__(self) -> Any:
-        """The same in every process: dask pickles a frozenset, in the order of the process's own string hashes."""
-        from dask.base import normalize_token
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every model option with its default now."""
+        return {name: family_option(self.family, name, one.default) for name, one in self.declared.items()}
 
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return normalize_token({**values, "load_options": sorted(self.load_options)})
+    @property
+    def load_options(self) -> frozenset[str]:
+        """The model options that change the module itself."""
+        return frozenset(name for name, one in self.declared.items() if one.loads)
+
+    def check_options(self, modalities: tuple[str, ...], options: Mapping[str, Any]) -> None:
+        """Raise OptionError for a value that an option cannot take."""
+        for name, one in self.declared.items():
+            if one.choices and options.get(name, one.default) not in one.choices:
+                raise OptionError(
+                    f"{name}= cannot be used.",
+                    found=repr(options[name]),
+                    expected=" or ".join(map(repr, one.choices)),
+                )
+        if self.check is not None:
+            self.check(self, modalities, options)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from xr_rsembed.models.spec import (
     Home,
     Modality,
     ModelFamily,
+    ModelOption,
     ModelSpec,
     plain_input,
 )
@@ -58,10 +59,6 @@ def _check(spec: ModelSpec, modalities: tuple[str, ...], options: Mapping[str, A
         raise OptionError(
             "TerraFM embeds one modality at a time.", found=", ".join(modalities), expected="one modality"
         )
-    if options.get("product", "L1C") not in _PRODUCTS:
-        raise OptionError(
-            "product= cannot be used.", found=repr(options["product"]), expected=" or ".join(_PRODUCTS)
-        )
     scale = options.get("s1_scale")
     if scale is not None and not (isinstance(scale, (int, float)) and scale > 0):
         raise OptionError("s1_scale= must be a positive number.", found=repr(scale), expected="such as 0.35")
@@ -71,6 +68,15 @@ def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
     from xr_rsembed.models.terrafm.encoder import load
 
     return load(spec, request)
+
+
+_OPTIONS = {
+    "product": ModelOption(
+        "L1C", "Sentinel-2's patch embedding: L1C, as published, or L2A", _PRODUCTS, loads=True
+    ),
+    "s1_scale": ModelOption(None, "one divisor of log1p(backscatter) for the whole scene, not one a tile"),
+    "compile": ModelOption(False, "compile the blocks with torch.compile", (True, False), loads=True),
+}
 
 
 def _spec(key: str, width: int, depth: int, note: str = "") -> ModelSpec:
@@ -85,8 +91,7 @@ def _spec(key: str, width: int, depth: int, note: str = "") -> ModelSpec:
         home=Home("MBZUAI/TerraFM", f"TerraFM-{size}.pth", note=note),
         grid_type="feature_map",
         pooled="cls",
-        options={"product": "L1C", "s1_scale": None, "compile": False},
-        load_options=frozenset({"product", "compile"}),
+        declared=_OPTIONS,
         input=_input,
         check=_check,
         summary=f"TerraFM-{size}, a Sentinel-1 and Sentinel-2 transformer trained by self-distillation",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from xr_rsembed.bands import terramind_name
+from xr_rsembed.config import OPTIONS
 from xr_rsembed.errors import OptionError
 from xr_rsembed.models.spec import (
     Encoder,
@@ -14,6 +16,7 @@ from xr_rsembed.models.spec import (
     Layout,
     Modality,
     ModelFamily,
+    ModelOption,
     ModelSpec,
     plain_input,
 )
@@ -48,11 +51,6 @@ def _layout(
 
 
 def _check(spec: ModelSpec, modalities: tuple[str, ...], options: Mapping[str, Any]) -> None:
-    merge = options.get("merge", "mean")
-    if merge not in MERGES:
-        raise OptionError("merge= cannot be used.", found=repr(merge), expected=", ".join(map(repr, MERGES)))
-    if not isinstance(options.get("clip", True), bool):
-        raise OptionError("clip= cannot be used.", found=repr(options["clip"]), expected="True or False")
     declared = {modality.name: modality.bands for modality in spec.modalities}
     for name, chosen in bands_of(modalities, options.get("bands")).items():
         if name not in modalities:
@@ -99,9 +97,26 @@ class _Size:
         return f"terramind_{self.version}_{self.name}"
 
 
+_OPTIONS = {
+    "merge": ModelOption("mean", "how the tokens of several modalities become one", MERGES),
+    "clip": ModelOption(True, "clip Sentinel-2 to 0..10000 DN before the z-score", (True, False)),
+    "compile": ModelOption(False, "compile the blocks with torch.compile", (True, False), loads=True),
+}
+
+
+def _attrs(bands: Sequence[str]) -> dict[str, Any]:
+    return {"bands_terramind": [terramind_name(band) for band in bands]}
+
+
 def _spec(size: _Size, *, tim: bool = False) -> ModelSpec:
-    options: dict[str, Any] = {"merge": "mean", "clip": True, "compile": False}
-    options |= {"tim_modalities": ("LULC",)} if tim else {"bands": None}
+    options = _OPTIONS | (
+        {"tim_modalities": ModelOption(("LULC",), "what to imagine first: a list of modalities", loads=True)}
+        if tim
+        else {
+            "bands": ModelOption(None, "the bands to embed, a list of names or one by modality", loads=True),
+            "engine": ModelOption("own", OPTIONS["terramind.engine"].help, ("own", "terratorch"), loads=True),
+        }
+    )
     thinks = ", thinking in modalities (TiM)" if tim else ""
     return ModelSpec(
         key=size.key + ("_tim" if tim else ""),
@@ -111,8 +126,8 @@ def _spec(size: _Size, *, tim: bool = False) -> ModelSpec:
         modalities=tuple(modality(size.version, name) for name in STATISTICS[size.version]),
         load=_load,
         home=size.home,
-        options=options,
-        load_options=frozenset(options) - {"merge", "clip"},
+        declared=options,
+        attrs=_attrs,
         input=_input,
         layout=_layout,
         check=_check,

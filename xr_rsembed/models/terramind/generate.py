@@ -137,9 +137,7 @@ def generator_spec(spec: ModelSpec, outputs: Sequence[str], timesteps: int) -> M
             found=repr(timesteps),
             expected="an int from 1 to 1000",
         )
-    return replace(
-        spec, key=f"{spec.key}_generate", load=cast("Any", _load), options={}, load_options=frozenset()
-    )
+    return replace(spec, key=f"{spec.key}_generate", load=cast("Any", _load), declared={})
 
 
 def resolve_tokenizers(
