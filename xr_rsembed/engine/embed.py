@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,7 +20,7 @@ from xr_rsembed.engine.block import Job, run_block
 from xr_rsembed.engine.plan import Shared, average, join_blocks, map_tiles, regular
 from xr_rsembed.engine.presence import count_missing
 from xr_rsembed.engine.settings import Settings
-from xr_rsembed.errors import OptionError, RsEmbedWarning
+from xr_rsembed.errors import OptionError, warn
 from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import input_attrs, laid_back
 from xr_rsembed.models.spec import EncoderRequest, Layout, ModelSpec, WeightsRef, freeze
@@ -380,20 +379,14 @@ def as_dask(scene: xr.DataArray, rows: tuple[AxisBlock, ...], columns: tuple[Axi
 
 def _warn_of_cost(settings: Settings) -> None:
     if settings.density > 4:
-        warnings.warn(
-            f"density={settings.density} runs the model {settings.density**2} times over the scene.",
-            RsEmbedWarning,
-            stacklevel=2,
-        )
+        warn(f"density={settings.density} runs the model {settings.density**2} times over the scene.")
 
 
 def _warn_of_padding(scene: xr.DataArray, spec: ModelSpec, settings: Settings) -> None:
     small = [dim for dim in ("y", "x") if scene.sizes[dim] < spec.image_size]
     if small and settings.input_prep == "tile":
         sizes = " x ".join(str(scene.sizes[dim]) for dim in ("y", "x"))
-        warnings.warn(
+        warn(
             f"The scene has {sizes} pixels, less than one tile of {spec.image_size}: its edge pixels are repeated "
-            'to fill it. input_prep="resize" stretches it over the tile instead.',
-            RsEmbedWarning,
-            stacklevel=2,
+            'to fill it. input_prep="resize" stretches it over the tile instead.'
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xr_rsembed.errors import RsEmbedWarning
+from xr_rsembed.errors import warn
 from xr_rsembed.explore.labels import LabelledCells
 
 __all__ = ["class_scores", "value_scores"]
@@ -48,7 +48,7 @@ def class_scores(cells: LabelledCells, make: Make) -> dict[str, Any]:
         "cv_block_cells": cells.side,
     }
     if untested:
-        _warn(
+        warn(
             f"There is no score of this map: all labels of {', '.join(untested)} ({len(untested)} of {len(spread)} "
             f"classes) lie in one block of {cells.side} x {cells.side} cells, and cannot be both learned and tested. "
             "Label more places of each class, further apart, or take smaller blocks (block=4)."
@@ -92,7 +92,7 @@ def value_scores(cells: LabelledCells, make: Make) -> dict[str, Any]:
         "cv_block_cells": cells.side,
     }
     if len(names) < 2:
-        _warn(
+        warn(
             f"There is no score of this map: all labels lie in one block of {cells.side} x {cells.side} cells. Spread "
             "them out, or take smaller blocks (block=4)."
         )
@@ -143,7 +143,3 @@ def _predicted(
         else:
             predicted[test] = make(len(train)).fit(vectors[train], targets[train]).predict(vectors[test])
     return predicted, tested
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, RsEmbedWarning, stacklevel=5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import LabelError, RsEmbedWarning
+from xr_rsembed.errors import LabelError, warn
 from xr_rsembed.explore.cells import check_cells, computed, valid
 from xr_rsembed.explore.cover import cells_under, geopandas_or_error, in_grid_crs, outside
 from xr_rsembed.georef import scene_geobox
@@ -97,7 +96,7 @@ def labelled_cells(
             remedy="label places away from nodata and clouds",
         )
     if not usable.all():
-        _warn(
+        warn(
             f"{int((~usable).sum())} of {usable.size} cells under labels are not valid (NaN) and are left out."
         )
     cell = np.nonzero(usable)[0]
@@ -132,7 +131,7 @@ def _complete(labels: Any, column: str, numeric: bool) -> Any:
             expected="at least one label",
         )
     if not known.all():
-        _warn(
+        warn(
             f"{int((~known).sum())} of {len(labels)} labels have no geometry or no {column} and are left out."
         )
     complete = labels.loc[known, [column, labels.geometry.name]].copy()
@@ -165,7 +164,7 @@ def _cells(placed: Any, geobox: Any, column: str, numeric: bool) -> tuple[np.nda
     if not counts.any():
         raise outside(list(placed.geometry), geobox, "label")
     if not counts.all():
-        _warn(
+        warn(
             f"{int((counts == 0).sum())} of {len(counts)} labels lie outside the embedding and are left out."
         )
     table = pandas.DataFrame(
@@ -194,7 +193,3 @@ def _thinned(table: Any, numeric: bool) -> Any:
 def _tile_in_cells(emb: xr.DataArray) -> int:
     tile, patch = emb.attrs.get("tile_size", 224), emb.attrs.get("patch_size", 16)
     return int(tile) // int(patch) * int(emb.attrs.get("density", 1))
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, RsEmbedWarning, stacklevel=5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed import bands
-from xr_rsembed.errors import BandOrderError, GridError, RsEmbedWarning, SceneError
+from xr_rsembed.errors import BandOrderError, GridError, SceneError, warn
 from xr_rsembed.inputs.stored import NODATA_ATTRS, PACKING_ATTRS, nodata_attr, nodata_of, packing_of
 from xr_rsembed.inputs.units import stated_units
 from xr_rsembed.models.spec import Modality
@@ -89,14 +88,12 @@ def band_labels(scene: xr.DataArray) -> list[str] | None:
     return None
 
 
-def warn_of_position(kind: Modality, stacklevel: int = 3) -> None:
+def warn_of_position(kind: Modality) -> None:
     """Say that bands without names are taken in the model's order."""
     if len(kind.bands) > 1:
-        warnings.warn(
+        warn(
             f"The scene's {len(kind.bands)} bands have no names; they are taken in the order {' '.join(kind.bands)}. "
-            "Name them to be sure: da.assign_coords(band=[...]).",
-            RsEmbedWarning,
-            stacklevel=stacklevel,
+            "Name them to be sure: da.assign_coords(band=[...])."
         )
 
 

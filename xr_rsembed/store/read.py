@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xr_rsembed.errors import RsEmbedWarning, StoreError, StoreNotFoundError
+from xr_rsembed.errors import StoreError, StoreNotFoundError, warn
 from xr_rsembed.store.group import BLOCKS, look
 from xr_rsembed.store.target import StoreLike, Target
 from xr_rsembed.store.trouble import explained
@@ -71,11 +71,9 @@ def open_target(target: Target, *, quiet: bool = False) -> Any:
                     {"/" + name: _as_dataset(open_target(target.under(name), quiet=quiet)) for name in names}
                 )
         if there.ours and there.state != "complete" and not quiet:
-            warnings.warn(
+            warn(
                 f"{target} is not finished: cells that are not written yet read as NaN. Where no process is at work "
-                "on it any more, emb.rsembed.to_zarr(path, resume=True) goes on with it.",
-                RsEmbedWarning,
-                stacklevel=_stack_level(),
+                "on it any more, emb.rsembed.to_zarr(path, resume=True) goes on with it."
             )
         return _decoded_group(target)
 
@@ -160,13 +158,3 @@ def _decoded(array: xr.DataArray, dataset: xr.Dataset) -> xr.DataArray:
     if "scale_factor" in array.encoding and quantization:
         return array.astype(np.dtype(quantization.get("original_dtype", "float32")), copy=False)
     return array
-
-
-def _stack_level() -> int:
-    """How far up the first line outside this package is."""
-    import sys
-
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("xr_rsembed"):
-        frame, level = frame.f_back, level + 1
-    return level
