@@ -22,17 +22,18 @@ class Contender:
     """A process that does the same piece of work whenever it is told to.
 
     A process of its own keeps a contender's imports, thread pools and allocator out of the others'. What it runs is
-    ``python -m MODULE JSON``, which calls :func:`serve`.
+    the module's file, with JSON, which calls :func:`serve`.
     """
 
     def __init__(self, module: str, given: Mapping[str, Any], threads: int | None = None) -> None:
+        root = Path(given.get("root", ROOT))  # a checkout of another commit
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, json.dumps(given)],
+            [sys.executable, str(ROOT / f"{module.replace('.', '/')}.py"), json.dumps(given)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "RS_EMBED_PROGRESS": "0"}
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1", "RS_EMBED_PROGRESS": "0"}
             | ({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
         )
         self.ready = self._answer()

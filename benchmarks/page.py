@@ -175,12 +175,12 @@ def graph(found: dict[str, Any]) -> str:
     head = [
         "Scene in 12 bands, source chunks",
         "Blocks",
-        "CPU seconds to build",
+        "CPU seconds to build and optimize",
         "Tasks a block",
         "MB pickled",
     ]
     return f"""
-Tasks beyond the source's own.
+Tasks as a scheduler gets them, without those that read the scene.
 
 {_table(head, rows)}
 """

@@ -22,7 +22,6 @@ from tests.test_engine import embed, expected, random_pixels, scene_of
 pytestmark = pytest.mark.usefixtures("probe")
 some = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PACKAGE = Path(xr_rsembed.__file__).parent
-NOT_YET_PUBLIC = ("store/pace.py", "store/run.py")
 
 
 def tiles_of(height, width, overlap, edge, density=1):
@@ -185,7 +184,7 @@ def test_no_private_module_or_name_of_dask_distributed_xarray_or_zarr_is_importe
                     part.startswith("_") and not part.startswith("__") for part in inner
                 ):
                     found.append((name, module))
-    assert [entry for entry in found if entry[0] not in NOT_YET_PUBLIC] == []
+    assert found == []
 
 
 def test_nothing_warns_while_a_large_scene_is_planned():
