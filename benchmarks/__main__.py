@@ -8,7 +8,7 @@ import warnings
 
 from benchmarks import page
 
-NAMES = ("speed", "terrafm", "roofline", "seams", "graph", "schedulers", "granule", "zonal", "gpu")
+NAMES = ("speed", "terrafm", "roofline", "seams", "graph", "schedulers", "granule", "zonal", "start", "gpu")
 
 
 def main() -> None:

@@ -244,6 +244,19 @@ Means of polygons (`zonal`), D = {found["depth"]}: coverage once by exactextract
 """
 
 
+def start(found: dict[str, Any]) -> str:
+    rows = [
+        [way, f"{row['seconds']:.1f}", f"{row['ratio']:.2f}", f"{row['mib']:.0f}", f"{row['more_mib']:+.0f}"]
+        for way, row in found["rows"].items()
+    ]
+    return f"""
+A fresh process to the first embedding of one tile, {found["model"]}, random weights, {found["rounds"]} rounds in turn.
+At {found["before"]} the encoder was TerraTorch's. A worker's time and memory are its own, without the client's.
+
+{_table(["", "Seconds", "Times torch and xarray", "MiB", "MiB beyond them"], rows)}
+"""
+
+
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "speed": ("TerraMind: embed beside the raw model", speed),
     "terrafm": ("TerraFM-B: one pass beside two", terrafm),
@@ -251,6 +264,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "seams": ("Seams", seams),
     "granule": ("A whole granule to Zarr", granule),
     "zonal": ("Vectors of polygons", zonal),
+    "start": ("The first result", start),
     "graph": ("Graph", graph),
     "schedulers": ("Schedulers", schedulers),
 }

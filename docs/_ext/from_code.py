@@ -1,7 +1,7 @@
 """Parts of the documentation that are read from the code, so that they cannot disagree with it.
 
 ``.. from-code:: PART [OF]`` writes a table, or sections: ``options``, ``errors``, ``cli``, ``models`` [of a family],
-``inputs`` and ``statistics`` of a model. In a Markdown page it stands inside ``{eval-rst}``.
+``takes``, ``inputs`` and ``statistics`` of a model. In a Markdown page it stands inside ``{eval-rst}``.
 """
 
 from __future__ import annotations
@@ -51,6 +51,22 @@ def models(family: str) -> Iterator[str]:
 def _hub(weights: str) -> str:
     repository = weights.rpartition("/")[0]
     return f"`{repository} <https://huggingface.co/{repository}>`__" if repository else ""
+
+
+def takes(key: str) -> Iterator[str]:
+    """The keyword arguments of a model."""
+    import xr_rsembed as xs
+
+    rows = [
+        (
+            f"``{name}``",
+            f"``{one.default!r}``",
+            ", ".join(f"``{choice!r}``" for choice in one.choices),
+            one.help,
+        )
+        for name, one in xs.describe_model(key).declared.items()
+    ]
+    return table(("option", "default", "choices", "meaning"), rows)
 
 
 def statistics(key: str) -> Iterator[str]:
@@ -118,7 +134,7 @@ def cli(_: str) -> Iterator[str]:
 
 
 PARTS: dict[str, Callable[[str], Iterator[str]]] = {
-    part.__name__: part for part in (options, models, statistics, inputs, errors, cli)
+    part.__name__: part for part in (options, models, takes, statistics, inputs, errors, cli)
 }
 
 

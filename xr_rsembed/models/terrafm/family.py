@@ -72,7 +72,10 @@ def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
 
 _OPTIONS = {
     "product": ModelOption(
-        "L1C", "Sentinel-2's patch embedding: L1C, as published, or L2A", _PRODUCTS, loads=True
+        "L1C",
+        "Sentinel-2's patch embedding: L2A too goes through L1C's, as published; they differ",
+        _PRODUCTS,
+        loads=True,
     ),
     "s1_scale": ModelOption(None, "one divisor of log1p(backscatter) for the whole scene, not one a tile"),
     "compile": ModelOption(False, "compile the blocks with torch.compile", (True, False), loads=True),
