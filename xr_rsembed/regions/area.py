@@ -1,0 +1,139 @@
+"""What people call an area, as one shapely geometry in degrees."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xr_rsembed.errors import GridError, MissingDependencyError
+from xr_rsembed.specs import BBox
+
+__all__ = ["area_geometry", "mgrs_square"]
+
+_MGRS = re.compile(r"^T?(\d{1,2})([C-HJ-NP-X])([A-HJ-NP-Z])([A-HJ-NP-V])$")
+_COLUMNS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
+_ROWS = "ABCDEFGHJKLMNPQRSTUV"
+_BANDS = "CDEFGHJKLMNPQRSTUVWX"
+_KM_100 = 100_000
+
+
+def area_geometry(area: Any) -> Any:
+    """The geometry of an area.
+
+    Parameters
+    ----------
+    area : bbox, BBox, GeoDataFrame, GeoSeries, shapely geometry, GeoJSON mapping, path, or MGRS tiles
+        A bbox is (west, south, east, north) in degrees, west > east across the antimeridian. A path is a vector file.
+        MGRS tiles are names of 100 km squares, such as ``["32TQQ", "33TTM"]``.
+
+    Returns
+    -------
+    shapely geometry
+        In EPSG:4326, not empty.
+
+    Raises
+    ------
+    GridError
+        For anything that is no area.
+
+    Examples
+    --------
+    >>> area_geometry((9.0, 45.0, 9.5, 45.25)).area
+    0.125
+    """
+    geometry = _geometry(area)
+    if geometry is None or geometry.is_empty or geometry.area == 0:
+        raise GridError(
+            "This is no area.",
+            found=repr(area)[:200],
+            expected="a bbox, polygons, a vector file, or a list of MGRS tiles",
+            remedy="area=(9.0, 45.0, 9.5, 45.5), or area='places.geojson'",
+        )
+    return geometry
+
+
+def _geometry(area: Any) -> Any:
+    import shapely
+    from shapely.geometry import shape
+
+    if isinstance(area, BBox):
+        area = (area.minlon, area.minlat, area.maxlon, area.maxlat)
+    if isinstance(area, (str, os.PathLike)):
+        text = os.fspath(area)
+        return shapely.union_all([mgrs_square(text)]) if _MGRS.match(text) else _geometry(_read(text))
+    if hasattr(area, "union_all"):  # GeoDataFrame, GeoSeries
+        if area.crs is None:
+            raise GridError("The area has no CRS.", found="none", remedy="gdf.set_crs(4326)")
+        return area.to_crs(4326).union_all()
+    if isinstance(area, Mapping):
+        parts = area.get("features") or [area]
+        return shapely.union_all([shape(part.get("geometry") or part) for part in parts])
+    if hasattr(area, "geom_type"):
+        return area
+    if isinstance(area, Sequence) and area and all(isinstance(one, str) for one in area):
+        return shapely.union_all([mgrs_square(one) for one in area])
+    if isinstance(area, Sequence) and len(area) == 4:
+        west, south, east, north = (float(edge) for edge in area)
+        BBox(west, south, east, north)  # checks the numbers
+        if west > east:
+            return shapely.union_all(
+                [shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)]
+            )
+        return shapely.box(west, south, east, north)
+    return None
+
+
+def _read(path: str) -> Any:
+    try:
+        import geopandas
+    except ImportError:
+        raise MissingDependencyError(
+            "Vector files are read by geopandas.", remedy="pip install 'xr-rsembed[vector]'"
+        ) from None
+    try:
+        read = geopandas.read_parquet if Path(path).suffix.endswith("parquet") else geopandas.read_file
+        return read(path)
+    except Exception as error:
+        raise GridError(
+            "The area cannot be read.",
+            found=f"{path}: {type(error).__name__}: {error}".splitlines()[0],
+            expected="a vector file, or a tile such as 32TQQ",
+        ) from None
+
+
+def mgrs_square(name: str) -> Any:
+    """The 100 km square of an MGRS tile, in degrees.
+
+    Sentinel-2's tiles are these squares and some ten kilometres beyond them to the east and south.
+
+    Examples
+    --------
+    >>> [round(edge, 2) for edge in mgrs_square("32TQQ").bounds]
+    [11.44, 44.09, 12.77, 45.06]
+    """
+    import shapely
+    from pyproj import Transformer
+
+    match = _MGRS.match(name.upper())
+    if match is None:
+        raise GridError("This is no MGRS tile.", found=repr(name), expected="zone, band and square: 32TQQ")
+    zone, band, column, row = int(match[1]), match[2], match[3], match[4]
+    columns = _COLUMNS[(zone - 1) % 3]
+    if not 1 <= zone <= 60 or column not in columns:
+        raise GridError("There is no such MGRS tile.", found=repr(name), expected=f"a column of {columns}")
+    left = (columns.index(column) + 1) * _KM_100
+    north = band >= "N"
+    crs = f"EPSG:{(32600 if north else 32700) + zone}"
+    to_degrees = Transformer.from_crs(crs, 4326, always_xy=True)
+    to_metres = Transformer.from_crs(4326, crs, always_xy=True)
+    south_edge = 8 * _BANDS.index(band) - 80
+    lowest = to_metres.transform(6 * zone - 183, south_edge)[1]
+    # Row letters repeat every 2000 km, and start five letters on in even zones.
+    bottom = ((_ROWS.index(row) - 5 * (zone % 2 == 0)) % 20) * _KM_100
+    while bottom + _KM_100 <= lowest:
+        bottom += 20 * _KM_100
+    square = shapely.segmentize(shapely.box(left, bottom, left + _KM_100, bottom + _KM_100), _KM_100 / 8)
+    return shapely.transform(square, to_degrees.transform, interleaved=False)

@@ -1,0 +1,201 @@
+"""Units of work: the cells of a grid that an area touches, each zone on one lattice of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xr_rsembed.errors import GridError
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+__all__ = ["Lattice", "Unit", "lattices", "units_of"]
+
+#: Units along a zone are a multiple of this, so that five levels of a pyramid halve evenly.
+_ROUND = 32
+_UTM_WIDTH, _UTM_SOUTH, _UTM_NORTH = 1_000_000, -10_000_000, 9_400_000
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """All units that a zone could have, from its top left corner on.
+
+    Parameters
+    ----------
+    zone : str
+        Name of the group: ``utm32``, or ``grid``.
+    crs : str
+    left, top : float
+        Corner, in the CRS's units.
+    rows, columns : int
+        Units along y and x.
+    side : int
+        Pixels of a unit: a multiple of the tiles' stride, so that tiles of neighbours lie on one lattice.
+    resolution : float
+    cells : int
+        Embedding cells of a unit.
+    """
+
+    zone: str
+    crs: str
+    left: float
+    top: float
+    rows: int
+    columns: int
+    side: int
+    resolution: float
+    cells: int
+
+    def geobox(self, row: int = 0, column: int = 0, before: int = 0, after: int = 0) -> GeoBox:
+        """The pixels of a unit, with some more to the top and left, and to the bottom and right."""
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
+        x = self.left + self.resolution * (column * self.side - before)
+        y = self.top - self.resolution * (row * self.side - before)
+        side = before + self.side + after
+        return GeoBox((side, side), Affine(self.resolution, 0, x, 0, -self.resolution, y), self.crs)
+
+    def cell_geobox(self, row: int | None = None, column: int = 0) -> GeoBox:
+        """The embedding's cells of a unit, or of the whole zone."""
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
+        size = self.side * self.resolution / self.cells
+        shape = (
+            (self.rows * self.cells, self.columns * self.cells) if row is None else (self.cells, self.cells)
+        )
+        x = self.left + column * self.side * self.resolution
+        y = self.top - (row or 0) * self.side * self.resolution
+        return GeoBox(shape, Affine(size, 0, x, 0, -size, y), self.crs)
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """One unit of a zone, by its row and column on the zone's lattice."""
+
+    zone: str
+    row: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.zone}_{self.row:05d}_{self.column:05d}"
+
+
+def lattices(area: Any, grid: Any, side: int, cells: int, resolution: float) -> dict[str, Lattice]:
+    """The lattices of an area's zones.
+
+    Parameters
+    ----------
+    area : shapely geometry
+        In degrees.
+    grid : "utm", CRS or GeoBox
+        The UTM zones that the area touches; one CRS; or exactly this grid.
+    side, cells, resolution
+        Of a unit.
+
+    Raises
+    ------
+    GridError
+        For a grid that is none of these, or an area beyond UTM's latitudes.
+    """
+    from odc.geo.geobox import GeoBox
+
+    if isinstance(grid, GeoBox):
+        return {"grid": _of_geobox(grid, side, cells)}
+    if grid != "utm":
+        return {"grid": _of_crs(area, grid, side, cells, resolution)}
+    south, north = area.bounds[1], area.bounds[3]
+    if south < -80 or north > 84:
+        raise GridError(
+            "UTM does not reach the poles.",
+            found=f"latitudes {south:.2f} to {north:.2f}",
+            expected="-80 to 84",
+            remedy="grid='EPSG:3413' in the north, grid='EPSG:3031' in the south",
+        )
+    found = {}
+    for zone, part in _zones(area):
+        code = (32600 if part.centroid.y >= 0 else 32700) + zone
+        found[f"utm{zone:02d}"] = _of_utm(f"utm{zone:02d}", code, side, cells, resolution)
+    return found
+
+
+def _zones(area: Any) -> Iterator[tuple[int, Any]]:
+    """UTM zones, and what of the area lies in each."""
+    from shapely import box
+
+    west, south, east, north = area.bounds
+    for zone in range(1, 61):
+        edge = 6 * zone - 186
+        if edge < east and edge + 6 > west:
+            part = area.intersection(box(edge, south, edge + 6, north))
+            if part.area > 0:
+                yield zone, part
+
+
+def _of_utm(name: str, code: int, side: int, cells: int, resolution: float) -> Lattice:
+    size = side * resolution
+    shift = 10_000_000 if code >= 32700 else 0
+    columns = _rounded(_UTM_WIDTH / size)
+    bottom = math.floor((_UTM_SOUTH + shift) / size)
+    rows = _rounded((_UTM_NORTH + shift) / size - bottom)
+    return Lattice(name, f"EPSG:{code}", 0.0, (bottom + rows) * size, rows, columns, side, resolution, cells)
+
+
+def _of_crs(area: Any, crs: Any, side: int, cells: int, resolution: float) -> Lattice:
+    from odc.geo.geom import Geometry
+
+    try:
+        there = Geometry(area, "EPSG:4326").to_crs(crs, resolution=0.05)
+    except Exception as error:
+        raise GridError(
+            "The grid is no CRS.", found=repr(grid_name(crs)), expected="'utm', a CRS or a GeoBox"
+        ) from error
+    size = side * resolution
+    box = there.boundingbox
+    left, top = math.floor(box.left / size) * size, math.ceil(box.top / size) * size
+    rows, columns = _rounded((top - box.bottom) / size), _rounded((box.right - left) / size)
+    return Lattice("grid", str(there.crs), left, top, rows, columns, side, resolution, cells)
+
+
+def _of_geobox(grid: GeoBox, side: int, cells: int) -> Lattice:
+    affine = grid.affine
+    if grid.crs is None or not grid.axis_aligned or affine.a <= 0 or affine.e >= 0 or affine.a != -affine.e:
+        raise GridError(
+            "A region's grid has a CRS, square pixels and north up.", found=repr(grid), remedy="grid='utm'"
+        )
+    rows, columns = _rounded(grid.shape.y / side), _rounded(grid.shape.x / side)
+    return Lattice("grid", str(grid.crs), affine.c, affine.f, rows, columns, side, affine.a, cells)
+
+
+def _rounded(units: float) -> int:
+    return max(1, math.ceil(units / _ROUND)) * _ROUND
+
+
+def grid_name(grid: Any) -> str:
+    """A grid in the words of the store's record."""
+    return "utm" if grid == "utm" else str(getattr(grid, "crs", None) or grid)
+
+
+def units_of(area: Any, lattice: Lattice) -> list[Unit]:
+    """The units of a zone that the area touches, row by row; of a UTM zone, within the zone's six degrees."""
+    from odc.geo.geom import Geometry
+    from odc.geo.gridspec import GridSpec
+    from odc.geo.types import xy_
+
+    if lattice.zone.startswith("utm"):
+        area = dict(_zones(area)).get(int(lattice.zone[3:]))
+        if area is None:
+            return []
+    bottom = lattice.top - lattice.rows * lattice.side * lattice.resolution
+    spec = GridSpec(
+        lattice.crs, (lattice.side, lattice.side), lattice.resolution, origin=xy_(lattice.left, bottom)
+    )
+    here = Geometry(area, "EPSG:4326").to_crs(lattice.crs, resolution=0.05)
+    units = [Unit(lattice.zone, lattice.rows - 1 - y, x) for (x, y), _ in spec.tiles_from_geopolygon(here)]
+    return sorted(
+        unit for unit in units if 0 <= unit.row < lattice.rows and 0 <= unit.column < lattice.columns
+    )
