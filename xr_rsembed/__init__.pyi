@@ -23,6 +23,8 @@ from .providers.fetch import fetch as fetch
 from .rs_embed import FetchSpec as FetchSpec
 from .rs_embed import InputPrepSpec as InputPrepSpec
 from .rs_embed import inspect_provider_patch as inspect_provider_patch
+from .regions import region as region
+from .regions import region_status as region_status
 from .specs import BBox as BBox
 from .specs import OutputSpec as OutputSpec
 from .specs import PointBuffer as PointBuffer

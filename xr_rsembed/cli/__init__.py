@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from xr_rsembed._version import __version__
-from xr_rsembed.cli import embed, verbs
+from xr_rsembed.cli import embed, regions, verbs
 from xr_rsembed.cli.screen import err, out
 from xr_rsembed.cli.words import in_flags
 from xr_rsembed.errors import RsEmbedError
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 embed.register(app)
+regions.register(app)
 verbs.register(app)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import xarray as xr
+
 from xr_rsembed.regions.ledger import Ledger
 from xr_rsembed.regions.run import RegionRun, Status, region, requested, status_of
 
-__all__ = ["RegionRun", "Status", "region", "region_status"]
+__all__ = ["RegionRun", "Status", "open_region", "region", "region_status"]
 
 
 def region_status(store: Any, *, storage_options: Any = None) -> Status:
@@ -20,3 +22,29 @@ def region_status(store: Any, *, storage_options: Any = None) -> Status:
     """
     ledger = Ledger(store, storage_options)
     return status_of(ledger, requested(ledger))
+
+
+def open_region(store: Any, *, storage_options: Any = None) -> xr.DataTree:
+    """A region as a DataTree with a group for each zone, lazily: a dask chunk is a unit, and time runs forward.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no region.
+    """
+    ledger = Ledger(store, storage_options)
+    zones = {}
+    for name, lattice in ledger.zones().items():
+        dataset = xr.open_zarr(
+            store,
+            group=name,
+            storage_options=storage_options,
+            consolidated=False,
+            decode_coords="all",
+            drop_variables="unit_record",
+            chunks={"time": 1, "D": -1, "y": lattice.cells, "x": lattice.cells},
+        )
+        zones[name] = dataset.sortby("time")
+    if not zones:
+        ledger.settings()  # says that there is no region
+    return xr.DataTree.from_dict(zones)

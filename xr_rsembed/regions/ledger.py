@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import zarr
+from zarr.errors import ContainsArrayError
 
 from xr_rsembed.errors import StoreError, StoreNotFoundError
 from xr_rsembed.georef import geobox_coords
@@ -20,9 +22,7 @@ from xr_rsembed.store.conventions import group_attrs, plain
 __all__ = ["ATTR", "Ledger", "period_name"]
 
 ATTR = "rsembed_region"
-_RECORDS = (
-    "rsembed_units"  # below it no metadata of its own, so that a DataTree of the store shows zones only
-)
+_RECORD = "unit_record"  # (time, unit_y, unit_x): JSON, one object of the store each
 _CHUNK = 14  # cells a side of a chunk within a shard, at most
 
 
@@ -56,7 +56,8 @@ class Ledger:
     store: Any
     storage_options: Mapping[str, Any] | None = None
 
-    def _root(self, mode: Any = "r") -> zarr.Group:
+    def root(self, mode: Any = "r") -> zarr.Group:
+        """The store's root group."""
         return zarr.open_group(
             self.store, mode=mode, storage_options=dict(self.storage_options or {}) or None
         )
@@ -70,7 +71,7 @@ class Ledger:
             If there is no region.
         """
         try:
-            found = self._root().attrs.get(ATTR)
+            found = self.root().attrs.get(ATTR)
         except FileNotFoundError:
             found = None
         if not found:
@@ -82,10 +83,17 @@ class Ledger:
             )
         return dict(found)  # type: ignore[arg-type]
 
+    def zones(self) -> dict[str, Lattice]:
+        """The lattices of a store that exists; none of one that does not."""
+        try:
+            return {name: Lattice(**one) for name, one in self.settings()["zones"].items()}
+        except StoreNotFoundError:
+            return {}
+
     def begin(self, recipe: Recipe, zones: Mapping[str, Lattice], request: dict[str, Any], grid: str) -> None:
         """Create what is missing: the store, its zones, the periods of the request; refuse other settings."""
         described = {**recipe.described(), "grid": grid}
-        root = self._root("a")
+        root = self.root("a")
         known: Any = root.attrs.get(ATTR)
         if known:
             require_same(str(self.store), known["recipe"], plain(described))
@@ -111,19 +119,32 @@ class Ledger:
 
     def _zone(self, recipe: Recipe, lattice: Lattice, periods: Sequence[str]) -> None:
         """The arrays of one zone; a time axis that is as long as the list of periods."""
-        root = self._root("a")
+        root = self.root("a")
         if f"{lattice.zone}/embedding" not in root:
             self._create(recipe, lattice)
         group: Any = root[lattice.zone]
+        height, width = grid = lattice.cell_geobox().shape.yx
         starts, ends = (
             np.array([_moment(period.split("_")[end]) for period in periods], "int64") for end in (0, 1)
         )
-        if group["embedding"].shape[0] == len(periods) and np.array_equal(group["time"][:], starts):
+        arrays: Any = group["embedding"]
+        if arrays.shape == (len(periods), arrays.shape[1], *grid) and np.array_equal(
+            group["time"][:], starts
+        ):
             return
-        for name, values in (("time", starts), ("time_end", ends)):
-            group[name].resize((len(periods),))
-            group[name][:] = values
-        group["embedding"].resize((len(periods), *group["embedding"].shape[1:]))
+        coords = geobox_coords(lattice.cell_geobox())
+        for name, values in (("time", starts), ("time_end", ends), ("y", coords["y"]), ("x", coords["x"])):
+            group[name].resize((len(values),))
+            group[name][:] = np.asarray(values)
+        group.attrs.update(self._grid_attrs(lattice))
+        group[_RECORD].resize((len(periods), lattice.rows, lattice.columns))
+        arrays.resize((len(periods), arrays.shape[1], height, width))
+
+    @staticmethod
+    def _grid_attrs(lattice: Lattice) -> dict[str, Any]:
+        grid = lattice.cell_geobox()
+        box = [float(edge) for edge in grid.boundingbox.bbox]
+        return {"spatial:shape": list(grid.shape.yx), "spatial:bbox": box}
 
     def _create(self, recipe: Recipe, lattice: Lattice) -> None:
         example = recipe.example(lattice)
@@ -131,34 +152,26 @@ class Ledger:
         placed = example.isel(y=slice(0, 2), x=slice(0, 2)).assign_coords(
             {name: coord[:2] if name in ("y", "x") else coord for name, coord in geobox_coords(grid).items()}
         )
-        attrs = group_attrs(placed, dtype="float32") | {"spatial:shape": list(grid.shape.yx)}
-        attrs["spatial:bbox"] = [float(edge) for edge in grid.boundingbox.bbox]
-        group = self._root("a").require_group(lattice.zone)
+        attrs = group_attrs(placed, dtype="float32") | self._grid_attrs(lattice)
+        group = self.root("a").require_group(lattice.zone)
         group.attrs.update(attrs)
         coords: dict[str, Any] = geobox_coords(grid)
-        days = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+        days: Any = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
         for name in ("y", "x"):
             values = np.asarray(coords[name])
             array = group.create_array(
                 name,
                 shape=values.shape,
                 dtype="float64",
-                chunks=values.shape,
+                chunks=(4096,),
                 dimension_names=(name,),
                 overwrite=True,
             )
             array[:] = values
             array.attrs.update(plain(getattr(coords[name], "attrs", {})))
+        times: Any = {"shape": (0,), "dtype": "int64", "chunks": (512,), "dimension_names": ("time",)}
         for name in ("time", "time_end"):
-            group.create_array(
-                name,
-                shape=(0,),
-                dtype="int64",
-                chunks=(512,),
-                dimension_names=("time",),
-                attributes=days,
-                overwrite=True,
-            )
+            group.create_array(name, **times, attributes=days, overwrite=True)
         depth = np.asarray(example["D"].values)
         group.create_array("D", shape=depth.shape, dtype="int64", dimension_names=("D",), overwrite=True)[
             :
@@ -178,16 +191,24 @@ class Ledger:
             if not name.startswith("scene_") and name not in ("units", "time_start", "time_end")
         }
         group.create_array(
-            "embedding",
-            shape=(0, size, *grid.shape.yx),
-            dtype=example.dtype,
-            chunks=(1, size, inner, inner),
-            shards=(1, size, lattice.cells, lattice.cells),
-            fill_value=np.nan,
-            dimension_names=("time", "D", "y", "x"),
-            attributes=plain({**said, "grid_mapping": "spatial_ref", "coordinates": "time_end"}),
+            _RECORD,
+            shape=(0, lattice.rows, lattice.columns),
+            dtype=str,
+            chunks=(1, 1, 1),
+            dimension_names=("time", "unit_y", "unit_x"),
             overwrite=True,
         )
+        with contextlib.suppress(ContainsArrayError):  # another job of this region was the first
+            group.create_array(
+                "embedding",
+                shape=(0, size, *grid.shape.yx),
+                dtype=example.dtype,
+                chunks=(1, size, inner, inner),
+                shards=(1, size, lattice.cells, lattice.cells),
+                fill_value=np.nan,
+                dimension_names=("time", "D", "y", "x"),
+                attributes=plain({**said, "grid_mapping": "spatial_ref", "coordinates": "time_end"}),
+            )
 
     def write(
         self, lattice: Lattice, unit: Unit, period: str, values: np.ndarray, said: Mapping[str, Any]
@@ -195,45 +216,42 @@ class Ledger:
         """Write a unit's cells as one shard, then its record; without a valid cell only the record."""
         valid = int(np.isfinite(values).any(axis=0).sum())
         if valid:
-            array: Any = self._root("r+")[f"{unit.zone}/embedding"]
-            time = self._periods().index(period)
+            array: Any = self.root("r+")[f"{unit.zone}/embedding"]
+            time = self.periods().index(period)
             y, x = unit.row * lattice.cells, unit.column * lattice.cells
             array[time : time + 1, :, y : y + lattice.cells, x : x + lattice.cells] = values[None]
         state = "done" if valid else "empty"
         self.record(unit, period, {"state": state, "valid_cells": valid, **said})
 
-    def _periods(self) -> list[str]:
+    def periods(self) -> list[str]:
+        """The periods of the time axis, in its order."""
         requests = self.settings()["requests"]
         return list(dict.fromkeys(period for one in requests for period in one["periods"]))
 
     def record(self, unit: Unit, period: str, content: Mapping[str, Any]) -> None:
-        """Say what became of a unit: one object, whole or not at all."""
-        zarr.create_group(
-            self.store,
-            path=f"{_RECORDS}/{period}/{unit}",
-            attributes=dict(content),
-            overwrite=True,
-            storage_options=dict(self.storage_options or {}) or None,
-        )
+        """Say what became of a unit: one object of the store, whole or not at all."""
+        array: Any = self.root("r+")[f"{unit.zone}/{_RECORD}"]
+        array[self.periods().index(period), unit.row, unit.column] = json.dumps(plain(dict(content)))
 
     def records(self, wanted: Sequence[tuple[Unit, str]]) -> dict[tuple[Unit, str], dict[str, Any]]:
         """The records that are there."""
-
-        def read(key: tuple[Unit, str]) -> dict[str, Any] | None:
-            try:
-                group = zarr.open_group(
-                    self.store,
-                    path=f"{_RECORDS}/{key[1]}/{key[0]}",
-                    mode="r",
-                    storage_options=dict(self.storage_options or {}) or None,
-                )
-            except FileNotFoundError:
-                return None
-            return dict(group.attrs)
-
-        with ThreadPoolExecutor(8) as pool:
-            found = zip(wanted, pool.map(read, wanted), strict=True)
-            return {key: content for key, content in found if content}
+        try:
+            root, periods = self.root(), self.periods()
+        except (FileNotFoundError, StoreNotFoundError):
+            return {}
+        found = {}
+        for zone, period in dict.fromkeys((unit.zone, period) for unit, period in wanted):
+            units = [unit for unit, one in wanted if (unit.zone, one) == (zone, period)]
+            if period not in periods or f"{zone}/{_RECORD}" not in root:
+                continue
+            top, left = min(unit.row for unit in units), min(unit.column for unit in units)
+            bottom, right = max(unit.row for unit in units) + 1, max(unit.column for unit in units) + 1
+            array: Any = root[f"{zone}/{_RECORD}"]
+            texts = array[periods.index(period), top:bottom, left:right]
+            for unit in units:
+                if text := str(texts[unit.row - top, unit.column - left]):
+                    found[unit, period] = json.loads(text)
+        return found
 
 
 def _moment(text: str) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +63,7 @@ def region(
     *,
     provider: Any = "stac",
     grid: Any = "utm",
+    extent: Any = None,
     modality: str | None = None,
     clip: bool = False,
     unit: int = 1792,
@@ -85,7 +89,9 @@ def region(
         A key or alias of :func:`~xr_rsembed.list_models`.
     provider : {"stac", "gee"} or Provider
     grid : "utm", CRS or GeoBox
-        UTM zones, each a group of the store; one CRS; or exactly this grid.
+        UTM zones, each a group of the store; one CRS; or the pixels of this grid, up to whole units.
+    extent : as ``area``, optional
+        Lay a new store out for this, where later calls will add cells west or north of the area.
     modality : str, optional
         Of the scenes, by default the model's first.
     clip : bool
@@ -114,7 +120,7 @@ def region(
     --------
     >>> run = region("alps.zarr", (9.0, 45.0, 9.4, 45.2), ["2022-06", "2022-07"], "terramind_v1_tiny", weights="random")
     >>> [str(unit) for unit, period in run.keys][:2]
-    ['utm32_00549_00027', 'utm32_00549_00028']
+    ['utm32_00000_00000', 'utm32_00000_00001']
     """
     check_provider(provider)
     spec = find_spec(model)
@@ -132,10 +138,12 @@ def region(
         geometry.wkb if clip else None,
     )
     side = max(1, round(unit / recipe.stride)) * recipe.stride
-    zones = lattices(geometry, grid, side, recipe.cells(side), resolution)
+    ledger = Ledger(store, storage_options)
+    room = None if extent is None else area_geometry(extent)
+    zones = lattices(geometry, grid, side, recipe.cells(side), resolution, extent=room, known=ledger.zones())
     many = isinstance(time, list)
     spans = [TemporalSpec.parse(one) for one in (time if many else [time])]  # type: ignore[union-attr,arg-type]
-    return RegionRun(Ledger(store, storage_options), recipe, geometry, grid_name(grid), zones, tuple(spans))
+    return RegionRun(ledger, recipe, geometry, grid_name(grid), zones, tuple(spans))
 
 
 @dataclass(frozen=True)
@@ -160,7 +168,7 @@ class RegionRun:
     zones: Mapping[str, Lattice]
     spans: tuple[TemporalSpec, ...]
 
-    @property
+    @cached_property
     def keys(self) -> list[Key]:
         """Every unit of every period, period by period, zone by zone, row by row."""
         units = [unit for lattice in self.zones.values() for unit in units_of(self.area, lattice)]
@@ -295,6 +303,18 @@ class RegionRun:
         """Work on the units that failed, and on those that are left."""
         return self.run(retry_failed=True, **options)
 
+    def preview(self) -> None:
+        """Write a picture of all that is embedded, as a pyramid, into the store; see :func:`.preview.write_preview`."""
+        from xr_rsembed.regions.preview import write_preview
+
+        write_preview(self.ledger, self.ledger.zones(), finished(self.ledger), self.ledger.periods())
+
+    def catalogue(self, folder: str | os.PathLike[str]) -> Path:
+        """Write a static STAC collection with an item for each zone and period; gives its path."""
+        from xr_rsembed.regions.catalogue import write_catalogue
+
+        return write_catalogue(self.ledger, self.ledger.zones(), finished(self.ledger), folder)
+
     def status(self) -> Status:
         """How far this request is."""
         return status_of(self.ledger, self.keys)
@@ -304,8 +324,6 @@ class RegionRun:
 
     def _tile_seconds(self) -> float:
         """Seconds a tile, measured on one block of made pixels."""
-        from dataclasses import replace
-
         stride = self.recipe.stride
         side = stride + self.recipe.overlap
         lattice = replace(next(iter(self.zones.values())), side=side, cells=self.recipe.cells(side))
@@ -364,6 +382,12 @@ def requested(ledger: Ledger) -> list[Key]:
             for lattice in content["zones"].values():
                 keys |= dict.fromkeys((unit, period) for unit in units_of(area, Lattice(**lattice)))
     return list(keys)
+
+
+def finished(ledger: Ledger) -> list[Key]:
+    """Every unit and period that has cells in the store."""
+    records = ledger.records(requested(ledger))
+    return [key for key, record in records.items() if record["state"] == "done"]
 
 
 def _geojson(area: Any) -> str:

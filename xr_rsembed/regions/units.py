@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 __all__ = ["Lattice", "Unit", "lattices", "units_of"]
-
-#: Units along a zone are a multiple of this, so that five levels of a pyramid halve evenly.
-_ROUND = 32
-_UTM_WIDTH, _UTM_SOUTH, _UTM_NORTH = 1_000_000, -10_000_000, 9_400_000
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,16 @@ class Unit:
         return f"{self.zone}_{self.row:05d}_{self.column:05d}"
 
 
-def lattices(area: Any, grid: Any, side: int, cells: int, resolution: float) -> dict[str, Lattice]:
+def lattices(
+    area: Any,
+    grid: Any,
+    side: int,
+    cells: int,
+    resolution: float,
+    *,
+    extent: Any = None,
+    known: Mapping[str, Lattice] | None = None,
+) -> dict[str, Lattice]:
     """The lattices of an area's zones.
 
     Parameters
@@ -96,19 +101,54 @@ def lattices(area: Any, grid: Any, side: int, cells: int, resolution: float) -> 
         The UTM zones that the area touches; one CRS; or exactly this grid.
     side, cells, resolution
         Of a unit.
+    extent : shapely geometry, optional
+        What the lattices cover besides the area, for cells to come.
+    known : mapping of str to Lattice, optional
+        Those of a store that exists: they keep their corner, and grow to the east and south.
 
     Raises
     ------
     GridError
-        For a grid that is none of these, or an area beyond UTM's latitudes.
+        For a grid that is none of these, an area beyond UTM's latitudes, or west or north of a known corner.
     """
     from odc.geo.geobox import GeoBox
+    from odc.geo.geom import Geometry
 
     if isinstance(grid, GeoBox):
         return {"grid": _of_geobox(grid, side, cells)}
+    whole = area if extent is None else area.union(extent)
+    found = {}
+    for zone, crs, part in _parts(area, whole, grid, known or {}):
+        try:
+            box = Geometry(part, "EPSG:4326").to_crs(crs, resolution=0.05).boundingbox
+        except Exception as error:
+            raise GridError(
+                "The grid is no CRS.", found=repr(crs), expected="'utm', a CRS or a GeoBox"
+            ) from error
+        size = side * resolution
+        before = (known or {}).get(zone)
+        left = before.left if before else math.floor(box.left / size) * size
+        top = before.top if before else math.ceil(box.top / size) * size
+        if box.left < left or box.top > top:
+            raise GridError(
+                "The area lies west or north of what the store was laid out for.",
+                found=f"{zone}: {box.left:.0f} {box.top:.0f}",
+                expected=f"x from {left:.0f}, y up to {top:.0f}",
+                remedy="another store, begun with extent= an area that holds all that is to come",
+            )
+        rows, columns = math.ceil((top - box.bottom) / size), math.ceil((box.right - left) / size)
+        if before:
+            rows, columns = max(rows, before.rows), max(columns, before.columns)
+        found[zone] = Lattice(zone, str(crs), left, top, rows, columns, side, resolution, cells)
+    return found
+
+
+def _parts(area: Any, whole: Any, grid: Any, known: Mapping[str, Lattice]) -> Iterator[tuple[str, Any, Any]]:
+    """Each zone's name and CRS, and what lies in it."""
     if grid != "utm":
-        return {"grid": _of_crs(area, grid, side, cells, resolution)}
-    south, north = area.bounds[1], area.bounds[3]
+        yield "grid", grid, whole
+        return
+    south, north = whole.bounds[1], whole.bounds[3]
     if south < -80 or north > 84:
         raise GridError(
             "UTM does not reach the poles.",
@@ -116,11 +156,12 @@ def lattices(area: Any, grid: Any, side: int, cells: int, resolution: float) -> 
             expected="-80 to 84",
             remedy="grid='EPSG:3413' in the north, grid='EPSG:3031' in the south",
         )
-    found = {}
-    for zone, part in _zones(area):
-        code = (32600 if part.centroid.y >= 0 else 32700) + zone
-        found[f"utm{zone:02d}"] = _of_utm(f"utm{zone:02d}", code, side, cells, resolution)
-    return found
+    touched = dict(_zones(area))
+    for zone, part in _zones(whole):
+        name = f"utm{zone:02d}"
+        if zone in touched:
+            code = (32600 if part.centroid.y >= 0 else 32700) + zone
+            yield name, known[name].crs if name in known else f"EPSG:{code}", part
 
 
 def _zones(area: Any) -> Iterator[tuple[int, Any]]:
@@ -136,43 +177,14 @@ def _zones(area: Any) -> Iterator[tuple[int, Any]]:
                 yield zone, part
 
 
-def _of_utm(name: str, code: int, side: int, cells: int, resolution: float) -> Lattice:
-    size = side * resolution
-    shift = 10_000_000 if code >= 32700 else 0
-    columns = _rounded(_UTM_WIDTH / size)
-    bottom = math.floor((_UTM_SOUTH + shift) / size)
-    rows = _rounded((_UTM_NORTH + shift) / size - bottom)
-    return Lattice(name, f"EPSG:{code}", 0.0, (bottom + rows) * size, rows, columns, side, resolution, cells)
-
-
-def _of_crs(area: Any, crs: Any, side: int, cells: int, resolution: float) -> Lattice:
-    from odc.geo.geom import Geometry
-
-    try:
-        there = Geometry(area, "EPSG:4326").to_crs(crs, resolution=0.05)
-    except Exception as error:
-        raise GridError(
-            "The grid is no CRS.", found=repr(grid_name(crs)), expected="'utm', a CRS or a GeoBox"
-        ) from error
-    size = side * resolution
-    box = there.boundingbox
-    left, top = math.floor(box.left / size) * size, math.ceil(box.top / size) * size
-    rows, columns = _rounded((top - box.bottom) / size), _rounded((box.right - left) / size)
-    return Lattice("grid", str(there.crs), left, top, rows, columns, side, resolution, cells)
-
-
 def _of_geobox(grid: GeoBox, side: int, cells: int) -> Lattice:
     affine = grid.affine
-    if grid.crs is None or not grid.axis_aligned or affine.a <= 0 or affine.e >= 0 or affine.a != -affine.e:
+    if grid.crs is None or not grid.axis_aligned or affine.a <= 0 or affine.a != -affine.e:
         raise GridError(
             "A region's grid has a CRS, square pixels and north up.", found=repr(grid), remedy="grid='utm'"
         )
-    rows, columns = _rounded(grid.shape.y / side), _rounded(grid.shape.x / side)
+    rows, columns = math.ceil(grid.shape.y / side), math.ceil(grid.shape.x / side)
     return Lattice("grid", str(grid.crs), affine.c, affine.f, rows, columns, side, affine.a, cells)
-
-
-def _rounded(units: float) -> int:
-    return max(1, math.ceil(units / _ROUND)) * _ROUND
 
 
 def grid_name(grid: Any) -> str:

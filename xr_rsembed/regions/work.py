@@ -13,7 +13,7 @@ from xr_rsembed import api
 from xr_rsembed.config import set_options
 from xr_rsembed.errors import NoScenesError, OptionError
 from xr_rsembed.models.registry import find_spec
-from xr_rsembed.providers.base import SceneRequest, label_scene
+from xr_rsembed.providers.base import MODALITIES, SceneRequest, label_scene
 from xr_rsembed.providers.fetch import fetch, find_provider, scene_modality
 from xr_rsembed.regions.units import Lattice, Unit
 from xr_rsembed.specs import SensorSpec, TemporalSpec
@@ -82,16 +82,16 @@ class Recipe:
         before, after = self.margins
         grid = lattice.geobox(unit.row, unit.column, before, after)
         taken = {one.name: one.units for one in find_spec(self.model).modalities}
-        units = {"units": taken[self.modality]} if self.modality.startswith("S1") else {}
-        return fetch(self.provider, grid, time=span, modality=self.modality, **units, **self.options)
+        options: dict[str, Any] = dict(self.options)
+        if self.modality.startswith("S1"):
+            options["units"] = taken[self.modality]
+        return fetch(self.provider, grid, time=span, modality=self.modality, **options)
 
     def example(self, lattice: Lattice) -> xr.DataArray:
         """A lazy embedding of a scene like those of the provider: for its dtype and attrs, and all that is refused."""
         import dask.array as da
 
         kind = scene_modality(self.modality, self.provider)
-        from xr_rsembed.providers.base import MODALITIES
-
         sensor = self.options.get("sensor") or SensorSpec()
         bands = tuple(self.options.get("bands") or sensor.bands or MODALITIES[kind].bands)
         taken = {one.name: one.units for one in find_spec(self.model).modalities}
@@ -101,7 +101,7 @@ class Recipe:
             (len(bands), lattice.side, lattice.side), dtype=request.dtype, chunks=(-1, 1792, 1792)
         )
         scene = label_scene(request, pixels, units=taken[kind] if kind.startswith("S1") else None)
-        return api.embed(scene, self.model, **self.settings)  # type: ignore[no-any-return]
+        return api.embed(scene, self.model, **self.settings)
 
     def described(self) -> dict[str, Any]:
         """The recipe as JSON types, for the store to refuse another."""

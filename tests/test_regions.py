@@ -1,0 +1,353 @@
+"""Regions over the made region: two zones, two baselines, holes, a split tile, clouds, one unreadable asset."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from tests import fakes
+from tests.servers.earthengine import EarthEngineServer
+from tests.servers.region import TILES, make_region
+from xr_rsembed import fetch
+from xr_rsembed.cli import main
+from xr_rsembed.errors import GridError, OptionError, StoreError, StoreNotFoundError
+from xr_rsembed.regions import open_region, region, region_status
+from xr_rsembed.regions.area import area_geometry, mgrs_square
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::xr_rsembed.RsEmbedWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+MAY, JUNE = "2023-05", "2023-06"
+#: Inside each zone's own tiles: a unit of 224 pixels or two.
+WEST = (11.972, 45.962, 11.988, 45.992)
+EAST = (12.008, 45.962, 12.028, 45.992)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    fakes.register()
+    return make_region(tmp_path_factory.mktemp("region"))
+
+
+def begin(store, made, area=None, periods=MAY, skip=True, **changes):
+    fetching = {"catalog": str(made.catalog), "skip_items": [made.unreadable] if skip else []}
+    settings = {"weights": "random", "unit": 224, "fetch": fetching} | changes
+    return region(store, area or made.bbox, periods, "probe", **settings)
+
+
+def content(store) -> dict[str, bytes]:
+    return {
+        path.relative_to(store).as_posix(): path.read_bytes()
+        for path in Path(store).rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(made, tmp_path_factory):
+    """The undisturbed run that others are held against."""
+    store = tmp_path_factory.mktemp("whole") / "whole.zarr"
+    run = begin(store, made)
+    status = run.run()
+    assert not status.failed
+    assert not status.left
+    assert status.done
+    return store
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"overlap": 64, "blend": "mean", "unit": 320},
+        {"overlap": 128, "unit": 192},
+        {"density": 2, "overlap": 64, "unit": 320},
+    ],
+    ids=["plain", "mean", "wide", "dense"],
+)
+def test_units_join_as_one_embedding_of_the_whole(made, tmp_path, settings):
+    run = begin(tmp_path / "r.zarr", made, area=EAST, **settings)
+    assert not run.run().failed
+    (lattice,) = run.zones.values()
+    rows, columns = [sorted({getattr(unit, axis) for unit, _ in run.keys}) for axis in ("row", "column")]
+    assert len(rows) > 1
+    assert len(columns) > 1
+    before, after = run.recipe.margins
+    corner = lattice.geobox(rows[0], columns[0], before, after)
+    shape = [before + len(units) * lattice.side + after for units in (rows, columns)]
+    grid = GeoBox(shape, corner.affine, corner.crs)
+    scene = fetch("stac", grid, time=MAY, **dict(run.recipe.options))
+    embedded = scene.rsembed.embed("probe", **dict(run.recipe.settings)).compute()
+    first = before * lattice.cells // lattice.side
+    own = [slice(first, first + len(units) * lattice.cells) for units in (rows, columns)]
+    expected = embedded.isel(y=own[0], x=own[1])
+    stored = open_region(tmp_path / "r.zarr")["utm33"]["embedding"].isel(time=0)
+    units = {(unit.row, unit.column) for unit, _ in run.keys}
+    assert len(units) == len(rows) * len(columns), "the area is a rectangle of units"
+    np.testing.assert_allclose(stored.sel(y=expected.y, x=expected.x).values, expected.values, rtol=1e-6)
+    assert np.isfinite(expected.values).any()
+
+
+def test_the_store_is_two_zones_of_plain_xarray(whole):
+    tree = xr.open_datatree(whole, engine="zarr", chunks={}, consolidated=False, decode_coords="all")
+    assert set(tree.children) == {"utm32", "utm33"}
+    assert tree.attrs["geoemb:spatial_layout"] == "utm_zones"
+    for name, code in (("utm32", 32632), ("utm33", 32633)):
+        array = tree[name]["embedding"]
+        assert array.dims == ("time", "D", "y", "x")
+        assert array.rio.crs.to_epsg() == code
+        assert array.attrs["model_key"] == "probe"
+        assert np.datetime_as_string(array.time.values, "D").tolist() == ["2023-05-01"]
+    seen = open_region(whole)["utm33"]["embedding"]
+    assert max(seen.sizes.values()) < 100, "what was never asked for is not shown"
+    assert np.isnan(seen.values).all(axis=1).any(), "what is not embedded reads as NaN"
+
+
+def test_plan_reads_no_pixel(made, tmp_path):
+    with made.stac_api() as server:
+        run = begin(tmp_path / "r.zarr", made, fetch={"catalog": server.url, "skip_items": [made.unreadable]})
+        plan = run.plan()
+        assert not server.pixel_requests()
+    assert not (tmp_path / "r.zarr").exists()
+    assert {"utm32", "utm33"} == set(plan["zone"])
+    assert (plan["state"] == "left").all()
+    assert plan["scenes"].max() > 5
+    assert (plan.loc[plan["scenes"] > 0, "tiles"] == 1).all()
+    assert plan["seconds"].sum() > 0
+    assert plan["bytes"].sum() > 0
+
+
+def test_failed_units_are_named_and_retried(made, tmp_path):
+    broken = made.folder / "broken.tif"
+    kept = broken.read_bytes()
+    run = begin(tmp_path / "r.zarr", made, periods=[MAY, JUNE], skip=False)
+    status = run.run(retries=0)
+    assert status.failed
+    assert all(made.unreadable in reason for reason in status.failed.values())
+    assert all(name.endswith("2023-06-01_2023-07-01") for name in status.failed), "May does not touch it"
+    assert status.done
+    assert region_status(tmp_path / "r.zarr") == status
+    assert main(["region", "status", str(tmp_path / "r.zarr")]) == 1
+    try:
+        sound = next(item for item in made.items if item["id"] == made.unreadable.replace("S2B", "S2A"))
+        shutil.copy(made.folder / sound["assets"]["B04"]["href"], broken)
+        assert not run.run().failed == {}, "a plain run leaves failed units"
+        assert run.retry().failed == {}
+    finally:
+        broken.write_bytes(kept)
+
+
+def test_periods_and_cells_are_added_and_finished_ones_left(made, whole, tmp_path):
+    store = tmp_path / "r.zarr"
+    begin(store, made, area=EAST, periods=JUNE).run()
+    before = {name: data for name, data in content(store).items() if "/embedding/c/" in name}
+    fakes.clear()
+    status = begin(store, made, periods=[JUNE, MAY]).run()
+    assert not status.left
+    after = content(store)
+    assert all(after[name] == data for name, data in before.items())
+    tree = open_region(store)
+    assert np.datetime_as_string(tree["utm33"].time.values, "D").tolist() == ["2023-05-01", "2023-06-01"]
+    for zone in ("utm32", "utm33"):
+        there, alone = (open_region(one)[zone]["embedding"].sel(time="2023-05-01") for one in (store, whole))
+        np.testing.assert_array_equal(there.values, alone.values)
+    with pytest.raises(StoreError, match="overlap"):
+        begin(store, made, overlap=64).run()
+    forwards = len(fakes.forwards)
+    begin(store, made, periods=[JUNE, MAY]).run()
+    assert len(fakes.forwards) == forwards, "nothing was left to do"
+
+
+def test_parts_write_one_store(made, whole, tmp_path):
+    store = tmp_path / "r.zarr"
+    first = begin(store, made).run(part=(1, 3))
+    assert first.left
+    for number in (2, 0):
+        begin(store, made).run(part=(number, 3))
+    assert content(store) == content(whole)
+
+
+def test_on_a_cluster(made, whole, tmp_path):
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        status = begin(tmp_path / "r.zarr", made).run(client=client)
+    assert not status.failed
+    assert content(tmp_path / "r.zarr") == content(whole)
+
+
+KILLED = """
+import sys
+from tests import fakes
+from xr_rsembed.regions import region
+fakes.register()
+store, catalog, skip, bbox = sys.argv[1:3] + [sys.argv[3], tuple(map(float, sys.argv[4].split(",")))]
+run = region(store, bbox, "2023-05", "probe", weights="random", unit=224, fetch={"catalog": catalog, "skip_items": [skip]})
+print("begun", flush=True)
+run.run(after=lambda unit, state: print(unit, flush=True))
+"""
+
+
+def kill_and_finish(made, whole, store, seed: int) -> None:
+    """Kill a run after a random number of units, at a random moment; go on; compare every byte."""
+    rng = random.Random(seed)
+    bbox = ",".join(map(str, made.bbox))
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        KILLED,
+        str(store),
+        str(made.catalog),
+        made.unreadable,
+        bbox,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for _ in range(rng.randint(1, 6)):
+        process.stdout.readline()
+    time.sleep(rng.uniform(0, 0.15))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not begin(store, made).run().left
+    assert content(store) == content(whole)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_killed_run_goes_on_to_the_same_bytes(made, whole, tmp_path, seed):
+    kill_and_finish(made, whole, tmp_path / "r.zarr", seed)
+
+
+def test_earth_engine_gives_the_same_store(made, whole, tmp_path):
+    ee = pytest.importorskip("ee")
+    ee.Reset()
+    with EarthEngineServer(made.images()) as server:
+        fetching = {"project": "xr-test", "url": server.url}
+        run = begin(tmp_path / "r.zarr", made, area=EAST, provider="gee", fetch=fetching)
+        assert not run.run().failed
+    ee.Reset()
+    there, here = (open_region(store)["utm33"]["embedding"] for store in (tmp_path / "r.zarr", whole))
+    here = here.sel(y=there.y, x=there.x)
+    both = np.isfinite(there.values) & np.isfinite(here.values)
+    assert both.mean() > 0.3
+    np.testing.assert_array_equal(np.isfinite(there.values), np.isfinite(here.values))
+    assert np.quantile(np.abs(there.values - here.values)[both], 0.99) < 0.02
+
+
+def test_clip_and_grids(made, tmp_path):
+    triangle = shapely.Polygon([(12.01, 45.97), (12.025, 45.97), (12.01, 45.99)])
+    clipped = begin(tmp_path / "clip.zarr", made, area=triangle, clip=True)
+    clipped.run()
+    stored = open_region(tmp_path / "clip.zarr")["utm33"]["embedding"].isel(time=0, D=0)
+    inside = geopandas.GeoSeries([triangle], crs=4326).to_crs(32633)[0]
+    y, x = np.meshgrid(stored.y, stored.x, indexing="ij")
+    within = shapely.contains_xy(inside, x, y)
+    assert np.isfinite(stored.values).any()
+    assert not np.isfinite(stored.values[~within]).any()
+    laea = begin(tmp_path / "laea.zarr", made, area=triangle, grid="EPSG:3035")
+    assert not laea.run().failed
+    assert open_region(tmp_path / "laea.zarr")["grid"]["embedding"].rio.crs.to_epsg() == 3035
+    tile = TILES[2]
+    box = GeoBox((256, 256), tile.transform, f"EPSG:{tile.epsg}")
+    exact = begin(tmp_path / "box.zarr", made, area=made.bbox, grid=box)
+    exact.run()
+    stored = open_region(tmp_path / "box.zarr")["grid"]["embedding"]
+    assert (float(stored.x[0]), float(stored.y[0])) == (tile.left + 80, tile.top - 80)
+
+
+def test_areas():
+    assert area_geometry((179.5, -1, -179.5, 1)).area == pytest.approx(2)
+    square = geopandas.GeoSeries([mgrs_square("33TTM")], crs=4326).to_crs(32633)[0]
+    assert [round(edge / 1000) for edge in square.bounds] == [200, 5000, 300, 5100]
+    south = geopandas.GeoSeries([mgrs_square("21MYT")], crs=4326).to_crs(32721)[0]
+    assert [round(edge / 1000) for edge in south.bounds] == [700, 9800, 800, 9900]
+    collection = json.loads(shapely.to_geojson(shapely.GeometryCollection([shapely.box(9, 45, 10, 46)])))
+    assert area_geometry(collection).area == pytest.approx(1)
+    for wrong in ("33TTM.geojson", "33T", (9, 45, 9, 45), 5, ["33TIM"]):
+        with pytest.raises(GridError):
+            area_geometry(wrong)
+    with pytest.raises(GridError, match="poles"):
+        region("r.zarr", (9, 85, 10, 86), MAY)
+    with pytest.raises(OptionError):
+        region("r.zarr", (9, 45, 10, 46), MAY, output="pooled")
+    with pytest.raises(StoreNotFoundError):
+        region_status("nothing-here.zarr")
+
+
+def test_preview_and_catalogue(made, whole, tmp_path):
+    import pystac
+
+    store = tmp_path / "r.zarr"
+    shutil.copytree(whole, store)
+    run = begin(store, made)
+    run.preview()
+    tree = xr.open_datatree(store, engine="zarr", consolidated=False)
+    fine = tree["preview/utm33/0"]["rgba"]
+    emb = tree["utm33"]["embedding"]
+    assert fine.shape == (1, 4, *emb.shape[2:])
+    seen = open_region(store)["utm33"]["embedding"].isel(time=0)
+    alpha = fine.sel(y=seen.y, x=seen.x).isel(time=0, band=3)
+    np.testing.assert_array_equal(alpha.values > 0, np.isfinite(seen.values).all(0))
+    coarse = tree["preview/utm33/2"]["rgba"]
+    near = coarse.sel(y=seen.y[8], x=seen.x[8], method="nearest").isel(time=0)
+    block = fine.sel(y=slice(near.y + 320, near.y - 320), x=slice(near.x - 320, near.x + 320)).isel(time=0)
+    shown = block.values[:, block.values[3] > 0]
+    assert np.abs(shown[:3].mean(1) - near.values[:3]).max() < 4
+    path = run.catalogue(tmp_path / "catalogue")
+    collection = pystac.Collection.from_file(str(path))
+    items = list(collection.get_all_items())
+    assert sorted(item.id for item in items) == ["utm32_2023-05-01_2023-06-01", "utm33_2023-05-01_2023-06-01"]
+    assert shapely.box(*items[0].bbox).intersects(shapely.box(*made.bbox))
+    assert items[0].properties["proj:code"] in ("EPSG:32632", "EPSG:32633")
+    assert (
+        xr.open_zarr(items[0].assets["embeddings"].get_absolute_href(), consolidated=False)["embedding"].ndim
+        == 4
+    )
+
+
+def test_the_command_line(made, tmp_path, capsys):
+    store = tmp_path / "r.zarr"
+    box = [str(edge) for edge in EAST]
+    command = [
+        "region",
+        str(store),
+        "--bbox",
+        *box,
+        "--time",
+        MAY,
+        "-m",
+        "probe",
+        "--weights",
+        "random",
+        "--unit",
+        "224",
+    ]
+    command += ["-P", f"catalog={made.catalog}", "-P", f'skip_items=["{made.unreadable}"]']
+    assert main([*command, "--dry-run"]) == 0
+    assert "utm33_" in capsys.readouterr().out
+    assert not store.exists()
+    assert main(command) == 0
+    assert "0 failed, 0 left" in capsys.readouterr().out
+    assert main(["region", "status", str(store)]) == 0
+    assert "0 failed" in capsys.readouterr().out
+    assert main([*command, "--overlap", "64"]) == 1
+    assert main(["region", "status", str(tmp_path / "none.zarr")]) == 1

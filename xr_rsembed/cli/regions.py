@@ -1,0 +1,142 @@
+"""The verb ``region``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from xr_rsembed.cli.options import (
+    BBox,
+    Config,
+    Model,
+    ModelOptions,
+    Provider,
+    ProviderOptions,
+    pairs,
+    with_settings,
+)
+from xr_rsembed.cli.screen import out
+from xr_rsembed.errors import OptionError
+
+__all__ = ["register"]
+
+
+@with_settings
+def region(
+    settings: dict[str, Any],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[status] STORE",
+            help="The region's store; `status STORE` says how far it is.",
+            show_default=False,
+        ),
+    ],
+    area: Annotated[
+        list[str] | None, typer.Option(help="A vector file, or an MGRS tile such as 32TQQ. Repeatable.")
+    ] = None,
+    bbox: BBox = None,
+    period: Annotated[
+        list[str] | None,
+        typer.Option("--time", help="Such as 2022-06; repeated, the periods of the time axis."),
+    ] = None,
+    model: Model = "terramind",
+    option: ModelOptions = None,
+    provider: Annotated[Provider, typer.Option(help="Where scenes come from.")] = Provider.stac,
+    provider_option: ProviderOptions = None,
+    grid: Annotated[str, typer.Option(help="utm, or a CRS such as EPSG:3035.")] = "utm",
+    clip: Annotated[bool, typer.Option("--clip", help="Leave out cells outside the area.")] = False,
+    unit: Annotated[int, typer.Option(help="Pixels along a unit of work.")] = 1792,
+    part: Annotated[
+        str | None, typer.Option(help="i/n: the i-th of n jobs that write one store, from 0.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Units at a time.")] = 2,
+    retries: Annotated[int, typer.Option(min=0, help="How often a failing unit is tried again.")] = 1,
+    retry: Annotated[bool, typer.Option("--retry", help="Work on units that failed before, too.")] = False,
+    scheduler: Annotated[str | None, typer.Option(help="A dask scheduler's address: tcp://...")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; read no pixel.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write a picture into the store at the end.")
+    ] = False,
+    catalogue: Annotated[
+        Path | None, typer.Option(help="Write a static STAC collection into this folder at the end.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Embed a whole region into one store, unit by unit; the same command goes on, or adds periods and cells.
+
+    Exit code: 1 if a unit failed.
+    """
+    from xr_rsembed.regions import region as plan_region
+    from xr_rsembed.regions import region_status
+
+    if words[0] == "status" and len(words) == 2:
+        status = region_status(words[1])
+        out.print(escape(str(status)))
+        raise typer.Exit(bool(status.failed))
+    if len(words) != 1 or (not area) == (bbox is None) or not period:
+        raise OptionError(
+            "Say which store, where and when.",
+            found=f"{' '.join(words)}, --area {area}, --bbox {bbox}, --time {period}",
+            expected="one store, --time, and either --area or --bbox",
+            remedy="xr-rsembed region alps.zarr --bbox 9 45 9.5 45.5 --time 2022-06 --time 2022-07",
+        )
+    place: Any = bbox if bbox else area[0] if area and len(area) == 1 else area
+    run = plan_region(
+        words[0],
+        place,
+        period,
+        model,
+        provider=str(provider),
+        grid=grid,
+        clip=clip,
+        unit=unit,
+        fetch=pairs(provider_option),
+        **settings,
+        **pairs(option),
+    )
+    if dry_run:
+        plan = run.plan()
+        print(plan.to_string(index=False))
+        totals = plan[["tiles", "bytes", "seconds"]].sum()
+        out.print(
+            f"{len(plan)} units, {int(totals['tiles'])} tiles, {totals['bytes'] / 1e9:.2f} GB of pixels, "
+            f"{totals['seconds'] / 60:.1f} min of the model"
+        )
+        return
+    with _client(scheduler) as client:
+        status = run.run(part=_part(part), client=client, workers=jobs, retries=retries, retry_failed=retry)
+    if preview:
+        run.preview()
+    if catalogue is not None:
+        run.catalogue(catalogue)
+    out.print(escape(str(status)))
+    raise typer.Exit(bool(status.failed))
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None:
+        raise OptionError("A part is i/n.", found=text, expected="such as 0/4", remedy="part=0/4")
+    return int(match[1]), int(match[2])
+
+
+def _client(scheduler: str | None) -> Any:
+    from contextlib import nullcontext
+
+    if scheduler is None:
+        return nullcontext()
+    from distributed import Client
+
+    return Client(scheduler)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this verb."""
+    app.command()(region)
