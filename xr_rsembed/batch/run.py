@@ -19,7 +19,7 @@ from xr_rsembed.batch.recipe import Recipe
 from xr_rsembed.config import set_options
 from xr_rsembed.errors import OptionError, RsEmbedError, StoreExistsError
 from xr_rsembed.models.registry import find_spec
-from xr_rsembed.store.run import bar
+from xr_rsembed.progress import progress
 
 __all__ = ["STATES", "Outcome", "on_scheduler", "run_job", "run_jobs", "write_failures"]
 
@@ -98,9 +98,10 @@ def run_jobs(
             continue
         todo.append(number)
     todo = todo[:limit]
+    tiles = {number: 0 if dry_run else _tiles(jobs[number], recipe) for number in todo}
     with (
-        bar(len(todo), 0, show=show, label="scenes") as advance,
-        set_options(progress=False),
+        progress(sum(tiles.values()), f"{len(todo)} scenes", enabled=show) as bar,
+        set_options(**({"progress": False} if show is False else {})),
         ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-scene") as pool,
     ):
         waiting = iter(todo)
@@ -108,6 +109,7 @@ def run_jobs(
         try:
             while True:
                 for number in waiting:
+                    bar.add(-tiles[number])  # its own bar joins this one and counts them again
                     task = pool.submit(_outcome, jobs[number], recipe, overwrite, dry_run)
                     running[task] = number
                     if len(running) >= workers:
@@ -116,11 +118,18 @@ def run_jobs(
                     break
                 for task in wait(running, return_when=FIRST_COMPLETED).done:
                     known(running.pop(task), task.result())
-                    advance()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [outcomes[number] for number in sorted(outcomes)]
+
+
+def _tiles(job: Job, recipe: Recipe) -> int:
+    """How many tiles a job is; 0 where it cannot be opened, which is said when its turn comes."""
+    try:
+        return 0 if job.places else recipe.tiles(recipe.scene(job.source))
+    except Exception:
+        return 0
 
 
 def _outcome(job: Job, recipe: Recipe, overwrite: bool, dry_run: bool) -> Outcome:
@@ -205,11 +214,12 @@ def _is_finished(job: Job, recipe: Recipe) -> bool:
     if job.places or not os.path.exists(job.output):
         return False  # a table of places knows what it holds
     from xr_rsembed.store.export import open_file
-    from xr_rsembed.store.journal import state_of
-    from xr_rsembed.store.place import Place
 
-    if job.output.endswith(".zarr") and state_of(Place.at(job.output)) in ("starting", "writing"):
-        return False
+    if job.output.rstrip("/").endswith(".zarr"):
+        import zarr
+
+        if zarr.open_group(job.output, mode="r").attrs.get("rsembed_state", "complete") != "complete":
+            return False
     attrs = open_file(job.output).attrs
     asked = {"model_key": find_spec(recipe.model).key, **recipe.settings}
     differ = {

@@ -140,7 +140,16 @@ def region(
     side = max(1, round(unit / recipe.stride)) * recipe.stride
     ledger = Ledger(store, storage_options)
     room = None if extent is None else area_geometry(extent)
-    zones = lattices(geometry, grid, side, recipe.cells(side), resolution, extent=room, known=ledger.zones())
+    zones = lattices(
+        geometry,
+        grid,
+        side,
+        recipe.cells(side),
+        resolution,
+        offset=recipe.offset * resolution,
+        extent=room,
+        known=ledger.zones(),
+    )
     many = isinstance(time, list)
     spans = [TemporalSpec.parse(one) for one in (time if many else [time])]  # type: ignore[union-attr,arg-type]
     return RegionRun(ledger, recipe, geometry, grid_name(grid), zones, tuple(spans))

@@ -33,6 +33,8 @@ class Lattice:
     resolution : float
     cells : int
         Embedding cells of a unit.
+    offset : float
+        From a unit's corner to that of its first cell: denser cells than one a patch lie around the patches' centres.
     """
 
     zone: str
@@ -44,6 +46,7 @@ class Lattice:
     side: int
     resolution: float
     cells: int
+    offset: float = 0.0
 
     def geobox(self, row: int = 0, column: int = 0, before: int = 0, after: int = 0) -> GeoBox:
         """The pixels of a unit, with some more to the top and left, and to the bottom and right."""
@@ -64,8 +67,8 @@ class Lattice:
         shape = (
             (self.rows * self.cells, self.columns * self.cells) if row is None else (self.cells, self.cells)
         )
-        x = self.left + column * self.side * self.resolution
-        y = self.top - (row or 0) * self.side * self.resolution
+        x = self.left + column * self.side * self.resolution + self.offset
+        y = self.top - (row or 0) * self.side * self.resolution - self.offset
         return GeoBox(shape, Affine(size, 0, x, 0, -size, y), self.crs)
 
 
@@ -88,6 +91,7 @@ def lattices(
     cells: int,
     resolution: float,
     *,
+    offset: float = 0.0,
     extent: Any = None,
     known: Mapping[str, Lattice] | None = None,
 ) -> dict[str, Lattice]:
@@ -99,7 +103,7 @@ def lattices(
         In degrees.
     grid : "utm", CRS or GeoBox
         The UTM zones that the area touches; one CRS; or exactly this grid.
-    side, cells, resolution
+    side, cells, resolution, offset
         Of a unit.
     extent : shapely geometry, optional
         What the lattices cover besides the area, for cells to come.
@@ -115,7 +119,7 @@ def lattices(
     from odc.geo.geom import Geometry
 
     if isinstance(grid, GeoBox):
-        return {"grid": _of_geobox(grid, side, cells)}
+        return {"grid": _of_geobox(grid, side, cells, offset)}
     whole = area if extent is None else area.union(extent)
     found = {}
     for zone, crs, part in _parts(area, whole, grid, known or {}):
@@ -139,7 +143,7 @@ def lattices(
         rows, columns = math.ceil((top - box.bottom) / size), math.ceil((box.right - left) / size)
         if before:
             rows, columns = max(rows, before.rows), max(columns, before.columns)
-        found[zone] = Lattice(zone, str(crs), left, top, rows, columns, side, resolution, cells)
+        found[zone] = Lattice(zone, str(crs), left, top, rows, columns, side, resolution, cells, offset)
     return found
 
 
@@ -177,14 +181,14 @@ def _zones(area: Any) -> Iterator[tuple[int, Any]]:
                 yield zone, part
 
 
-def _of_geobox(grid: GeoBox, side: int, cells: int) -> Lattice:
+def _of_geobox(grid: GeoBox, side: int, cells: int, offset: float) -> Lattice:
     affine = grid.affine
     if grid.crs is None or not grid.axis_aligned or affine.a <= 0 or affine.a != -affine.e:
         raise GridError(
             "A region's grid has a CRS, square pixels and north up.", found=repr(grid), remedy="grid='utm'"
         )
     rows, columns = math.ceil(grid.shape.y / side), math.ceil(grid.shape.x / side)
-    return Lattice("grid", str(grid.crs), affine.c, affine.f, rows, columns, side, affine.a, cells)
+    return Lattice("grid", str(grid.crs), affine.c, affine.f, rows, columns, side, affine.a, cells, offset)
 
 
 def grid_name(grid: Any) -> str:

@@ -73,6 +73,12 @@ class Recipe:
         size = find_spec(self.model).image_size
         return before, self.overlap + (-(-(size + 16) // stride) * stride if shifted else 0)
 
+    @property
+    def offset(self) -> float:
+        """Pixels from the corner of a patch to that of the first of its cells, which lie around its centre."""
+        patch = find_spec(self.model).patch_size
+        return (patch - patch / int(self.settings.get("density", 1))) / 2
+
     def cells(self, side: int) -> int:
         """Cells along a unit of so many pixels."""
         return side // find_spec(self.model).patch_size * int(self.settings.get("density", 1))
