@@ -20,11 +20,11 @@ from .explore import change as change
 from .places import get_embedding as get_embedding
 from .places import get_embeddings_batch as get_embeddings_batch
 from .providers.fetch import fetch as fetch
+from .regions import region as region
+from .regions import region_status as region_status
 from .rs_embed import FetchSpec as FetchSpec
 from .rs_embed import InputPrepSpec as InputPrepSpec
 from .rs_embed import inspect_provider_patch as inspect_provider_patch
-from .regions import region as region
-from .regions import region_status as region_status
 from .specs import BBox as BBox
 from .specs import OutputSpec as OutputSpec
 from .specs import PointBuffer as PointBuffer

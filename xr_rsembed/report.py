@@ -154,7 +154,7 @@ def classify_file(
             f"{target} is there already.", found="a file", remedy="overwrite=True to replace it"
         )
     read = geopandas.read_parquet if labels.endswith("parquet") else geopandas.read_file
-    classes = explore.classify(open_file(path), read(labels), column, method).compute()  # type: ignore[arg-type]
+    classes = explore.classify(open_file(path), read(labels), column, method).compute()
     if target.suffix == ".tif":
         classes["class"].rio.to_raster(target, compress="deflate")
     elif target.suffix == ".zarr":
