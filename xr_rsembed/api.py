@@ -65,7 +65,7 @@ def embed(
         Raw pixels: Sentinel-2 DN in 12 (L2A) or 13 (L1C) bands, Sentinel-1 VV and VH, or another modality of the
         model. Leading dims such as time pass through. A Dataset has a variable for each modality, all on one grid
         (:func:`align` brings them there), and goes through one forward together; a modality without a valid pixel
-        in a tile is left out there.
+        in a tile is left out there. A Dataset with a variable for each band is one scene.
     model : str, ModelSpec or encoder
         A key or alias of :func:`list_models`, or a model of your own.
     modality : str, optional
@@ -104,8 +104,9 @@ def embed(
         From the Hugging Face hub, seeded noise, or a local checkpoint.
     out_dtype : str
         float32, float16 or float64.
-    units : {"DN", "dB", "linear"}, optional
-        Of the pixels, where attrs do not say; for a Dataset a mapping by modality.
+    units : str, optional
+        Of the pixels, where attrs do not say or are wrong: DN, reflectance, %, dB, linear, m, ft, 8-bit, ...; what
+        converts is converted. For a Dataset a mapping by modality.
     density : {1, 2, 4, 8, 16}
         Cells for each patch along y and x: cells of 160 / density m from 10 m pixels, by running the model
         density x density times with the tiling shifted by 16 / density pixels.
