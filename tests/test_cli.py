@@ -123,6 +123,12 @@ def test_demo_leaves_a_store_and_a_picture(tmp_path, capsys):
     assert run("demo", "--folder", folder, "--size", "448", "--weights", "random") == 0
     said = capsys.readouterr().out
     assert "tiles/s" in said
+    assert "These weights are random" in said
+    following = said.split("Next:")[1].split("xr-rsembed ")[1:]
+    assert [line.split()[0] for line in following] == ["info", "explore", "convert"]
+    assert run(*" ".join(following[0].split()).split()) == 0
+    assert run(*" ".join(following[2].split()).split()) == 0
+    assert (folder / "scene.tif").is_file()
     tree = xr.open_datatree(folder / "embeddings.zarr", engine="zarr")
     for model, width in (("terramind", 384), ("terrafm", 768)):
         embedding = tree[model]["embedding"]

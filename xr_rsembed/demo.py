@@ -31,8 +31,8 @@ def run_demo(
 ) -> dict[str, xr.DataArray]:
     """Embed a scene with TerraMind and with TerraFM.
 
-    Leaves ``embeddings.zarr``, a store with one group per model, and ``embeddings.png`` in the folder, and replaces
-    those of an earlier demo.
+    Says what each step does and how long it took. Leaves ``embeddings.zarr``, a store with one group per model,
+    ``embeddings.png`` and, where it made the scene, ``scene.tif`` in the folder, and replaces those of an earlier demo.
 
     Parameters
     ----------
@@ -53,30 +53,58 @@ def run_demo(
     import zarr
 
     from xr_rsembed.explore.plots import demo_figure
-    from xr_rsembed.store.zarr import to_zarr
+    from xr_rsembed.store import to_zarr
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    store, picture = folder / "embeddings.zarr", folder / "embeddings.png"
+    store, picture, raster = folder / "embeddings.zarr", folder / "embeddings.png", folder / "scene.tif"
+    began = time.perf_counter()
+    say(f"1. A scene: {'made land, no real place' if scene is None else scene}")
     pixels = _scene(scene, size)
-    say(f"scene: {' x '.join(map(str, pixels.shape))} ({', '.join(map(str, pixels.dims))})")
+    say(f"   {' x '.join(map(str, pixels.shape))} ({', '.join(map(str, pixels.dims))}), {_took(began)}")
     zarr.open_group(store, mode="w")
     embeddings = {}
-    for model in MODELS:
-        embedding, weights = _embedded(pixels, model, weights, say)
-        started = time.perf_counter()
-        embeddings[model] = to_zarr(embedding, store / model, overwrite=True)
-        seconds = time.perf_counter() - started
+    for number, model in enumerate(MODELS, 2):
+        began = time.perf_counter()
         tiles = _tiles(pixels)
+        say(f"{number}. {model}: {tiles} tiles that share {OVERLAP} pixels, blended by their mean")
+        embedding, weights = _embedded(pixels, model, weights, say)
+        embeddings[model] = to_zarr(embedding, store / model, overwrite=True)
+        shape = " x ".join(map(str, embedding.shape))
+        say(f"   {embedding.attrs['model_key']}, weights: {embedding.attrs['weights']}")
+        rate = tiles / (time.perf_counter() - began)
         say(
-            f"{embedding.attrs['model_key']}: {tiles} tiles in {seconds:.1f} s ({tiles / seconds:.1f} tiles/s, "
-            f"with loading), {embedding.attrs['weights']}"
+            f"   {shape} ({', '.join(map(str, embedding.dims))}), {_took(began)}, {rate:.1f} tiles/s, "
+            "loading and writing included"
         )
-    figure = demo_figure(pixels, embeddings)
-    figure.savefig(picture, dpi=130)
-    say(f"store: {store}")
+    began = time.perf_counter()
+    say(
+        "4. A picture: the scene, and of each embedding the first three principal components as red, green and blue."
+    )
+    say("   Like colours are like vectors: each cell stands for 16 x 16 pixels.")
+    if weights == "random":
+        say(
+            "   These weights are random: edges show, and little more. Pretrained ones tell land covers apart."
+        )
+    demo_figure(pixels, embeddings).savefig(picture, dpi=130)
+    if scene is None:
+        import rioxarray  # noqa: F401  (registers .rio)
+
+        pixels.assign_attrs(long_name=[str(band) for band in pixels.band.values]).rio.to_raster(raster)
+    say(f"   {_took(began)}")
     say(f"picture: {picture}")
+    say(f"store: {store}")
+    first = store / MODELS[0]
+    shown = raster if scene is None else scene
+    say("Next:")
+    say(f"  xr-rsembed info {first}")
+    say(f"  xr-rsembed explore {first} --scene {shown}")
+    say(f"  xr-rsembed convert {first} {folder / 'terramind.tif'}")
     return embeddings
+
+
+def _took(began: float) -> str:
+    return f"{time.perf_counter() - began:.1f} s"
 
 
 def _scene(path: str | os.PathLike[str] | None, size: int) -> xr.DataArray:
@@ -94,12 +122,12 @@ def _embedded(
     if weights == "pretrained":
         from huggingface_hub.utils.logging import set_verbosity_error
 
-        say(f"{model}: looking for pretrained weights in the local cache and on the Hugging Face hub")
+        say(f"   {model}: looking for pretrained weights in the local cache and on the Hugging Face hub")
         set_verbosity_error()  # of its retries; one line below says it all
     try:
         return api.embed(lazy, model, weights=weights, **seams), weights
     except HubError as error:
-        say(f"{str(error).splitlines()[0]} Going on with random weights.")
+        say(f"   {str(error).splitlines()[0]} Going on with random weights.")
         return api.embed(lazy, model, weights="random", **seams), "random"
 
 
