@@ -7,12 +7,14 @@ BIN := .venv/bin
 
 .venv/user: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	@echo "Setting up .venv: torch and its libraries are several GB, which takes minutes; pip says below what it is at."
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[all]'
 	touch $@
 
 .venv/dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "Setting up .venv: torch and its libraries are several GB, which takes minutes; pip says below what it is at."
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
 	touch $@ .venv/user
 
 demo: .venv/user

@@ -101,6 +101,8 @@ def errors(_: str) -> Iterator[str]:
     rows = []
     for name in module.__all__:
         kind = getattr(module, name)
+        if not isinstance(kind, type):
+            continue
         builtin = [base.__name__ for base in kind.__mro__ if base.__module__ == "builtins"]
         ours = [base.__name__ for base in kind.__bases__ if base.__module__ == module.__name__]
         first = (inspect.getdoc(kind) or "").splitlines()[0]

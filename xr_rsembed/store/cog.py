@@ -83,7 +83,7 @@ def open_cog(path: str) -> xr.DataArray:
     else:
         array = array.rename(band=kept.get("dim", "D")).assign_coords({kept.get("dim", "D"): labels})
     array.attrs = kept.get("attrs", plain(array.attrs))
-    array = array.assign_coords(geobox_coords(array.odc.geobox))  # the very coords that the engine gives
+    array = array.assign_coords(geobox_coords(scene_geobox(array)))  # the very coords that the engine gives
     if array.rio.crs is None:
         array = array.drop_vars("spatial_ref", errors="ignore")
     return array.rename(kept.get("name", "embedding"))
