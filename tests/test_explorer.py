@@ -282,6 +282,7 @@ def test_the_page_from_end_to_end(embedding, browser, tmp_path):
         put("Scene side by side", "active", True)
         put("Opacity of the map", "value", 0.5)
         until(lambda: script(f"return {MODEL.format('side')}.inner_width > 100"))
+        assert script(f"return {MODEL.format('map')}.inner_width") < 500, "beside each other"
         see("side")
         changed(press, "Similar")
         shown = script(f"{FIND}; return m.value", "Show cosines from")

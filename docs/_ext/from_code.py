@@ -130,7 +130,7 @@ def cli(_: str) -> Iterator[str]:
                 if default in (None, False) or callable(default)
                 else f"``{getattr(default, 'value', default)}``"
             )
-            rows.append((said, shown, getattr(parameter, "help", None) or ""))
+            rows.append((said, shown, (getattr(parameter, "help", None) or "").replace("*", r"\*")))
         if rows:
             yield from table(("argument", "default", "meaning"), rows)
 

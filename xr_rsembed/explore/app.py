@@ -242,7 +242,12 @@ def _page(vectors: Vectors, background: Any, clusters: int) -> Any:
     for widget in controls.select(w.Widget):
         widget.param.update(width=None, sizing_mode="stretch_width")
     style = {"flex": "1 1 300px", "min-width": "280px"}
-    plots = [panel.pane.Bokeh(at[plot], sizing_mode="stretch_both", styles=style) for plot in ("map", "side")]
+    plots = [
+        panel.Column(
+            panel.pane.Bokeh(at[plot], sizing_mode="stretch_both"), sizing_mode="stretch_both", styles=style
+        )
+        for plot in ("map", "side")
+    ]
     plots[1].visible = False
     side.link(plots[1], value="visible")
     maps = panel.Column(
