@@ -99,7 +99,7 @@ def world(emb, tmp_path, monkeypatch):
     import rioxarray  # noqa: F401  (registers .rio)
     import shapely
 
-    from xr_rsembed import places
+    from xr_rsembed import recipe
     from xr_rsembed.engine import generate
     from xr_rsembed.models import weights
     from xr_rsembed.models.terramind import generate as terramind_generate
@@ -111,7 +111,7 @@ def world(emb, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(xr_rsembed, "fetch", stand_in, raising=False)
-    for module in (weights, terramind_generate, generate, places):
+    for module in (weights, terramind_generate, generate, recipe):
         monkeypatch.setattr(module, "resolve", lambda choice, spec: weights._RANDOM)
     scene().rio.to_raster("scene.tif")
     scene().to_dataset(name="scene").to_zarr("scene.zarr")
