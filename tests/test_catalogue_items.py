@@ -23,8 +23,8 @@ import xr_rsembed  # noqa: F401  (registers .rsembed)
 from xr_rsembed.errors import CatalogError, NoScenesError, OptionError, RsEmbedWarning
 from xr_rsembed.models.spec import Modality
 from xr_rsembed.normalize import Normalization
-from xr_rsembed.providers import search
 from xr_rsembed.providers.fetch import fetch
+from xr_rsembed.providers.reprocessing import newest_processings
 
 from .servers.loopback import Loopback
 
@@ -459,7 +459,7 @@ ONE_PASS = {
 @pytest.mark.parametrize("order", [1, -1])
 def test_reprocessings_are_one_and_halves_are_two(name, order):
     items, kept = ONE_PASS[name]
-    assert {one["id"] for one in search._latest(items[::order])} == kept
+    assert {one["id"] for one in newest_processings(items[::order])} == kept
 
 
 @pytest.mark.parametrize("reader", READERS)

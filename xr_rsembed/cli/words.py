@@ -85,5 +85,6 @@ def _provider_options() -> set[str]:
 
     from xr_rsembed.specs import SensorSpec
 
-    known = {"catalog", "reader", "offset", "skip_items", "project", "url", "workers", "resampling", "gdal"}
+    known = {"catalog", "reader", "scale", "offset", "skip_items", "project", "url", "workers", "resampling"}
+    known |= {"gdal", "orbit"}
     return known | {one.name for one in fields(SensorSpec)}

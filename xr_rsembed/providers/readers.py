@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import logging
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 
 from xr_rsembed.errors import (
-    CatalogError,
     MissingDependencyError,
     OptionError,
     ProviderAuthError,
@@ -31,6 +28,7 @@ from xr_rsembed.gdal import GDAL_SETTINGS, gdal_path
 from xr_rsembed.providers.catalogs import Catalog, public_url
 from xr_rsembed.providers.encoding import Encoding, decode
 from xr_rsembed.providers.retry import causes, http_status, is_transient, retry
+from xr_rsembed.providers.virtual import check_file, virtual_raster
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -124,9 +122,6 @@ def _gdal_path(href: str, failures: int) -> str:
     return f"{path}#{failures}" if failures and path.startswith("/vsicurl/") else path
 
 
-# --- the file as a virtual raster ---------------------------------------------------------------------------
-
-
 def _read_on_grid(
     path: str,
     asset: Asset,
@@ -138,11 +133,8 @@ def _read_on_grid(
     from odc.geo.converters import rio_geobox
     from odc.geo.overlap import compute_reproject_roi
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # an error of ours, below
-        file = rasterio.open(path)
-    with file:
-        _check_file(file, asset)
+    with rasterio.open(path) as file:
+        check_file(file, asset.key, asset.item)
         shrink = compute_reproject_roi(rio_geobox(file), grid).scale
         level = sum(factor <= shrink * 1.001 for factor in file.overviews(1)) - 1
         dtype, file_scale = file.dtypes[0], file.scales[0]
@@ -150,74 +142,14 @@ def _read_on_grid(
             "float64" if dtype in ("int32", "uint32", "int64", "uint64", "float64") else "float32"
         )
         if level < 0:
-            values = how(_virtual(file, asset.encoding, exact), grid, resampling, exact)
+            values = how(virtual_raster(file, asset.encoding, exact), grid, resampling, exact)
         else:
             with rasterio.open(path, overview_level=level) as overview:
-                values = how(_virtual(overview, asset.encoding, exact, level), grid, resampling, exact)
+                values = how(virtual_raster(overview, asset.encoding, exact, level), grid, resampling, exact)
     if asset.encoding is None:
         return values
     what = f"asset {asset.key!r} of item {asset.item}"
     return decode(values, asset.encoding, dtype, file_scale, what, asset.item)
-
-
-def _check_file(file: Any, asset: Asset) -> None:
-    from rasterio.enums import ColorInterp
-
-    what = f"asset {asset.key!r} of item {asset.item}"
-    if file.crs is None or file.transform.is_identity:
-        points = f"{len(file.gcps[0])} ground control points" if file.gcps[0] else "pixels without a place"
-        raise CatalogError(
-            f"No CRS and transform in {what}: it cannot be placed on a grid.",
-            found=points,
-            expected="a georeferenced raster",
-            remedy='geocode it first, such as with gdalwarp, or take modality="S1RTC"; '
-            f"skip_items=[{asset.item!r}] leaves it out",
-        )
-    bands = sum(band is not ColorInterp.alpha for band in file.colorinterp)
-    if bands != 1:
-        raise CatalogError(
-            f"Which band of {what} is meant is not known.",
-            found=f"{bands} bands",
-            expected="one band an asset",
-            remedy=f"open the file with xr_rsembed.open_scene; skip_items=[{asset.item!r}] leaves the item out",
-        )
-
-
-def _virtual(file: Any, encoding: Encoding | None, dtype: np.dtype, level: int | None = None) -> str:
-    """A file, or one of its overviews, as a VRT of floats, NaN where file or item say that nothing is valid."""
-    from rasterio.enums import MaskFlags
-
-    masked = file.mask_flag_enums[0] != [MaskFlags.all_valid]
-    nodata = encoding.nodata if encoding else None
-    if encoding is not None and encoding.optical and nodata is None and not masked:
-        nodata = 0.0  # what Sentinel-2 products hold where nobody says it
-    option = "" if level is None else f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{level}</OOI></OpenOptions>'
-    mask = f"{option}<SourceBand>1</SourceBand><UseMaskBand>true</UseMaskBand>"
-    if not masked:
-        return _vrt(file, file.name, f"{option}<SourceBand>1</SourceBand>{_nodata(nodata)}", dtype)
-    inner = _vrt(file, file.name, mask, dtype)
-    # One of the two a layer: where both stand in one, GDAL heeds one of them.
-    return (
-        inner if nodata is None else _vrt(file, inner, f"<SourceBand>1</SourceBand>{_nodata(nodata)}", dtype)
-    )
-
-
-def _nodata(value: float | None) -> str:
-    return "" if value is None or value != value else f"<NODATA>{value!r}</NODATA>"
-
-
-def _vrt(file: Any, source: str, how: str, dtype: np.dtype) -> str:
-    height, width = file.shape
-    rows, columns = file.block_shapes[0]
-    transform = ", ".join(map(repr, file.transform.to_gdal()))
-    return (
-        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{escape(file.crs.to_wkt())}</SRS>'
-        f"<GeoTransform>{transform}</GeoTransform>"
-        f'<VRTRasterBand dataType="{dtype.name.capitalize()}" band="1" blockXSize="{columns}" blockYSize="{rows}">'
-        "<NoDataValue>nan</NoDataValue><ComplexSource>"
-        f'<SourceFilename relativeToVRT="0">{escape(source)}</SourceFilename>{how}'
-        "</ComplexSource></VRTRasterBand></VRTDataset>"
-    )
 
 
 # --- the readers --------------------------------------------------------------------------------------------

@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import date, datetime
-from functools import cache
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import CatalogError, OptionError, warn
-from xr_rsembed.providers.base import SCL_CLOUDY, SceneRequest, label_scene, solar_day
+from xr_rsembed.providers.base import SceneRequest, label_scene, solar_day
 from xr_rsembed.providers.catalogs import (
     Catalog,
     Collection,
@@ -33,20 +29,18 @@ from xr_rsembed.providers.catalogs import (
     mask_key,
     public_url,
 )
-from xr_rsembed.providers.composite import compose, gap, lay_over, stored_as
 from xr_rsembed.providers.encoding import Encoding, encoding_of
 from xr_rsembed.providers.grid import covered
 from xr_rsembed.providers.lazy import lazy_scene
-from xr_rsembed.providers.readers import READERS, Asset, Source, read
-from xr_rsembed.providers.search import acquired, find_items, footprint
-from xr_rsembed.specs import Composite
+from xr_rsembed.providers.plan import Acquisition, ReadPlan
+from xr_rsembed.providers.readers import READERS, Asset, Source
+from xr_rsembed.providers.reprocessing import acquired
+from xr_rsembed.providers.search import find_items, footprint
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 __all__ = ["Stac", "StacOptions"]
-
-_FOOTPRINT_MARGIN_M = 500.0  # footprints are simplified; a chunk this near to one is read
 
 
 @dataclass(frozen=True)
@@ -154,7 +148,7 @@ class Stac:
         found = find_items(request, catalog, collection, options.skip_items)
         acquisitions, incomplete = _acquisitions(found.items, request, catalog, collection, options)
         days = _solar_days(acquisitions, request.grid)
-        plan = _Plan(
+        plan = ReadPlan(
             tuple(days),
             # The catalogue's own address may hold a key, and reading pixels asks nothing of it.
             Source(replace(catalog, href=catalog.name), options.reader, options.resampling, options.gdal),
@@ -185,29 +179,6 @@ class Stac:
             request.chunks,
         )
         return label_scene(request, pixels, times=times, attrs=attrs)
-
-
-# --- the plan -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Acquisition:
-    """One item, as much of it as reading takes."""
-
-    item: str
-    when: datetime
-    bands: tuple[Asset, ...]
-    mask: Asset | None
-    outline: Any  # shapely footprint in the grid's CRS, None where unknown
-
-    def reaches(self, grid: GeoBox) -> bool:
-        """Whether the item may have pixels on a grid."""
-        from shapely.geometry import box
-
-        if self.outline is None:
-            return True
-        margin = _FOOTPRINT_MARGIN_M / (111_000 if grid.crs is not None and grid.crs.geographic else 1)
-        return bool(self.outline.distance(box(*grid.boundingbox.bbox)) <= margin)
 
 
 def _acquisitions(
@@ -299,85 +270,3 @@ def _solar_days(acquisitions: Sequence[Acquisition], grid: GeoBox) -> list[tuple
     for one in acquisitions:
         days.setdefault(solar_day(one.when, grid), []).append(one)
     return [tuple(day) for _, day in sorted(days.items())]
-
-
-# --- the pixels ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How to make any part of the scene."""
-
-    days: tuple[tuple[Acquisition, ...], ...]
-    source: Source
-    composite: Composite | None
-    dtype: np.dtype
-    nodata: float
-    workers: int
-
-    def read(self, dates: tuple[int, ...], bands: tuple[int, ...], grid: GeoBox) -> np.ndarray:
-        """Shape (date, band, y, x); the date of a composite is its only one."""
-        if self.composite is None:
-            return np.stack([self._read_days(self.days[date : date + 1], bands, grid) for date in dates])
-        return self._read_days(self.days, bands, grid)[None]
-
-    def _read_days(
-        self, days: Sequence[Sequence[Acquisition]], bands: tuple[int, ...], grid: GeoBox
-    ) -> np.ndarray:
-        """One image (band, y, x) of the days that reach a grid: band by band, so that one band's dates are held."""
-        reaching = [[one for one in day if one.reaches(grid)] for day in days]
-        reaching = [day for day in reaching if day]
-        image = np.full((len(bands), *grid.shape.yx), self.nodata, dtype=self.dtype)
-        if not reaching:
-            return image
-        pool = _readers(self.workers, os.getpid())
-        cloudy = self._clouds(pool, reaching, grid)
-        stacks = _one_ahead(
-            deque(pool.submit(self._band, one, band, grid) for day in reaching for one in day)
-            for band in bands
-        )
-        for position, reads in enumerate(stacks):
-            stack = np.full((len(reaching), *grid.shape.yx), gap(self.dtype), dtype=self.dtype)
-            for date_, day in enumerate(reaching):
-                for one in day:
-                    pixels = reads.popleft().result()  # laid down, it is held no longer
-                    if one.item in cloudy:
-                        pixels[cloudy[one.item]] = gap(self.dtype)
-                    lay_over(stack[date_], pixels)
-            image[position] = compose(stack, self.composite, self.nodata)
-        return image
-
-    def _band(self, one: Acquisition, band: int, grid: GeoBox) -> np.ndarray:
-        return stored_as(read(one.bands[band], grid, self.source), self.dtype, self.nodata)
-
-    def _clouds(
-        self, pool: Executor, days: Sequence[Sequence[Acquisition]], grid: GeoBox
-    ) -> dict[str, np.ndarray]:
-        """Where each item is cloudy, by its classification."""
-        source = Source(self.source.catalog, self.source.reader, "nearest", self.source.gdal)
-        reads = {
-            one.item: pool.submit(read, one.mask, grid, source)
-            for day in days
-            for one in day
-            if one.mask is not None
-        }
-        return {item: np.isin(reading.result(), SCL_CLOUDY) for item, reading in reads.items()}
-
-
-@cache
-def _readers(workers: int, process: int) -> ThreadPoolExecutor:
-    """The threads of this process that read: more would not mean more connections. A fork gets its own."""
-    return ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-read")
-
-
-def _one_ahead(batches: Iterator[deque[Future[np.ndarray]]]) -> Iterator[deque[Future[np.ndarray]]]:
-    """The same batches, each started before the one before it is used: reading goes on while a median is made."""
-    now: deque[Future[np.ndarray]] = deque()
-    ahead = next(batches, None)
-    try:
-        while ahead is not None:
-            now, ahead = ahead, next(batches, None)
-            yield now
-    finally:  # after a failed read: what has not begun need not
-        for reading in now + (ahead if ahead is not None else deque()):
-            reading.cancel()
