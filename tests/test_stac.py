@@ -17,8 +17,7 @@ from odc.geo.geobox import GeoBox
 
 import xr_rsembed  # noqa: F401  (registers .rsembed)
 from xr_rsembed.errors import CatalogError, NoScenesError, OptionError, ProviderAuthError, RsEmbedWarning
-from xr_rsembed.providers import catalogs, retry
-from xr_rsembed.providers import stac as provider
+from xr_rsembed.providers import catalogs, plan, retry
 from xr_rsembed.providers.catalogs import Catalog, find_catalog
 from xr_rsembed.providers.fetch import fetch
 
@@ -267,7 +266,7 @@ def test_the_memory_of_a_median_is_that_of_one_chunk_and_one_band(server, writte
         item["id"] += f"_{day}"
         item["properties"]["datetime"] = f"2022-{6 + day // 30:02d}-{1 + day % 30:02d}T10:00:00Z"
         items.append(item)
-    monkeypatch.setattr(provider, "read", lambda asset, grid, *_: np.full(grid.shape.yx, 7, dtype="uint16"))
+    monkeypatch.setattr(plan, "read", lambda asset, grid, *_: np.full(grid.shape.yx, 7, dtype="float32"))
     grid = GeoBox.from_bbox(INSIDE.boundingbox.bbox, "EPSG:32632", shape=(724, 724))
     scene = fetch("stac", grid, time=SUMMER, catalog=written(items), chunks=181)
     assert scene.data.numblocks == (1, 4, 4)
