@@ -19,9 +19,10 @@ from rasterio.control import GroundControlPoint
 
 import xr_rsembed
 from tests import fakes
-from xr_rsembed import api, explore
+from xr_rsembed import explore
 from xr_rsembed.crs import crs_name
 from xr_rsembed.errors import GridError, RsEmbedWarning
+from xr_rsembed.explore.plots import plot_similarity
 from xr_rsembed.georef import check_grid, scene_geobox
 
 WEST, NORTH, EPSG = 500_000.0, 5_000_000.0, 32632
@@ -309,7 +310,7 @@ USES = {
     "similarity": lambda e, _: explore.similarity(e, BOX),
     "to_cog": lambda e, folder: e.rsembed.to_cog(folder / "e.tif"),
     "to_geoparquet": lambda e, folder: explore.to_geoparquet(e, folder / "e.parquet"),
-    "plot": lambda e, _: api.plot_similarity(e[0]),
+    "plot": lambda e, _: plot_similarity(e[0]),
     "align": lambda e, _: xr_rsembed.align({"a": e.rename(D="band")}, like=cells()),
     "change": lambda e, _: xr_rsembed.change(cells()[:, : e.sizes["y"], : e.sizes["x"]], e),
 }
