@@ -284,6 +284,11 @@ class TestPlacesAsPeopleGiveThem:
             atol=1e-5,
         )
 
+    def test_a_query_as_geojson(self, emb):
+        area = geopandas.GeoSeries([cells_box(10, 10, 2, 2)], crs=CRS)
+        found = explore.similarity(emb, area.to_crs(4326).__geo_interface__)
+        np.testing.assert_allclose(found, explore.similarity(emb, area.iloc[0]), rtol=1e-6)
+
     @pytest.mark.parametrize(
         ("features", "words"),
         [

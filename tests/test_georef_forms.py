@@ -21,7 +21,7 @@ import xr_rsembed
 from tests import fakes
 from xr_rsembed import explore
 from xr_rsembed.crs import crs_name
-from xr_rsembed.errors import GridError, RsEmbedWarning
+from xr_rsembed.errors import GridError, RsEmbedWarning, SceneError
 from xr_rsembed.explore.plots import plot_similarity
 from xr_rsembed.georef import check_grid, scene_geobox
 
@@ -286,6 +286,34 @@ def test_a_warning_points_at_the_callers_line_and_comes_again_for_a_second_scene
 )
 def test_a_crs_in_a_message_is_one_short_line(crs, name):
     assert crs_name(CRS(crs)) == name
+
+
+def test_chunks_that_are_not_dasks_are_named():
+    class Array(np.lib.mixins.NDArrayOperatorsMixin):
+        """As cubed's: chunked, with numpy's protocols, and no graph of dask's."""
+
+        shape, dtype, ndim, chunks = (1, 9, 9), np.dtype("uint16"), 3, ((1,), (9,), (9,))
+        __array_function__ = __array_ufunc__ = None
+
+        def __getitem__(self, key):
+            return self
+
+        def rechunk(self, chunks):
+            return self
+
+    array = xr.DataArray(Array(), dims=("band", "y", "x"))
+    if array.chunks is None:
+        pytest.skip("xarray takes no foreign chunks here")
+    with pytest.raises(SceneError, match="dask's chunks"):
+        check_grid(array)
+
+
+def test_the_users_filters_hold():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        warnings.simplefilter("ignore", RsEmbedWarning)
+        check_grid(bare(scene()))
+    assert not said
 
 
 # --- a grid that is no longer regular --------------------------------------------------------------------------

@@ -192,6 +192,13 @@ def _check_dims(scene: xr.DataArray) -> None:
         raise SceneError(
             "A scene is an xarray.DataArray.", found=type(scene).__name__, expected="DataArray (band, y, x)"
         )
+    if scene.chunks is not None and not hasattr(scene.data, "__dask_graph__"):
+        raise SceneError(
+            "A lazy scene is made of dask's chunks.",
+            found=f"{type(scene.data).__module__}.{type(scene.data).__qualname__}",
+            expected="a dask or a numpy array",
+            remedy="da.compute(), or open it with chunked_array_type='dask'",
+        )
     for dim, size in scene.sizes.items():
         if np.isnan(size):
             raise SceneError(

@@ -5,19 +5,17 @@ A leaf: nothing heavy is imported here, so specs can be built, compared, pickled
 
 from __future__ import annotations
 
-import calendar
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from xr_rsembed.errors import GridError, OptionError
+from xr_rsembed.times import DEFAULT_TIME, TemporalSpec, Time
 
 __all__ = [
+    "DEFAULT_TIME",
     "BBox",
     "OutputSpec",
     "PointBuffer",
@@ -147,139 +145,6 @@ class BBox:
     def crosses_antimeridian(self) -> bool:
         """Whether the box runs east across longitude 180."""
         return self.in_degrees and self.minlon > self.maxlon
-
-
-@dataclass(frozen=True)
-class TemporalSpec:
-    """A span of time, from ``start`` up to but not including ``end``.
-
-    Parameters
-    ----------
-    start, end : datetime
-        Aware datetimes in UTC. :meth:`range` and :meth:`year` build them from dates.
-
-    Raises
-    ------
-    OptionError
-        For a span that is empty or runs backwards, or a datetime without a time zone.
-
-    Examples
-    --------
-    >>> TemporalSpec.range("2022-06-01", "2022-09-01") == TemporalSpec.parse("2022-06-01/2022-09-01")
-    True
-    >>> TemporalSpec.year(2022).end.isoformat()
-    '2023-01-01T00:00:00+00:00'
-    """
-
-    start: datetime
-    end: datetime
-
-    def __post_init__(self) -> None:
-        for name, moment in (("start", self.start), ("end", self.end)):
-            if not isinstance(moment, datetime) or moment.tzinfo is None:
-                raise OptionError(
-                    f"{name} must be a datetime with a time zone.",
-                    found=repr(moment),
-                    remedy='TemporalSpec.range("2022-06-01", "2022-09-01")',
-                )
-        if self.end <= self.start:
-            raise OptionError(
-                "The span of time is empty: its end is not after its start (the end is not included).",
-                found=f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M}",
-                expected="start before end",
-                remedy="for a single day give just that date, such as time='2022-06-01'",
-            )
-
-    @classmethod
-    def range(cls, start: Date, end: Date) -> TemporalSpec:
-        """From the beginning of ``start`` up to, not including, the beginning of ``end``."""
-        return cls(_period(start)[0], _period(end)[0])
-
-    @classmethod
-    def year(cls, year: int) -> TemporalSpec:
-        """One calendar year."""
-        return cls(*_period(f"{year:04d}"))
-
-    @classmethod
-    def parse(cls, time: Time) -> TemporalSpec:
-        """Read any of the forms in which a time can be given.
-
-        Parameters
-        ----------
-        time : TemporalSpec, str, int, date, datetime, datetime64, or a pair of them
-            ``"2022-06-01/2022-09-01"`` (end not included), ``"2022-06-01"``, ``"2022-06"``, ``"2022"``, 2022. A span
-            may be open, as STAC writes it: ``"2022-06-01/.."`` ends with today, ``"../2022"`` begins with 1970.
-        """
-        if isinstance(time, TemporalSpec):
-            return time
-        if isinstance(time, str) and "/" in time:
-            time = time.split("/")
-        if isinstance(time, np.ndarray):
-            time = time[()] if time.ndim == 0 else list(time)
-        if isinstance(time, Sequence) and not isinstance(time, str) and len(time) == 2:
-            start, end = (None if _is_open(one) else one for one in time)
-            if start is None and end is None:
-                raise OptionError(
-                    "A span of time needs one end.", found=repr(time), expected="'2022-06-01/..'"
-                )
-            first = datetime(1970, 1, 1, tzinfo=UTC) if start is None else _period(start)[0]
-            last = _period(datetime.now(UTC).date())[1] if end is None else _period(end)[0]
-            return cls(first, last)
-        if isinstance(time, str | date | int | np.datetime64 | np.integer):
-            return cls(*_period(time))
-        raise OptionError(
-            "The time cannot be read.",
-            found=repr(time),
-            expected="'2022-06-01/2022-09-01', a date, or a TemporalSpec",
-        )
-
-
-Date: TypeAlias = str | int | date | np.datetime64
-Time: TypeAlias = TemporalSpec | Date | Sequence[Date | None]
-#: The three months that rs-embed takes where no time is given.
-DEFAULT_TIME = ("2022-06-01", "2022-09-01")
-
-
-def _is_open(end: object) -> bool:
-    return end is None or (isinstance(end, str) and end.strip() in ("", ".."))
-
-
-_CALENDAR = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?")
-
-
-def _period(text: Any) -> tuple[datetime, datetime]:
-    """First moment of a year, month, day or datetime, and the first moment after it."""
-    if isinstance(text, np.datetime64) and not np.isnat(text):
-        unit = np.datetime_data(text)[0]  # a datetime64 of a day or longer is a period, as the text is
-        text = str(text) if unit in ("Y", "M", "D") else text.astype("datetime64[us]").item()
-    if isinstance(text, int | np.integer) and not isinstance(text, bool):
-        text = f"{text:04d}"
-    if isinstance(text, datetime):
-        moment = text if text.tzinfo else text.replace(tzinfo=UTC)
-        return moment, moment + timedelta(microseconds=1)
-    if isinstance(text, date):
-        text = text.isoformat()
-    try:
-        if match := _CALENDAR.fullmatch(text.strip()):
-            year, month, day = (int(group) if group else None for group in match.groups())
-            start = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
-            days = (
-                1
-                if day
-                else calendar.monthrange(start.year, start.month)[1]
-                if month
-                else 366
-                if calendar.isleap(start.year)
-                else 365
-            )
-            return start, start + timedelta(days=days)
-        return _period(datetime.fromisoformat(text.strip()))
-    except (ValueError, TypeError, AttributeError):
-        raise OptionError(
-            "The date cannot be read.",
-            found=repr(text),
-            expected="ISO 8601: '2022', '2022-06', '2022-06-01' or with a time",
-        ) from None
 
 
 @dataclass(frozen=True)

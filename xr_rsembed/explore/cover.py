@@ -167,13 +167,15 @@ def outlines(geometry: Any, crs: Any, geobox: GeoBox) -> list[Any]:
 
     Parameters
     ----------
-    geometry : shapely geometry, odc.geo.Geometry, GeoSeries or GeoDataFrame
+    geometry : shapely geometry, odc.geo.Geometry, GeoSeries, GeoDataFrame, GeoJSON or path
     crs : optional
         Of a plain shapely geometry; the grid's own by default.
     geobox : GeoBox
     """
     from odc.geo.geom import Geometry
 
+    if isinstance(geometry, Mapping | str | os.PathLike):
+        return list(read_features(geometry, crs, geobox, "similarity()").geometry)
     if hasattr(geometry, "to_crs") and hasattr(geometry, "geometry"):
         return list(in_grid_crs(geometry, geobox, "geometries").geometry)
     own = geometry if isinstance(geometry, Geometry) else Geometry(geometry, crs or geobox.crs)

@@ -172,7 +172,7 @@ def _outline(place: Any) -> tuple[np.ndarray, np.ndarray, str]:
     if crs is None:
         raise GridError("The geometries have no CRS.", found=type(place).__name__, remedy="gdf.set_crs(4326)")
     if len(bounds) != 4 or not all(map(math.isfinite, bounds)):
-        raise GridError("The place is empty.", found=place)
+        raise GridError("The place is empty.", found=type(place).__name__, expected="a geometry")
     return *_rim(*bounds), str(crs)
 
 
