@@ -100,10 +100,10 @@ def test_products_of_float32_stay_float32_and_the_users_setting_comes_back(probe
 
 
 def test_no_more_than_three_blocks_are_in_flight(probe, monkeypatch):
-    from xr_rsembed.engine import plan
+    from xr_rsembed.engine import embed as module
 
     running, most = 0, 0
-    lock, run = threading.Lock(), plan.run_block
+    lock, run = threading.Lock(), module.run_block
 
     def counted(*args):
         nonlocal running, most
@@ -116,7 +116,7 @@ def test_no_more_than_three_blocks_are_in_flight(probe, monkeypatch):
             with lock:
                 running -= 1
 
-    monkeypatch.setattr(plan, "run_block", counted)
+    monkeypatch.setattr(module, "run_block", counted)
     scene = scene_of(random_pixels(896, 896, seed=4), {"y": 224, "x": 224})
     with xr_rsembed.set_options(block_tiles=1):
         embed(scene).compute(scheduler="threads", num_workers=8)

@@ -187,6 +187,15 @@ def test_no_private_module_or_name_of_dask_distributed_xarray_or_zarr_is_importe
     assert found == []
 
 
+def test_only_models_name_a_family():
+    named = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if "models" not in path.relative_to(PACKAGE).parts and "family ==" in path.read_text()
+    ]
+    assert named == []
+
+
 def test_nothing_warns_while_a_large_scene_is_planned():
     pixels = dask.array.zeros((12, 20_000, 20_000), dtype="uint16", chunks=(12, 2000, 2000))
     scene = xr.DataArray(
