@@ -58,7 +58,7 @@ def run(rounds: int = 5) -> None:
             "xr-rsembed embed": (
                 [
                     *(sys.executable, "-c", "from xr_rsembed.cli import main; main()"),
-                    *("embed", "scene.tif", "emb.zarr", "--overwrite"),
+                    *("embed", "scene.tif", "--output", "emb.zarr", "--overwrite"),
                     *("--model", MODEL, "--weights", "random", "--device", "cpu"),
                 ],
                 measure.ROOT,
