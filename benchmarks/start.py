@@ -57,7 +57,7 @@ def run(rounds: int = 5) -> None:
             "first embedding": ([sys.executable, "-c", EMBED], measure.ROOT),
             "xr-rsembed embed": (
                 [
-                    *(sys.executable, "-c", "from xr_rsembed.cli import main; main()"),
+                    *(sys.executable, "-c", "import sys; from xr_rsembed.cli import main; sys.exit(main())"),
                     *("embed", "scene.tif", "--output", "emb.zarr", "--overwrite"),
                     *("--model", MODEL, "--weights", "random", "--device", "cpu"),
                 ],
