@@ -100,6 +100,7 @@ def test_labels_make_the_map_that_classify_makes(state, embedding):
     assert saved.crs.to_epsg() == 4326
     assert saved.geometry[0].y == pytest.approx(46.9, abs=0.1), "degrees"
     found = classify(embedding, saved, cross_validate=False)["class"]
+    assert found.flag_colors.split() == [state.labels.colors[name] for name in found.flag_meanings.split()]
     names = np.array(found.flag_meanings.split())[found.values]
     for name in names[found.values >= 0]:
         assert name in state.labels.colors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -37,12 +38,15 @@ class Classifier:
         Of the spatially blocked cross-validation, as :func:`classify` lists them; empty where there was none.
     space : mapping
         Of which model and settings the embedding was; only such embeddings can be mapped.
+    colors : tuple of str
+        Of the classes, ``#rrggbb``; empty for ours.
     """
 
     classes: tuple[str, ...]
     estimator: Any = field(repr=False)
     scores: Mapping[str, Any]
     space: Mapping[str, Any] = field(repr=False)
+    colors: tuple[str, ...] = field(default=(), repr=False)
 
     def predict(self, emb: xr.DataArray, *, return_probability: bool = False) -> xr.Dataset:
         """The map of classes of an embedding, lazily where it is lazy.
@@ -78,7 +82,7 @@ class Classifier:
         )
         valid = found.notnull().all("class")
         best = found.fillna(0).argmax("class") if knows else found.isel({"class": 0})
-        codes = as_codes(best.where(valid), self.classes).assign_attrs(long_name="class")
+        codes = as_codes(best.where(valid), self.classes, self.colors).assign_attrs(long_name="class")
         maps = {"class": codes}
         if knows:
             named = {"long_name": "share or probability of the class", "units": "1"}
@@ -189,7 +193,18 @@ def _fit_classes(
             "balanced accuracy {cv_balanced_accuracy:.2f}",
         )
     fitted = make(len(targets)).fit(cells.vectors, targets)
-    return Classifier(tuple(map(str, classes)), fitted, scores, space_of(emb))
+    names = tuple(map(str, classes))
+    return Classifier(names, fitted, scores, space_of(emb), _colors(labels, column, names))
+
+
+def _colors(labels: Any, column: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The colours of the classes, where the labels have a column of them, as the explorer saves it; else none."""
+    if "color" not in labels.columns or column == "color":
+        return ()
+    known = labels.dropna(subset="color").drop_duplicates(column)
+    color_of = dict(zip(known[column].astype(str), known["color"].astype(str), strict=True))
+    colors = tuple(color_of.get(name, "") for name in names)
+    return colors if all(re.fullmatch("#[0-9a-fA-F]{6}", color) for color in colors) else ()
 
 
 def classify(
@@ -212,7 +227,8 @@ def classify(
         Points or polygons in any CRS. A polygon labels the cells whose centres lie in it; of large ones at most
         5 000 cells in all are taken, at random, of each class its share.
     column : str
-        The column with the classes: names or numbers.
+        The column with the classes: names or numbers. Where a column ``color`` gives each a ``#rrggbb``, as the
+        explorer saves it, the map's ``flag_colors`` are these.
     method : {"knn", "linear"} or scikit-learn classifier
         The five most similar labelled cells, weighted by their distance; or logistic regression, which needs some
         more labels and is the better of the two then; or an estimator or pipeline of your own, taken as it is.
