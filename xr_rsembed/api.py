@@ -310,7 +310,7 @@ def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
     """
     step = max(1, int(np.sqrt(scene.size / 4e6)))
     values = np.asarray(scene.isel(y=slice(None, None, step), x=slice(None, None, step)), dtype="float64")
-    values = values[np.isfinite(values) & ~np.isin(values, nodata_of(scene))]
+    values = values[np.isfinite(values) & ~np.isin(values, (0.0, *nodata_of(scene)))]  # 0 was never measured
     if not values.size:
         raise SceneError(
             "The scene has no valid pixel.", found="NaN or nodata throughout", expected="linear power"

@@ -167,6 +167,7 @@ def get_embeddings_batch(
     xr_rsembed.errors.OptionError: One time for each place.
       found:    2 times
       expected: 1
+      remedy:   TemporalSpec.range('2021', '2022') for one span
     """
     recipe = make_recipe(model, sensor, output, backend, modality, mask_clouds, backend_options, settings)
     grids = recipe.output.mode == "grid"
