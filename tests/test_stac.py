@@ -275,7 +275,7 @@ def test_the_memory_of_a_median_is_that_of_one_chunk_and_one_band(server, writte
     try:
         for part in scene.data.to_delayed().ravel():
             assert (part.compute(scheduler="synchronous") == 7).all()
-        assert tracemalloc.get_traced_memory()[1] < 6 * stack
+        assert tracemalloc.get_traced_memory()[1] < 8 * stack  # of 192; reads under way are floats
     finally:
         tracemalloc.stop()
 

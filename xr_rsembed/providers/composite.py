@@ -44,9 +44,11 @@ def stored_as(values: np.ndarray, dtype: np.dtype, nodata: float) -> np.ndarray:
     """
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
-    missing = np.isnan(values)
-    whole = np.clip(np.floor(np.where(missing, 0, values) + 0.5), 1 if nodata == 0 else 0, gap(dtype) - 1)
-    return np.where(missing, dtype.type(gap(dtype)), whole.astype(dtype))
+    whole = values + values.dtype.type(0.5)  # in place from here on: many of these are made at a time
+    np.floor(whole, out=whole)
+    np.clip(whole, 1 if nodata == 0 else 0, gap(dtype) - 1, out=whole)
+    whole[np.isnan(whole)] = gap(dtype)
+    return whole.astype(dtype)
 
 
 def lay_over(base: np.ndarray, pixels: np.ndarray) -> None:
