@@ -12,7 +12,7 @@ from xr_rsembed.inputs.units import wrong_units
 
 __all__ = ["check_common", "check_values"]
 
-_SAMPLE = 20_000  # pixels of a block that are looked at
+_SAMPLE = 5_000  # pixels of a block that are looked at
 _MANY = 1000  # pixels from which on a likely, but not certain, mistake is called one
 _SENTINELS = (-9999.0, -32768.0, -999.0, 1e20, -3.4028234663852886e38)
 _OFFSET = 1000.0  # what Sentinel-2 DN carry from baseline 04.00 on
