@@ -109,8 +109,9 @@ def valid_pixels(window: np.ndarray, how: Pixels) -> np.ndarray:
             if not finite.all():
                 valid &= finite
                 _refuse_infinite(band, nodata)
-    if how.units and not valid.any():
-        check_common(window, how)
+    for index in np.ndindex(*window.shape[:-3]):
+        if how.units and not valid[index].any():
+            check_common(window[index], how)
     return valid
 
 
