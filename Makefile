@@ -37,6 +37,9 @@ bench: .venv/dev
 
 chaos: .venv/dev
 	$(BIN)/python -m tests.chaos.run_chaos
+	$(BIN)/python -m tests.chaos.run_chaos --place s3
+	$(BIN)/python -m tests.chaos.run_chaos --place obstore
+	$(BIN)/python -m tests.chaos.run_chaos --place icechunk --runs 10
 	$(BIN)/python -m tests.chaos.provider_faults 1000
 
 coverage: .venv/dev

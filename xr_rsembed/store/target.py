@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper  # type: ignore[import-untyped]
 from zarr.abc.store import RangeByteRequest, Store
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
@@ -108,9 +109,11 @@ class Target:
         options = dict(storage_options or {})
         try:
             files = fsspec.core.url_to_fs(text, **options)
-            return cls(
-                FsspecStore.from_url(text, storage_options=options or None), name, files=files, group=group
-            )
+            if files[0].async_impl:
+                opened = FsspecStore.from_url(text, storage_options=options or None)
+            else:
+                opened = FsspecStore(AsyncFileSystemWrapper(files[0], asynchronous=True), path=files[1])
+            return cls(opened, name, files=files, group=group)
         except (ImportError, ValueError, TypeError, OSError) as error:
             raise StoreError(
                 f"{name} cannot be opened.",

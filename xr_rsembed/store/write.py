@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -221,7 +221,7 @@ def write(
     if not run.target.commits and run.target.read(TOKEN) != run.token:
         run.target.write(TOKEN, run.token)  # whoever wrote before stops at its next shard
     if unproved:
-        run.group.put(run.target, rsembed_unverified=True)
+        run = replace(run, group=run.group.put(run.target, rsembed_unverified=True))
     here = not run.target.travels and (cluster() is not None or not local_threads())
     tasks: list[Task] = []
     places: dict[int, tuple[Piece, Index, _Writer]] = {}
