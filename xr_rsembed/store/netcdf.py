@@ -60,14 +60,14 @@ def to_netcdf(
         require_room(folder, emb.nbytes)
         # HDF5 dies of a disk that is full while it closes a file: the head is made in memory, the rest goes through
         # a file that keeps such failures to itself.
-        part.write_bytes(dataset.drop_vars(name).to_netcdf(engine="h5netcdf"))
+        part.write_bytes(dataset.drop_vars(str(name)).to_netcdf(engine="h5netcdf"))
         _write_values(dataset[name], part, progress)
     return open_netcdf(os.fspath(path))
 
 
 def _write_values(values: xr.DataArray, part: Path, progress: bool | None) -> None:
     """Add the values to a file that has their coords, block by block."""
-    import h5netcdf
+    import h5netcdf  # type: ignore[import-untyped]
 
     name = str(values.name)
     attrs = {key: value for key, value in values.attrs.items() if _fits_netcdf(value)}

@@ -109,9 +109,9 @@ class Target:
         options = dict(storage_options or {})
         try:
             files = fsspec.core.url_to_fs(text, **options)
-            if files[0].async_impl:
+            try:
                 opened = FsspecStore.from_url(text, storage_options=options or None)
-            else:
+            except (TypeError, ValueError):  # a chain whose last link cannot be asked asynchronously
                 opened = FsspecStore(AsyncFileSystemWrapper(files[0], asynchronous=True), path=files[1])
             return cls(opened, name, files=files, group=group)
         except (ImportError, ValueError, TypeError, OSError) as error:
