@@ -182,6 +182,16 @@ def test_the_rest_of_a_task_is_left_out_and_said(saved, state, output, caplog):
     refused(saved(task | {"model.encoder.head.bias": torch.zeros(3)}), "no place", "model.encoder.head.bias")
 
 
+def test_a_head_that_was_taken_off_is_no_part_but_an_adapter_is():
+    module = torch.nn.Module()
+    module.body, module.head = torch.nn.Linear(2, 2), torch.nn.Identity()
+    state = {**module.state_dict(), "head.weight": torch.ones(3, 2)}
+    assert strict_load(module, state).surplus == ("head.weight",)
+    for name in ("body.scale", "body.lora_a", "prompts.0"):
+        with pytest.raises(WeightsError, match=rf"inside the encoder(.|\n)*{name}"):
+            strict_load(module, {**state, name: torch.ones(2)})
+
+
 def test_safetensors(tmp_path, state, saved, output):
     from safetensors.torch import save_file
 

@@ -188,7 +188,7 @@ def strict_load(
 def _is_inside(module: torch.nn.Module, key: str, prefix: str) -> bool:
     """Whether a surplus key belongs to a part that the module runs, rather than to what stands beside it.
 
-    Other entries of a ModuleDict are other modalities.
+    Other entries of a ModuleDict are other modalities, and a part without tensors stands for a head that was taken off.
     """
     import torch
 
@@ -201,7 +201,8 @@ def _is_inside(module: torch.nn.Module, key: str, prefix: str) -> bool:
     for depth, word in enumerate(words):
         children = dict(part.named_children())
         if word not in children:
-            return depth > 0 and not isinstance(part, torch.nn.ModuleDict)
+            held = any(True for _ in (*part.parameters(), *part.buffers()))
+            return depth > 0 and held and not isinstance(part, torch.nn.ModuleDict)
         part = children[word]
     return False
 

@@ -35,13 +35,12 @@ def load(spec, request):
     import torch
 
     from xr_rsembed.models import checkpoint
-    from xr_rsembed.models.precision import precision_dtype
+    from xr_rsembed.models.precision import place
 
-    dtype = precision_dtype(request.precision, request.device)
     with torch.no_grad():
         vit = timm.create_model("vit_tiny_patch16_224", in_chans=4, num_classes=0).eval()
         checkpoint.fill(vit, request.weights)
-    vit.requires_grad_(False).to(device=request.device, dtype=dtype)
+    dtype = place(vit.requires_grad_(False), request.precision, request.device)
     return Encoder(vit, spec.depth, dtype)
 
 
