@@ -151,7 +151,13 @@ def demo(
     """Embed a scene with TerraMind and with TerraFM; leaves a Zarr store and a picture."""
     from xr_rsembed.demo import run_demo
 
-    run_demo(folder, scene=scene, size=size, weights=weights, say=lambda line: out.print(escape(line)))
+    run_demo(
+        folder,
+        scene=scene,
+        size=size,
+        weights=weights,
+        say=lambda line: out.print(escape(line), soft_wrap=True),
+    )
 
 
 def doctor(
