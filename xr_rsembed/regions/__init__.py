@@ -7,7 +7,8 @@ from typing import Any
 import xarray as xr
 
 from xr_rsembed.regions.ledger import Ledger
-from xr_rsembed.regions.run import RegionRun, Status, region, requested, status_of
+from xr_rsembed.regions.run import RegionRun, region
+from xr_rsembed.regions.status import Status, requested, status_of
 
 __all__ = ["RegionRun", "Status", "open_region", "region", "region_status"]
 

@@ -112,7 +112,7 @@ def mgrs_square(name: str) -> Any:
     Examples
     --------
     >>> [round(edge, 2) for edge in mgrs_square("32TQQ").bounds]
-    [11.44, 44.09, 12.77, 45.06]
+    [11.5, 44.19, 12.81, 45.13]
     """
     import shapely
     from pyproj import Transformer

@@ -8,7 +8,7 @@ import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,39 +20,13 @@ from xr_rsembed.models.registry import find_spec
 from xr_rsembed.progress import progress as progress_bar
 from xr_rsembed.regions.area import area_geometry
 from xr_rsembed.regions.ledger import Ledger, period_name
-from xr_rsembed.regions.units import Lattice, Unit, grid_name, lattices, units_of
+from xr_rsembed.regions.status import Key, Status, finished, status_of
+from xr_rsembed.regions.units import Lattice, grid_name, lattices, units_of
 from xr_rsembed.regions.work import Recipe, check_provider, embed_unit
 from xr_rsembed.specs import TemporalSpec, Time
 from xr_rsembed.tiling import plan_axis
 
-__all__ = ["RegionRun", "Status", "region"]
-
-Key = tuple[Unit, str]
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far a region is, by the records in its store.
-
-    Parameters
-    ----------
-    done, empty, left : list of str
-        Units and periods: embedded; without a valid pixel; not worked on yet.
-    failed : dict of str to str
-        The reason by unit and period.
-    """
-
-    done: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    left: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        lines = [
-            f"{len(self.done)} done, {len(self.empty)} empty, {len(self.failed)} failed, {len(self.left)} left"
-        ]
-        lines += [f"  {name}: {reason}" for name, reason in self.failed.items()]
-        return "\n".join(lines)
+__all__ = ["RegionRun", "region"]
 
 
 def region(
@@ -363,40 +337,6 @@ def _work(
 def _reason(error: BaseException) -> str:
     text = str(error) if isinstance(error, RsEmbedError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:500]
-
-
-def status_of(ledger: Ledger, keys: Sequence[Key]) -> Status:
-    """The status of these units by the store's records."""
-    records, status = ledger.records(keys), Status()
-    for key in keys:
-        name, record = f"{key[0]} {key[1]}", records.get(key)
-        if record is None:
-            status.left.append(name)
-        elif record["state"] == "failed":
-            status.failed[name] = str(record["reason"])
-        else:
-            (status.done if record["state"] == "done" else status.empty).append(name)
-    return status
-
-
-def requested(ledger: Ledger) -> list[Key]:
-    """Every unit and period that any call asked this store for."""
-    from shapely.geometry import shape
-
-    content = ledger.settings()
-    keys: dict[Key, None] = {}
-    for request in content["requests"]:
-        area = shape(request["area"])
-        for period in request["periods"]:
-            for lattice in content["zones"].values():
-                keys |= dict.fromkeys((unit, period) for unit in units_of(area, Lattice(**lattice)))
-    return list(keys)
-
-
-def finished(ledger: Ledger) -> list[Key]:
-    """Every unit and period that has cells in the store."""
-    records = ledger.records(requested(ledger))
-    return [key for key, record in records.items() if record["state"] == "done"]
 
 
 def _geojson(area: Any) -> str:
