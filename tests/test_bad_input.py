@@ -16,7 +16,8 @@ import xarray as xr
 import xr_rsembed
 from tests import fakes
 from tests.test_engine import random_pixels, scene_of
-from xr_rsembed import OutputSpec, PointBuffer, SensorSpec, api, cli, errors, fetch
+from xr_rsembed import OutputSpec, PointBuffer, SensorSpec, api, errors, fetch
+from xr_rsembed.cli import options as cli_options
 from xr_rsembed.config import set_options
 from xr_rsembed.store.export import open_file, save
 
@@ -253,10 +254,10 @@ TABLE: dict[str, Row] = {
     ),
     "precision": (lambda _: embed(s2(), precision="int8"), Option, V, ("'int8'", "'bfloat16'")),
     "unknown keyword": (lambda _: embed(s2(), overlaps=16), Option, V, ("overlaps", "did you mean overlap=")),
-    "product": (lambda _: embed(s2(), "terrafm", product="L3"), Option, V, ("'L3'", "L1C or L2A")),
+    "product": (lambda _: embed(s2(), "terrafm", product="L3"), Option, V, ("'L3'", "'L1C' or 'L2A'")),
     "s1_scale": (lambda _: embed(s1(0.1, units="linear"), "terrafm", s1_scale=-1), Option, V, ("-1", "positive")),
     "set_options name": (lambda _: set_options(blok_tiles=4), Option, V, ("blok_tiles", "'block_tiles'")),
-    "set_options value": (lambda _: set_options(block_tiles=0), Option, V, ("0", "1 or more")),
+    "set_options value": (lambda _: set_options(block_tiles=0), Option, V, ("0", "at least 1")),
     # devices
     "no such device": (lambda _: embed(s2(), device="tpu"), E.DeviceError, R, ("tpu", "cuda")),
     # models
@@ -390,7 +391,7 @@ TABLE: dict[str, Row] = {
     "a pooled grid": (lambda _: OutputSpec("grid", "max"), Option, V, ("'max'",)),
     "units of optics": (lambda _: fetch("stac", bbox=BOX, time="2022", units="dB"), Option, V, ("S2L2A", "linear")),
     # the command line
-    "an option that is no pair": (lambda _: cli._pairs(["product"]), Option, V, ("product", "name=value")),
+    "an option that is no pair": (lambda _: cli_options.pairs(["product"]), Option, V, ("product", "name=value")),
     # reproduce
     "reproduce without attrs": (
         lambda _: xr_rsembed.reproduce(xr.DataArray(np.zeros(3)), s2()),

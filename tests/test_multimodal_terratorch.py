@@ -128,7 +128,13 @@ def of_all(file):
 def test_every_modality_as_a_scene(file, of_all, name):
     if name == "RGB":
         s2 = synthetic_scene((224, 224), seed=5).sel(band=["B4", "B3", "B2"])
-        scene = (s2 / 20).clip(0, 255).astype("uint8").assign_coords(band=["R", "G", "B"])
+        scene = (
+            (s2 / 20)
+            .clip(0, 255)
+            .astype("uint8")
+            .assign_coords(band=["R", "G", "B"])
+            .assign_attrs(units="8-bit")
+        )
     else:
         scene = synthetic_scene((224, 224), modality=name, seed=5)
     wanted = {"scene": scene}

@@ -440,18 +440,18 @@ def test_a_straggler_of_an_older_run_cannot_write_into_the_new_store(tmp_path, m
 
 
 def test_a_writer_that_is_overtaken_stops(tmp_path):
-    path, errors = tmp_path / "emb.zarr", []
+    path, log, errors = f"memory://{tmp_path.name}/emb.zarr", tmp_path / "log", []
 
     def first():
         try:
-            to_zarr(embedding(seconds=0.1), f"memory://{tmp_path.name}/emb.zarr", progress=False)
+            to_zarr(embedding(log, seconds=0.5), path, progress=False)
         except StoreError as error:
             errors.append(error)
 
     thread = threading.Thread(target=first)
     thread.start()
-    time.sleep(0.4)
-    path = f"memory://{tmp_path.name}/emb.zarr"
+    while not runs(log) and thread.is_alive():
+        time.sleep(0.01)
     stored = to_zarr(embedding(), path, resume=True)
     thread.join()
     assert [type(error) for error in errors] == [StoreLockedError]

@@ -126,7 +126,7 @@ def progress(
 
     Examples
     --------
-    >>> with progress(2, "two tiles") as bar:
+    >>> with progress(2, "two tiles", enabled=True) as bar:
     ...     tiles_done(1)
     ...     bar.done, bar.total
     (1, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ def similarity(emb: xr.DataArray, query: Any, *, crs: Any = None) -> xr.DataArra
     Parameters
     ----------
     emb : DataArray, dims (..., D, y, x)
-    query : (x, y), vector, DataArray, or geometry
+    query : (x, y), vector, DataArray, geometry, GeoJSON or path
         What to compare with. Two numbers are a point, D numbers a vector. A DataArray with dim D is one vector, or
         with more dims several: each gets its map. Of a geometry (shapely, odc-geo, GeoSeries, GeoDataFrame) the mean
         of the valid cells under it is taken, at each date that of the same date.
@@ -198,7 +200,8 @@ def _vector(emb: xr.DataArray, query: Any, crs: Any) -> xr.DataArray:
     """The query as vectors with dim D."""
     if isinstance(query, xr.DataArray):
         return _labelled_vector(emb, query)
-    if hasattr(query, "geom_type") or hasattr(query, "geometry") or hasattr(query, "geom"):
+    named = isinstance(query, Mapping | os.PathLike)  # GeoJSON or a file
+    if named or any(hasattr(query, name) for name in ("geom_type", "geometry", "geom")):
         return _mean_under(emb, query, crs)
     values = np.asarray(query)
     if values.shape == (2,) and emb.sizes["D"] != 2:
@@ -209,7 +212,7 @@ def _vector(emb: xr.DataArray, query: Any, crs: Any) -> xr.DataArray:
         raise MismatchError(
             "The query is neither a place nor a vector of this embedding.",
             found=f"{type(query).__name__} of shape {values.shape}",
-            expected=f"(x, y), {emb.sizes['D']} numbers, a DataArray with dim D, or a geometry",
+            expected=f"(x, y), {emb.sizes['D']} numbers, a DataArray with dim D, a geometry, or GeoJSON",
         )
     return xr.DataArray(values.astype("float32"), dims="D")
 

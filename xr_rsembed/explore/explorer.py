@@ -42,7 +42,7 @@ class Vectors:
     Examples
     --------
     >>> vectors = Vectors(xr.DataArray(np.ones((3, 2, 4), "float32"), dims=("D", "y", "x")))
-    >>> vectors.valid(0).sum()
+    >>> int(vectors.valid(0).sum())
     8
     """
 
