@@ -31,7 +31,9 @@ DEGREES = "EPSG:4326"
 
 def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
     if value not in choices:
-        raise OptionError(f"There is no such {name}.", found=repr(value), expected=" or ".join(map(repr, choices)))
+        raise OptionError(
+            f"There is no such {name}.", found=repr(value), expected=" or ".join(map(repr, choices))
+        )
 
 
 def _in_degrees(crs: object) -> bool:
