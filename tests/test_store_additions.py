@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -103,10 +104,20 @@ def test_an_int8_store_takes_no_values_beyond_its_range(tmp_path):
     to_zarr(dated("2022-06-01"), path, dtype="int8")
     stored = to_zarr(dated("2022-06-02"), path, append_dim="time")
     assert float(abs(stored - dated("2022-06-01", "2022-06-02")).max()) < 0.01
+    before = files(path)
     louder = dated("2022-06-03") * 3
     louder.attrs = dated("2022-06-03").attrs
     with pytest.raises(StoreError, match="beyond the range"):
         to_zarr(louder, path, append_dim="time")
+    after = files(path)
+    attrs = [json.loads(one.pop("zarr.json"))["attributes"] for one in (before, after)]
+    assert attrs[0] == attrs[1]
+    assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} == set()
+    assert state(path) == "complete"
+    xr.testing.assert_identical(open_zarr(path).compute(), stored.compute())
+    assert xr.open_zarr(path).sizes["time"] == 2
+    again = to_zarr(dated("2022-06-03"), path, append_dim="time")
+    assert float(abs(again - dated("2022-06-01", "2022-06-02", "2022-06-03")).max()) < 0.01
 
 
 def test_a_region_is_repaired_and_the_rest_stays(tmp_path):

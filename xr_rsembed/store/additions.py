@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,13 +21,13 @@ from xr_rsembed.store.fingerprint import (
     require_format,
     require_same,
 )
-from xr_rsembed.store.group import BLOCKS, Group, look
+from xr_rsembed.store.group import BEFORE, BLOCKS, Group, consolidate_root, look, tidy
 from xr_rsembed.store.layout import Layout
 from xr_rsembed.store.lock import locked
 from xr_rsembed.store.metadata import write_metadata
 from xr_rsembed.store.pieces import Piece
 from xr_rsembed.store.target import TOKEN, Target, shared_token
-from xr_rsembed.store.write import Run, forget, write
+from xr_rsembed.store.write import OutOfRangeError, Run, forget, write
 
 __all__ = ["add"]
 
@@ -58,7 +59,10 @@ def add(
     with locked(None if target.root is None else target.root / target.group):
         there = look(target)
         assert there is not None
-        _append(target, there, dataset, append_dim, **options)
+        try:
+            _append(target, there, dataset, append_dim, **options)
+        finally:
+            consolidate_root(target)
 
 
 def _append(
@@ -82,7 +86,7 @@ def _append(
     if labels:
         before, now = (one[dim].values for one in labels)
         if old >= new and _equal(before[-new:], now) and (resume or there.state != "complete"):
-            _write_region(target, there, dataset, {dim: slice(old - new, old)}, resume=True, **options)
+            _write_appended(target, there, dataset, dim, slice(old - new, old), **options)
             return
         double = np.isin(now, before)
         if double.any():
@@ -99,7 +103,7 @@ def _append(
             expected="a finished store",
             remedy="finish it with the call that began it and resume=True",
         )
-    layouts = _layouts(there, stored, grown=where)
+    layouts = _layouts(there, grown=where)
     for layout in layouts:
         one = layout.shard[layout.dims.index(dim)]
         if old % one:
@@ -116,9 +120,50 @@ def _append(
     again = look(target)
     assert again is not None
     again = Group({**again.document, "attributes": {**kept, ATTR: facts}}).put(
-        target, rsembed_state="incomplete"
+        target, rsembed_state="incomplete", **{BEFORE: there.facts}
     )
-    _write_region(target, again, dataset, where, resume=True, **options)
+    _write_appended(target, again, dataset, dim, where[dim], **options)
+
+
+def _write_appended(
+    target: Target, there: Group, dataset: xr.Dataset, dim: str, span: slice, **options: Any
+) -> None:
+    """Write what the store has grown by; where its scale cannot hold that, the store is as it was before."""
+    try:
+        _write_region(target, there, dataset, {dim: span}, resume=True, **options)
+    except OutOfRangeError:
+        _take_back(target, dim)
+        raise
+
+
+def _take_back(target: Target, dim: str) -> None:
+    """Give a store the size back that it had before the append along a dim that is not finished."""
+    there = look(target)
+    before = None if there is None else there.attrs.get(BEFORE)
+    if there is None or before is None:
+        return
+    if not target.commits:
+        target.write(TOKEN, b"refused")  # what still writes shards stops at its next one
+    former = _layouts(there.put(target, **{ATTR: before}))
+    sizes = {name: size for one in former for name, size in zip(one.dims, one.shape, strict=True)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Zarr remarks on the folder of the run's token, and on consolidation
+        group = zarr.open_group(target.store, path=target.group, mode="r+", use_consolidated=False)
+        for _, array in list(group.arrays()):
+            names = getattr(array.metadata, "dimension_names", None) or ()
+            if dim in names:
+                pairs = zip(names, array.shape, strict=True)
+                array.resize(tuple(sizes[dim] if name == dim else size for name, size in pairs))
+        for layout in former:
+            blocks = zarr.open_array(target.store, path=target.key(f"{BLOCKS}/{layout.name}"), mode="r+")
+            blocks.resize(layout.grid)
+        if there.document.get("consolidated_metadata"):
+            zarr.consolidate_metadata(target.store, path=target.group or None, zarr_format=3)
+    again = look(target)
+    assert again is not None
+    again.put(target, rsembed_state="complete", **{BEFORE: None})
+    if not target.commits:
+        tidy(target)
 
 
 def _write_region(
@@ -135,7 +180,7 @@ def _write_region(
     stored = _stored(target)
     _require_fit(target, there, dataset, stored, region)
     pieces = []
-    for layout in _layouts(there, stored):
+    for layout in _layouts(there):
         if layout.name not in dataset:
             continue
         spans = [region.get(dim, slice(0, size)) for dim, size in zip(layout.dims, layout.shape, strict=True)]
@@ -171,7 +216,7 @@ def _require_fit(
     missing = set(there.facts["arrays"]) ^ set(map(str, dataset.data_vars))
     if missing:
         raise another_run(str(target), [f"{name!r} on one side only" for name in sorted(missing)])
-    layouts = _layouts(there, stored)
+    layouts = _layouts(there)
     same = {
         layout.name: array.chunks is not None and _has_windows(array)
         for layout in layouts
@@ -209,7 +254,7 @@ def _has_windows(array: xr.DataArray) -> bool:
     return any(str(name).startswith("rsembed-windows-") for name in array.data.dask.layers)
 
 
-def _layouts(there: Group, stored: xr.Dataset, grown: Mapping[str, slice] | None = None) -> list[Layout]:
+def _layouts(there: Group, grown: Mapping[str, slice] | None = None) -> list[Layout]:
     layouts = []
     for name, facts in there.facts["arrays"].items():
         dims = tuple(facts["dims"])

@@ -24,6 +24,7 @@ from xr_rsembed.store.layout import KEYS, shard_key
 from xr_rsembed.store.target import FOLDER, NEXT, Target
 
 __all__ = [
+    "BEFORE",
     "BLOCKS",
     "STATE",
     "Group",
@@ -37,6 +38,7 @@ __all__ = [
 
 STATE = "rsembed_state"  # "starting", "incomplete" or "complete"
 BLOCKS = "rsembed_blocks"  # the group of the blocks' digests
+BEFORE = "rsembed_before"  # the fingerprint that a store had before an append that is not finished
 _WAY, _SCALE = "rsembed_keys", "rsembed_scale"
 
 

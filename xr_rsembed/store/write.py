@@ -17,16 +17,20 @@ from xr_rsembed.errors import StoreError
 from xr_rsembed.store import quantize
 from xr_rsembed.store.evidence import code_digest, combined, digest
 from xr_rsembed.store.fingerprint import another_run
-from xr_rsembed.store.group import BLOCKS, Group, tidy
+from xr_rsembed.store.group import BEFORE, BLOCKS, Group, tidy
 from xr_rsembed.store.layout import KEYS, Layout, shard_key
 from xr_rsembed.store.pieces import Index, Piece
 from xr_rsembed.store.run import Task, bar, cluster, local_threads, run
 from xr_rsembed.store.target import TOKEN, RunStore, Target
 from xr_rsembed.store.trouble import explained
 
-__all__ = ["Run", "anything_missing", "begin_records", "forget", "write"]
+__all__ = ["OutOfRangeError", "Run", "anything_missing", "begin_records", "forget", "write"]
 
 _FLUSH_S = 1.0
+
+
+class OutOfRangeError(StoreError):
+    """Values that the int8 scale of a store that is there cannot hold: no resume will change that."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class _Writer:
         if scale:
             largest = np.nanmax(quantize.magnitude(values, self.layout.axis) / np.asarray(scale), initial=0)
             if self.strict and largest > 127.5:
-                raise StoreError(
+                raise OutOfRangeError(
                     "Values are beyond the range of the store's int8 scale.",
                     found=f"{largest / 127:.2f} times the largest that it holds",
                     expected=f"magnitudes up to {127 * max(scale):.4g}",
@@ -296,7 +300,7 @@ def _end(run: Run, records: Mapping[str, _Record]) -> None:
         layout = piece.layout
         if len(run.present(layout, keys)) < len(layout.indices()) or not np.asarray(fresh[...]).all():
             return  # other parts are still to come
-    run.group.put(run.target, rsembed_state="complete")
+    run.group.put(run.target, rsembed_state="complete", **{BEFORE: None})
     if not run.target.commits and not run.group.aside:
         tidy(run.target)
 
