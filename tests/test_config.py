@@ -73,6 +73,25 @@ def test_a_bad_variable_fails_where_it_is_used_not_at_import():
     assert "'last'" in done.stderr
 
 
+def test_a_misspelt_variable_is_named_with_the_near_one():
+    done = in_new_process("xr_rsembed.get_option('block_tiles')", RS_EMBED_BLOCK_TILS="4")
+    assert "RS_EMBED_BLOCK_TILS is set" in done.stderr
+    assert "is RS_EMBED_BLOCK_TILES meant?" in done.stderr
+    right = in_new_process("xr_rsembed.get_option('block_tiles')", RS_EMBED_BLOCK_TILES="4")
+    assert right.stderr == ""
+
+
+def test_doctor_lists_a_misspelt_variable(monkeypatch):
+    from xr_rsembed import doctor
+
+    monkeypatch.setenv("RS_EMBED_TERRAMIND_LAYER_INDX", "3")
+    monkeypatch.setenv("RS_EMBED_SOMETHING_ELSE", "3")
+    finding = doctor._options()
+    assert finding.state == "note"
+    assert "is RS_EMBED_TERRAMIND_LAYER_INDEX meant?" in finding.says
+    assert "RS_EMBED_SOMETHING_ELSE is set, but no option has this variable" in finding.says
+
+
 def test_set_options_as_context_manager_and_for_good():
     with xr_rsembed.set_options({"terramind.layer_index": 3}):
         assert xr_rsembed.get_option("terramind.layer_index") == 3

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import OptionError, warn
 
 __all__ = ["OPTIONS", "Option", "environment_name", "family_option", "get_option", "set_options"]
 
@@ -104,6 +104,8 @@ def get_option(key: str) -> Any:
         # Read at first use, not at import: a bad variable then fails in the call that needs it, with our own error.
         _values.update(_from_environment() | _values)
         _environment_read = True
+        for text in unknown_variables():
+            warn(f"{text}; it does nothing.")
     return _values.get(_known(key), OPTIONS[key].default)
 
 
@@ -154,6 +156,21 @@ class set_options:
 
     def __exit__(self, *_: object) -> None:
         _values.update(self._former)
+
+
+def unknown_variables() -> list[str]:
+    """What is wrong with each ``RS_EMBED_*`` variable that no option has, with the nearest that one has.
+
+    A warning and no error: rs-embed has such variables for models that are not here.
+    """
+    names = [environment_name(key) for key in OPTIONS]
+    found = []
+    for name in sorted(name for name in os.environ if name.startswith("RS_EMBED_") and name not in names):
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+        found.append(
+            f"{name} is set, but no option has this variable" + (f" (is {near[0]} meant?)" if near else "")
+        )
+    return found
 
 
 def _from_environment() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from xr_rsembed._version import __version__
-from xr_rsembed.config import get_option
+from xr_rsembed.config import get_option, unknown_variables
 from xr_rsembed.errors import OptionError, RsEmbedError
 from xr_rsembed.models.registry import find_spec, list_models
 from xr_rsembed.models.spec import EncoderRequest
@@ -161,6 +161,8 @@ def _options() -> Finding:
         get_option("block_tiles")
     except RsEmbedError as error:
         return Finding("wrong", "options", " ".join(str(error).split()))
+    if unknown := unknown_variables():
+        return Finding("note", "options", "; ".join(unknown))
     said = sorted(name for name in os.environ if name.startswith("RS_EMBED_"))
     return Finding("ok", "options", f"environment sets {', '.join(said)}" if said else "the defaults")
 
