@@ -177,6 +177,29 @@ def test_periods_and_cells_are_added_and_finished_ones_left(made, whole, tmp_pat
     assert len(fakes.forwards) == forwards, "nothing was left to do"
 
 
+def test_other_weights_of_the_same_model_are_refused(made, tmp_path):
+    import pystac
+
+    store, files = tmp_path / "r.zarr", [tmp_path / name for name in ("a.pt", "b.pt", "copy.pt")]
+    for file, data in zip(files, (b"a", b"b", b"a"), strict=True):
+        file.write_bytes(data * 64)
+    small = (12.012, 45.974, 12.014, 45.976)
+    run = begin(store, made, area=small, weights=files[0])
+    assert run.run().done
+    before = content(store)
+    for other in (files[1], "random"):
+        with pytest.raises(StoreError, match="weights"):
+            begin(store, made, area=small, periods=[MAY, JUNE], weights=other).run()
+    assert content(store) == before, "a refused call leaves the store as it was"
+    assert not begin(store, made, area=small, weights=files[2]).run().left, "the same file by another name"
+    sha256 = xr.open_zarr(store, group="utm33", consolidated=False)["embedding"].attrs["weights_sha256"]
+    collection = pystac.Collection.from_file(str(run.catalogue(tmp_path / "catalogue")))
+    said = [
+        item.properties["emb:runtime_parameters"]["weights_sha256"] for item in collection.get_all_items()
+    ]
+    assert said == [sha256]
+
+
 def test_parts_write_one_store(made, whole, tmp_path):
     store = tmp_path / "r.zarr"
     first = begin(store, made).run(part=(1, 3))

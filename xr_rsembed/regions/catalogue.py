@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from xr_rsembed.regions.ledger import Ledger
+from xr_rsembed.regions.ledger import Ledger, weights_of
 from xr_rsembed.regions.preview import GROUP
 from xr_rsembed.regions.units import Lattice, Unit
 from xr_rsembed.store.conventions import without_credentials
@@ -60,7 +60,10 @@ def write_catalogue(
             properties={
                 "proj:code": lattice.crs,
                 "gsd": attrs.get("geoemb:gsd"),
-                "emb:runtime_parameters": ledger.settings()["recipe"],
+                "emb:runtime_parameters": {
+                    **ledger.settings()["recipe"],
+                    **weights_of(root[f"{zone}/embedding"].attrs),
+                },
             },
             stac_extensions=_EXTENSIONS,
         )

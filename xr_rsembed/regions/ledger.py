@@ -19,7 +19,7 @@ from xr_rsembed.regions.work import Recipe
 from xr_rsembed.specs import TemporalSpec
 from xr_rsembed.store.conventions import group_attrs, plain
 
-__all__ = ["ATTR", "Ledger", "period_name"]
+__all__ = ["ATTR", "Ledger", "period_name", "weights_of"]
 
 ATTR = "rsembed_region"
 _RECORD = "unit_record"  # (time, unit_y, unit_x): JSON, one object of the store each
@@ -97,6 +97,7 @@ class Ledger:
         known: Any = root.attrs.get(ATTR)
         if known:
             require_same(str(self.store), known["recipe"], plain(described))
+            self._same_weights(root, known["zones"], recipe, zones)
         elif list(root.members()):
             raise StoreError(
                 "The store holds something else.",
@@ -116,6 +117,17 @@ class Ledger:
         periods = list(dict.fromkeys(period for one in content["requests"] for period in one["periods"]))
         for name in content["zones"]:
             self._zone(recipe, Lattice(**content["zones"][name]), periods)
+
+    def _same_weights(
+        self, root: zarr.Group, made: Sequence[str], recipe: Recipe, zones: Mapping[str, Lattice]
+    ) -> None:
+        """Refuse weights other than those that the store's zones were embedded with."""
+        attrs = [root[f"{zone}/embedding"].attrs for zone in made if f"{zone}/embedding" in root]
+        if not attrs or not zones:
+            return
+        now = weights_of(recipe.example(next(iter(zones.values()))).attrs)
+        for was in map(weights_of, attrs):
+            require_same(str(self.store), was, now)
 
     def _zone(self, recipe: Recipe, lattice: Lattice, periods: Sequence[str]) -> None:
         """The arrays of one zone; a time axis that is as long as the list of periods."""
@@ -260,6 +272,19 @@ def _moment(text: str) -> int:
         day, clock = text.split("T")
         text = f"{day}T{clock[:2]}:{clock[2:4]}:{clock[4:]}"
     return int(np.datetime64(text, "s").astype("int64"))
+
+
+def weights_of(attrs: Mapping[str, Any]) -> dict[str, str]:
+    """What tells an embedding's weights from others: the file's hash, or the source of weights without a file.
+
+    Examples
+    --------
+    >>> weights_of({"weights": "random (seed 0)", "weights_sha256": ""})
+    {'weights': 'random (seed 0)'}
+    """
+    if sha256 := attrs.get("weights_sha256"):
+        return {"weights_sha256": str(sha256)}
+    return {"weights": str(attrs.get("weights", ""))}
 
 
 def require_same(store: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
