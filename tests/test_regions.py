@@ -20,6 +20,7 @@ import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+import xr_rsembed
 from tests import fakes
 from tests.servers.earthengine import EarthEngineServer
 from tests.servers.region import TILES, make_region
@@ -198,6 +199,16 @@ def test_other_weights_of_the_same_model_are_refused(made, tmp_path):
         item.properties["emb:runtime_parameters"]["weights_sha256"] for item in collection.get_all_items()
     ]
     assert said == [sha256]
+
+
+def test_open_gives_a_tree_of_zones(whole):
+    tree = xr_rsembed.open(whole)
+    assert isinstance(tree, xr.DataTree)
+    assert {"utm32", "utm33"} <= set(tree.children)
+    for zone in ("utm32", "utm33"):
+        array, read = tree[zone]["embedding"], open_region(whole)[zone]["embedding"]
+        assert array.dims == ("time", "D", "y", "x")
+        np.testing.assert_array_equal(array.sel(y=read.y, x=read.x).values, read.values)
 
 
 def test_parts_write_one_store(made, whole, tmp_path):

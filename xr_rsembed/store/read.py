@@ -88,7 +88,9 @@ def _groups(target: Target) -> list[str]:
         if not path.endswith(f"/{BLOCKS}")
         and path != BLOCKS
         and (found := look(target.under(path)))
-        and found.ours
+        and (
+            found.ours or "geoemb:dimensions" in found.attrs
+        )  # a region's zones have only the convention's attrs
     ]
 
 
