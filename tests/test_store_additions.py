@@ -88,6 +88,7 @@ def test_an_append_that_was_cut_off_is_finished_by_the_same_call(tmp_path, monke
         (lambda emb: emb.assign_coords(x=emb.x + 10), "'x'"),
         (lambda emb: emb.isel(y=slice(0, 28)), "shape.y"),
         (lambda emb: emb.assign_coords(time=np.array(["2022-06-01"], "datetime64[ns]")), "already"),
+        (lambda emb: xr.concat([emb, emb], "time"), "twice"),
     ],
 )
 def test_what_does_not_belong_to_a_store_is_not_appended(tmp_path, change, words):
@@ -130,6 +131,9 @@ def test_a_region_is_repaired_and_the_rest_stays(tmp_path):
     to_zarr(embedding().isel(y=slice(28, 56)), path, region="auto")
     np.testing.assert_array_equal(open_zarr(path).values, embedding().values)
     assert state(path) == "complete"
+    for region in ("all", [slice(0, 28)]):
+        with pytest.raises(OptionError, match="region cannot be used"):
+            to_zarr(embedding(), path, region=region)
     with pytest.raises(StoreError, match="in part along 'y'"):
         to_zarr(embedding().isel(y=slice(20, 56)), path, region="auto")
 
@@ -161,8 +165,9 @@ def test_parts_are_written_by_jobs_that_do_not_talk(tmp_path):
         to_zarr(embedding(log), path, part=(number, 5))
     assert state(path) == "complete"
     xr.testing.assert_identical(open_zarr(path).compute(), embedding().compute())
-    with pytest.raises(OptionError, match="n parts"):
-        to_zarr(embedding(), path, part=(5, 5))
+    for part in ((5, 5), 5):
+        with pytest.raises(OptionError, match="n parts"):
+            to_zarr(embedding(), path, part=part)
 
 
 def test_groups_open_as_a_tree(tmp_path):
@@ -178,6 +183,22 @@ def test_groups_open_as_a_tree(tmp_path):
     alone = xr_rsembed.open(path, group="utm32")
     xr.testing.assert_identical(alone.compute(), embedding().compute())
     assert set(xr.open_datatree(path, engine="zarr").children) >= {"utm32", "utm33"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "icechunk"])
+def test_groups_below_a_group_that_is_replaced_stay(tmp_path, kind):
+    path = tmp_path / "emb.zarr"
+    if kind == "icechunk":
+        icechunk = pytest.importorskip("icechunk")
+        path = icechunk.Repository.create(icechunk.in_memory_storage()).writable_session("main").store
+    to_zarr(embedding(), path)
+    to_zarr(embedding(seed=1), path, group="below/it")
+    stored = to_zarr(embedding(seed=2), path, overwrite=True)
+    xr.testing.assert_identical(stored.compute(), embedding(seed=2).compute())
+    below = open_zarr(path, group="below/it")
+    xr.testing.assert_identical(below.compute(), embedding(seed=1).compute())
+    if kind == "folder":
+        assert "/below/it" in xr.open_groups(path, engine="zarr")
 
 
 def test_variables_that_share_a_graph_are_computed_once(tmp_path):

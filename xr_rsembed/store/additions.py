@@ -88,6 +88,13 @@ def _append(
         if old >= new and _equal(before[-new:], now) and (resume or there.state != "complete"):
             _write_appended(target, there, dataset, dim, slice(old - new, old), **options)
             return
+        if len(np.unique(now)) < len(now):
+            raise StoreError(
+                f"Some labels of {dim!r} are there twice in what is appended.",
+                found=f"{len(now) - len(np.unique(now))} of {len(now)}",
+                expected="every label once",
+                remedy=f"emb.drop_duplicates({dim!r})",
+            )
         double = np.isin(now, before)
         if double.any():
             raise StoreError(
@@ -296,8 +303,15 @@ def _grown(
 
 def _found_region(target: Target, dataset: xr.Dataset, region: Any) -> dict[str, slice]:
     """The region as slices of integers."""
+    if region != "auto" and not isinstance(region, Mapping):
+        raise OptionError(
+            "This region cannot be used.",
+            found=repr(region),
+            expected='a mapping of dim to slice, or "auto"',
+            remedy='region="auto"',
+        )
     stored = _stored(target)
-    given = dict.fromkeys(map(str, dataset.dims), "auto") if region == "auto" else dict(region)
+    given = dict.fromkeys(map(str, dataset.dims), "auto") if isinstance(region, str) else dict(region)
     found: dict[str, slice] = {}
     for dim, span in given.items():
         if dim not in dataset.dims:

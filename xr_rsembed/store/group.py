@@ -31,6 +31,7 @@ __all__ = [
     "consolidate_root",
     "ensure_parents",
     "look",
+    "own_objects",
     "promote",
     "reads_from",
     "tidy",
@@ -147,7 +148,29 @@ def promote(target: Target) -> None:
     kept = set(documents)
     for name in documents:
         kept |= _chunks(name, json.loads(target.read(name) or b"{}"))
-    target.remove(sorted(set(target.objects()) - kept))
+    target.remove(sorted(own_objects(target) - kept))
+    if len(own_objects(target)) < len(
+        target.objects()
+    ):  # groups below, which the new document has not heard of
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(target.store, path=target.group or None, zarr_format=3)
+
+
+def own_objects(target: Target) -> set[str]:
+    """The objects of the group itself: those of groups below it are others' and stay when it is replaced."""
+    names = set(target.objects())
+    below = set()
+    for name in names:
+        child, _, document = name.partition("/")
+        if child != BLOCKS and (
+            document == ".zgroup"
+            or (
+                document == "zarr.json" and json.loads(target.read(name) or b"{}").get("node_type") == "group"
+            )
+        ):
+            below.add(child)
+    return {name for name in names if name.partition("/")[0] not in below}
 
 
 def tidy(target: Target) -> None:

@@ -168,6 +168,8 @@ class Target:
                 for key, info in found.items()
             }
         prefix = f"{self.group}/" if self.group else ""
+        if self.commits and start and self.read(f"{name}/zarr.json".lstrip("/")) is None:
+            return {}  # Icechunk lists below groups and arrays only
 
         async def listed() -> list[str]:
             return [key async for key in self.store.list_prefix(f"{start}/" if start else "")]

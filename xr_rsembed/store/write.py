@@ -188,6 +188,7 @@ def begin_records(run: Run) -> None:
             chunks=(*((1,) * (len(grid) - 1)), length),
             dtype="uint64",
             fill_value=0,
+            dimension_names=[f"block_{dim}" for dim in piece.layout.dims],  # which xarray's trees ask for
             overwrite=run.part is None,  # what two runs that began at once left
             chunk_key_encoding=cast("Any", KEYS[run.group.way]),
         )

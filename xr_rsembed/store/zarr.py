@@ -13,7 +13,15 @@ from xr_rsembed.errors import OptionError, StoreError, StoreExistsError, StoreLo
 from xr_rsembed.store import additions
 from xr_rsembed.store.conventions import group_attrs
 from xr_rsembed.store.fingerprint import ATTR, digest, fingerprint, require_format, require_same
-from xr_rsembed.store.group import Group, consolidate_root, ensure_parents, look, promote, reads_from
+from xr_rsembed.store.group import (
+    Group,
+    consolidate_root,
+    ensure_parents,
+    look,
+    own_objects,
+    promote,
+    reads_from,
+)
 from xr_rsembed.store.layout import KEYS
 from xr_rsembed.store.lock import locked
 from xr_rsembed.store.metadata import as_dataset, write_metadata
@@ -236,7 +244,8 @@ def _check_options(
             f"{' and '.join(chosen)} exclude each other.", found="both", expected="at most one of them"
         )
     if part is not None:
-        whole = len(part) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in part)
+        whole = isinstance(part, tuple | list) and len(part) == 2
+        whole = whole and all(isinstance(n, int) and not isinstance(n, bool) for n in part)
         if not whole or not 0 <= part[0] < part[1]:
             raise OptionError("part names one of n parts.", found=repr(part), expected="(i, n), 0 <= i < n")
     if dtype is not None and dtype not in _DTYPES:
@@ -349,7 +358,8 @@ def _begin(
     if (
         there is not None and not aside
     ):  # halves of a beginning; in an Icechunk session, what its commit replaces
-        target.remove([name for name in target.objects() if name != TOKEN])
+        # The group's document is written over below: without it, Icechunk would drop the groups below it too.
+        target.remove(sorted(own_objects(target) - {TOKEN, "zarr.json"}))
     ensure_parents(target)
     layouts = [piece.layout for piece in pieces]
     attrs = {**facts["group"], ATTR: dict(facts), **described_scales(layouts)}
