@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -221,6 +222,29 @@ def test_a_file_that_cannot_grow_is_a_named_error_and_the_old_one_stays(tmp_path
     assert "resume=True" not in ended.stdout
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_no_block_reaches_a_file_after_another_has_failed(tmp_path):
+    """The other blocks end in dask's threads while the file is being closed."""
+    from xr_rsembed.store import files
+
+    calls, ended = [], []
+
+    def put(place, block):
+        assert not ended
+        calls.append(place)
+        time.sleep(0.05)
+        raise OSError("no room")
+
+    emb = embedding(seconds=0.02)
+    with pytest.raises(StoreError, match="cannot be written"):
+        try:
+            files.fill(emb, tmp_path / "emb.nc", put, False)
+        finally:
+            ended.append(True)
+    time.sleep(0.5)
+    assert calls
+    assert len(calls) < emb.data.npartitions
 
 
 def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +90,7 @@ def fill(
     path : path
         Of the file, for messages.
     put : callable
-        Takes a block's place and its values; never called twice at a time.
+        Takes a block's place and its values; never called twice at a time, nor after this function has ended.
     progress : bool, optional
         Show a bar.
     """
@@ -105,13 +106,22 @@ def fill(
         places[id(task)] = tuple(slice(edge[n], edge[n + 1]) for edge, n in zip(edges, block, strict=True))
         tasks.append(task)
     with bar(len(tasks), 0, show=progress, label=f"writing {emb.name}") as advance:
+        # After a failure dask leaves blocks under way in its threads, while the caller closes the file: HDF5 dies of
+        # a value that is put into a closed one.
+        lock, ended = threading.Lock(), False
 
         def done(task: Task, values: np.ndarray) -> None:
-            with _unfinished(path):
+            with lock, _unfinished(path):
+                if ended:
+                    return
                 put(places[id(task)], values)
             advance()
 
-        run([data], tasks, done)
+        try:
+            run([data], tasks, done)
+        finally:
+            with lock:
+                ended = True
 
 
 def require_room(folder: Path, needed: int) -> None:
