@@ -481,6 +481,23 @@ RIGHT: dict[str, Right] = {
         lambda _: embed(LINEAR.copy(data=hole(LINEAR.values)).assign_attrs(units="linear")),
         lambda: np.where(np.isnan(holed(np.ones((12, 1, 1)).repeat(SIDE, 1).repeat(SIDE, 2))), np.nan, means(DB)),
     ),
+    **{
+        f"power below zero is no data, {kind}": (
+            lambda _, value=value, model=model: embed(
+                LINEAR.copy(data=hole(LINEAR.values, value)).assign_attrs(units="linear"), model
+            ),
+            lambda right=right: holed(right),
+        )
+        for kind, value, model, right in (
+            ("for dB", -1e-4, MODEL, DB),
+            ("for power", -1e-4, POWER, LINEAR),
+            ("an unstated -9999", -9999, MODEL, DB),
+        )
+    },
+    "noise below zero throughout is no data": (
+        lambda _: embed(LINEAR.copy(data=np.full_like(LINEAR, -1e-4)).assign_attrs(units="linear")),
+        lambda: np.full((12, 3, 3), np.nan),
+    ),
     # elevation
     **{
         f"heights in {said}": (
@@ -689,6 +706,7 @@ REFUSED: dict[str, Refused] = {
     "power as dB, units kept": (lambda: embed(LINEAR.assign_attrs(units="dB")), Unit, ("linear",)),
     "dB as power": (lambda: embed(DB, POWER), Unit, ("dB",)),
     "dB as power, units kept": (lambda: embed(DB.assign_attrs(units="linear")), Unit, ("linear power",)),
+    "zeros among dB": (lambda: embed(DB.copy(data=hole(DB.values))), Scene, ("0 in 11.1%", "write_nodata(0)")),
     "counts of GRD as power": (lambda: embed(radar(300.0, 50.0), POWER), Unit, ("cannot be linear power",)),
     "counts of GRD as dB": (lambda: embed(radar(300.0, 50.0)), Unit, ("cannot be dB",)),
     "nodata unsaid": (lambda: embed(scene(hole(DN.astype("int16"), -9999))), Scene, ("-9999", "write_nodata(-9999)")),
@@ -769,6 +787,36 @@ REMEDIES: dict[str, Remedy] = {
         '(da.astype("float32") ** 2).assign_attrs(da.attrs, units="linear")',
         lambda: embed(((LINEAR**0.5).astype("float32") ** 2).assign_attrs(units="linear")),
         lambda: means(DB),
+    ),
+    "dB in hundredths, unsaid": (
+        lambda: embed((DB * 100).round().astype("int16").assign_attrs(units="dB")),
+        'assign_attrs(units="dB", scale_factor=0.01)',
+        lambda: embed((DB * 100).round().astype("int16").assign_attrs(units="dB", scale_factor=0.01)),
+        lambda: means((DB.values * 100).round() / 100),
+    ),
+    "zeros among dB": (
+        lambda: embed(DB.copy(data=hole(DB.values))),
+        "da.rio.write_nodata(0)",
+        lambda: embed(DB.copy(data=hole(DB.values)).rio.write_nodata(0)),
+        lambda: holed(DB),
+    ),
+    "a band dim of another name": (
+        lambda: embed(scene().rename(band="feature")),
+        'da.rename({"feature": "band"})',
+        lambda: embed(scene().rename(band="feature").rename({"feature": "band"})),
+        dn_means,
+    ),
+    "variables on other axes": (
+        lambda: embed(variables().rename(y="northing", x="easting")),
+        "ds.rename({'northing': 'y', 'easting': 'x'})",
+        lambda: embed(variables().rename(y="northing", x="easting").rename({"northing": "y", "easting": "x"})),
+        dn_means,
+    ),
+    "a Dataset of elevation": (
+        lambda: embed(HEIGHTS.isel(band=0, drop=True).to_dataset(name="elevation")),
+        'modalities={"DEM": "elevation"}',
+        lambda: embed(HEIGHTS.isel(band=0, drop=True).to_dataset(name="elevation"), modalities={"DEM": "elevation"}),
+        lambda: means(HEIGHTS),
     ),
     "radar to floats": (lambda: embed(DB.round().astype("int16")), "floats", lambda: embed(DB.round().astype("float32"), units="dB"), lambda: means(DB.round())),
     "eight bits": (

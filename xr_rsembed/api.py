@@ -283,7 +283,7 @@ def normalize(
 
 
 def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
-    """One divisor for a whole Sentinel-1 scene: the percentile of ``log1p(max(x, 0))`` over its valid pixels.
+    """One divisor for a whole Sentinel-1 scene: the percentile of ``log1p(x)`` over its valid pixels, those above 0.
 
     Parameters
     ----------
@@ -315,14 +315,17 @@ def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
         raise SceneError(
             "The scene has no valid pixel.", found="NaN or nodata throughout", expected="linear power"
         )
-    if str(scene.attrs.get("units", "")).lower() == "db" or np.median(values) < 0:
+    if str(scene.attrs.get("units", "")).lower() == "db" or np.median(values) < -0.05:
         raise UnitsError(
             "A divisor is made of linear power.",
             found=f"a median of {np.median(values):.3g}, units={scene.attrs.get('units')!r}",
             expected="linear power, above 0",
             remedy='s1_scale((10 ** (da / 10)).where(da != da.rio.nodata).assign_attrs(units="linear"))',
         )
-    return float(np.percentile(np.log1p(np.maximum(values, 0.0)), percentile))
+    values = values[values > 0]  # noise below 0 was not measured either
+    if not values.size:
+        raise SceneError("The scene has no valid pixel.", found="no power above 0", expected="linear power")
+    return float(np.percentile(np.log1p(values), percentile))
 
 
 def reproduce(embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | Scenes, **changes: Any) -> Any:

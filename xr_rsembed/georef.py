@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cell_geobox",
+    "check_axes",
     "check_grid",
     "describe_grid",
     "geobox_coords",
@@ -219,6 +220,16 @@ def _check_dims(scene: xr.DataArray) -> None:
             expected="dims (..., band, y, x)",
             remedy=f'da.rename({taken[0]}="another_name")',
         )
+    check_axes(scene)
+
+
+def check_axes(scene: xr.DataArray, called: str = "da") -> None:
+    """Raise where the dims y and x have other names; ``called`` is what the remedy renames.
+
+    Raises
+    ------
+    SceneError
+    """
     lacking = [dim for dim in ("y", "x") if dim not in scene.dims]
     if not lacking:
         return
@@ -232,9 +243,9 @@ def _check_dims(scene: xr.DataArray) -> None:
         f"The scene has no dim {' or '.join(lacking)}.",
         found=f"dims {tuple(scene.dims)}",
         expected="dims (..., band, y, x)",
-        remedy=f"da.rename({rename})"
+        remedy=f"{called}.rename({rename})"
         if rename
-        else 'da.rename({"your_row_dim": "y", "your_column_dim": "x"})',
+        else f'{called}.rename({{"your_row_dim": "y", "your_column_dim": "x"}})',
     )
 
 

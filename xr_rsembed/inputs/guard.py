@@ -17,6 +17,8 @@ _MANY = 1000  # pixels from which on a likely, but not certain, mistake is calle
 _SENTINELS = (-9999.0, -32768.0, -999.0, 1e20, -3.4028234663852886e38)
 _OFFSET = 1000.0  # what Sentinel-2 DN carry from baseline 04.00 on
 
+_NOISE = -0.05  # linear power that the removal of noise left below 0 is nearer to 0 than that
+
 
 def check_values(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
     """Raise where the valid pixels of a block cannot be in the model's units.
@@ -93,8 +95,19 @@ def _check_db(values: np.ndarray, how: Pixels) -> None:
     low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
     if not values.any():
         raise _all_zero(how)
+    empty = float((values == 0.0).mean())
+    if middle < -3.0 and empty >= 0.01 and values.shape[1] >= _MANY:
+        # Noise is never exactly 0 that often.
+        raise _unstated(0.0, empty)
     if low >= 0.0 and middle < 1.0:
         raise wrong_units("linear", "dB")
+    if -6000.0 < middle < -300.0 and not _fractions(values):
+        raise UnitsError(
+            "These whole numbers look like dB times 100, and nothing says so.",
+            found=f"a median of {middle:.4g}",
+            expected="backscatter of -40 to 20 dB",
+            remedy='da = da.assign_attrs(units="dB", scale_factor=0.01)',
+        )
     if values.shape[1] >= _MANY and -4.0 < low < 0.0 < high < 4.0:
         raise _normalized(how)
     if not -60.0 < middle < 30.0:
@@ -105,9 +118,9 @@ def _check_linear(values: np.ndarray, how: Pixels, wanted: str) -> None:
     quarter, middle, high = np.quantile(values, (0.25, 0.5, 0.98))
     if not values.any():
         raise _all_zero(how)
-    if -4.0 < quarter < 0.0 < high < 4.0 and values.shape[1] >= _MANY:
+    if -4.0 < quarter < _NOISE and 0.0 < high < 4.0 and values.shape[1] >= _MANY:
         raise _normalized(how)
-    if middle < 0.0:
+    if middle < _NOISE:
         if wanted == "linear":
             raise wrong_units("dB", "linear")
         raise _impossible("linear power", f"a median of {middle:.4g}", "power above 0", how)
@@ -147,12 +160,7 @@ def _check_sentinel(raw: np.ndarray) -> None:
     for sentinel in _SENTINELS:
         share = float((raw == np.float64(np.float32(sentinel))).mean())
         if share >= 0.001:
-            raise SceneError(
-                f"The scene seems to mark invalid pixels by {sentinel:g}, but nothing says so.",
-                found=f"{sentinel:g} in {share:.1%} of the pixels",
-                expected="nodata in attrs, or NaN",
-                remedy=f"da.rio.write_nodata({sentinel:g})",
-            )
+            raise _unstated(sentinel, share)
 
 
 def _check_packing(raw: np.ndarray, how: Pixels) -> None:
@@ -186,6 +194,15 @@ def _own_share(band: np.ndarray, nodata: tuple[float, ...]) -> float:
 def _fractions(values: np.ndarray) -> bool:
     """Whether most of the numbers are no whole ones."""
     return float((values % 1.0 != 0.0).mean()) > 0.5
+
+
+def _unstated(sentinel: float, share: float) -> SceneError:
+    return SceneError(
+        f"The scene seems to mark invalid pixels by {sentinel:g}, but nothing says so.",
+        found=f"{sentinel:g} in {share:.1%} of the pixels",
+        expected="nodata in attrs, or NaN",
+        remedy=f"da.rio.write_nodata({sentinel:g})",
+    )
 
 
 def _all_zero(how: Pixels) -> RsEmbedError:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xr_rsembed import bands
 from xr_rsembed.errors import GridError, OptionError, RsEmbedError, SceneError, UnknownModelError
-from xr_rsembed.georef import check_grid, describe_grid, scene_geobox, stored_transform
+from xr_rsembed.georef import check_axes, check_grid, describe_grid, scene_geobox, stored_transform
 from xr_rsembed.inputs.labels import OTHER_BAND_DIMS, band_labels, check_times
 from xr_rsembed.inputs.modality import named_modalities, settle
 from xr_rsembed.inputs.record import Input
@@ -155,7 +155,15 @@ def _modality_of(variable: str, arrays: Mapping[str, xr.DataArray], asked: str, 
 
 def _no_modality(variable: str, arrays: Mapping[str, xr.DataArray], spec: ModelSpec) -> RsEmbedError:
     offered = [one.name for one in spec.modalities]
+    if bands.canonical_name(variable) == "DEM" and "DEM" in offered:
+        return UnknownModelError(
+            f"The variable {variable!r} may be the modality DEM, and does not say so.",
+            found=", ".join(arrays),
+            expected=", ".join(offered),
+            remedy=f'modalities={{"DEM": "{variable}"}}',
+        )
     if bands.canonical_name(variable) is not None:
+        check_axes(arrays[variable], "ds")
         return SceneError(
             "The variables are bands, not modalities.",
             found=", ".join(arrays),

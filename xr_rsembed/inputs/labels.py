@@ -39,7 +39,7 @@ def with_band_dim(scene: xr.DataArray, modality: str | None) -> xr.DataArray:
         return scene
     if (modality is not None and modality.upper() == "DEM") or scene.attrs.get("modality") == "DEM":
         return scene.drop_vars("band", errors="ignore").expand_dims(band=["DEM"])
-    others = [str(dim) for dim in scene.dims if dim in OTHER_BAND_DIMS]
+    others = [str(dim) for dim in scene.dims if _holds_bands(scene, dim)]
     raise SceneError(
         "The scene has no dim band.",
         found=f"dims {tuple(scene.dims)}",
@@ -137,6 +137,14 @@ def stack_bands(scenes: xr.DataArray | xr.Dataset | Mapping[Any, xr.DataArray]) 
     )
     check_times({names[name]: arrays[name] for name in ordered})
     return _stacked({names[name]: arrays[name] for name in ordered}, scenes.attrs)
+
+
+def _holds_bands(scene: xr.DataArray, dim: Hashable) -> bool:
+    """Whether a dim counts bands, by its own name or by those of its labels."""
+    labels = scene[dim].values if dim in scene.coords else ()
+    return _counts_bands(dim) or any(
+        isinstance(label, str) and bands.canonical_name(label) is not None for label in labels
+    )
 
 
 def _counts_bands(dim: Hashable) -> bool:

@@ -29,6 +29,8 @@ class Pixels:
         Least value of a valid pixel: 1 where 0 means nodata and an offset was taken off.
     to_db : bool
         True where linear power is turned into dB.
+    power : bool
+        Whether pixels are linear power, of which 0 and less was never measured.
     units : str
         Those that the model takes, which the block's values must bear out; empty where nothing is known of them.
     stated : str
@@ -46,6 +48,7 @@ class Pixels:
     offset: float = 0.0
     floor: float | None = None
     to_db: bool = False
+    power: bool = False
     units: str = ""
     stated: str = ""
     packed: bool = False

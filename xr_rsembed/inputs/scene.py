@@ -195,7 +195,8 @@ def _pixels(scene: xr.DataArray, kind: Modality, stored: Stored, normalize: str,
     packing = stored.packing
     scale, offset, to_db = reading(scene, kind, stated, packing)
     nodata = stored.nodata
-    if to_db or kind.units == "linear":
+    power = to_db or kind.units == "linear"
+    if power:
         # Power of exactly 0 was never measured: it fills what the sensor did not see, in both providers' scenes too.
         nodata = tuple(sorted({*nodata, 0.0}))
     return Pixels(
@@ -206,6 +207,7 @@ def _pixels(scene: xr.DataArray, kind: Modality, stored: Stored, normalize: str,
         offset=offset,
         floor=1.0 if kind.units == "DN" and packing.offset < 0 and stored.zero_was_nodata else None,
         to_db=to_db,
+        power=power,
         units=kind.units,
         stated=stated,
         packed=bool(packing) and not packing.decoded,
