@@ -121,7 +121,7 @@ def _positive(window: np.ndarray, valid: np.ndarray, how: Pixels) -> np.ndarray:
     """Where power is above 0 in all bands; values are judged before, or dB stated as power would be left out."""
     for index in np.ndindex(*window.shape[:-3]):
         check_values(window[index], valid[index], how)
-    return (window * how.scale + how.offset > 0).all(axis=-3)
+    return np.all(window * how.scale + how.offset > 0, axis=-3)
 
 
 def _as_dtype(value: float, dtype: np.dtype) -> Any:
