@@ -206,7 +206,7 @@ def _set_by_rioxarray(scene: xr.DataArray) -> tuple[float, ...]:
         value = scene.rio.nodata
     except (TypeError, ValueError, OverflowError, OSError):
         return ()  # a number that the dtype cannot hold marks nothing, and the attrs were read above
-    return () if value is None else (float(value),)
+    return () if value is None else tuple(float(one) for one in np.ravel(value))
 
 
 def _file_bands(scene: xr.DataArray, number: int) -> list[int]:
