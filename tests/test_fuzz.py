@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401  the .rio accessor
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import xr_rsembed
@@ -293,7 +293,14 @@ def outcome(scene: xr.DataArray, options: dict[str, Any]) -> str:
 def test_an_embedding_that_keeps_its_contract_or_an_error_of_ours():
     outcomes: Counter[str] = Counter()
 
+    plain = xr.DataArray(np.full((12, 17, 2), 500, "uint16"), dims=("band", "y", "x"))
+    plain = plain.assign_coords(
+        band=list(fakes.S2), y=5e6 - 10.0 * np.arange(17), x=5e5 + 10.0 * np.arange(2)
+    )
+
     @bounded
+    @example(scene=plain, options={})
+    @example(scene=plain.drop_vars("x"), options={})  # no place without both axes: the other counts pixels
     @given(
         scene=scenes(),
         options=st.fixed_dictionaries(
