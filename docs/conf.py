@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import sphinx_autosummary_accessors
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+import thumbnails  # noqa: E402
 
 import xr_rsembed  # noqa: E402
 
@@ -31,17 +34,25 @@ extensions = [
     "from_code",
 ]
 
-# Links into the pages of the libraries underneath, for a build that may reach the network: DOCS_ONLINE=1 make docs.
-if os.environ.get("DOCS_ONLINE"):
-    extensions.append("sphinx.ext.intersphinx")
-    intersphinx_mapping = {
-        "python": ("https://docs.python.org/3", None),
-        "numpy": ("https://numpy.org/doc/stable", None),
-        "xarray": ("https://docs.xarray.dev/en/stable", None),
-        "dask": ("https://docs.dask.org/en/stable", None),
-        "geopandas": ("https://geopandas.org/en/stable", None),
-        "odc.geo": ("https://odc-geo.readthedocs.io/en/latest", None),
-    }
+# Links into the pages of the libraries underneath, where their inventories lie in docs/inventories (xarray.inv is
+# https://docs.xarray.dev/en/stable/objects.inv) or, with DOCS_ONLINE=1, where the network gives them; without either
+# the names stay plain text.
+LIBRARIES = {
+    "python": "https://docs.python.org/3",
+    "numpy": "https://numpy.org/doc/stable",
+    "xarray": "https://docs.xarray.dev/en/stable",
+    "dask": "https://docs.dask.org/en/stable",
+    "geopandas": "https://geopandas.org/en/stable",
+    "odc.geo": "https://odc-geo.readthedocs.io/en/latest",
+}
+inventories = {name: HERE / "inventories" / f"{name}.inv" for name in LIBRARIES}
+online = bool(os.environ.get("DOCS_ONLINE"))
+extensions.append("sphinx.ext.intersphinx")
+intersphinx_mapping = {
+    name: (address, None if online else str(inventories[name]))
+    for name, address in LIBRARIES.items()
+    if online or inventories[name].exists()
+}
 
 # Pages of names that are public no more would stand in no table of contents.
 shutil.rmtree(HERE / "api" / "generated", ignore_errors=True)
@@ -55,6 +66,7 @@ shutil.copytree(
     dirs_exist_ok=True,
     ignore=lambda _, names: [n for n in names if not n.endswith(".ipynb")],
 )
+thumbnails.make(HERE)
 nb_execution_mode = "off"
 nb_merge_streams = True
 
@@ -91,4 +103,9 @@ html_theme_options = {
     "pygments_light_style": "a11y-light",
     "pygments_dark_style": "a11y-dark",
 }
+urls = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"].get("urls", {})
+if "Repository" in urls:
+    html_theme_options["icon_links"] = [
+        {"name": "Repository", "url": urls["Repository"], "icon": "fa-solid fa-code-branch"}
+    ]
 html_sidebars = {name: [] for name in ("index", "install", "quickstart", "notebooks")}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import html
 import inspect
 import os
 import re
@@ -202,6 +203,28 @@ def test_every_picture_is_small_and_used():
     for picture in [*(DOCS / "figures").glob("*.png"), *(DOCS / "figures").glob("*.svg")]:
         assert picture.stat().st_size < 300_000, picture.name
         assert f"figures/{picture.name}" in text, f"{picture.name} stands on no page"
+
+
+def test_the_picture_of_the_layers_is_that_of_the_contract(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "figures")
+    from diagrams import layers
+
+    described = re.search(
+        r"<dc:description>(.*?)</dc:description>", (DOCS / "figures/architecture.svg").read_text()
+    )
+    assert described, "python docs/figures/make.py architecture"
+    assert html.unescape(described[1]) == str(layers()), "python docs/figures/make.py architecture"
+    drawn = {name.rstrip("/") for layer in layers() for name in layer}
+    missing = {one.stem for one in (ROOT / "xr_rsembed").iterdir() if not one.name.startswith("_")} - drawn
+    assert missing <= {"py"}, "modules in no layer"
+
+
+def test_every_page_of_the_guide_and_every_notebook_has_its_card_or_link():
+    for page in ("guide", "notebooks"):
+        text = (DOCS / f"{page}.md").read_text()
+        pages = text.rpartition(":hidden:")[2].split("```")[0].split()
+        missing = [one for one in pages if f":link: {one}\n" not in text and f"]({one}.md)" not in text]
+        assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

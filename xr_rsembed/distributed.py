@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 from dask.base import tokenize
-from distributed.diagnostics.plugin import WorkerPlugin
 
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.plan import planned_jobs
 from xr_rsembed.errors import OptionError
+from xr_rsembed.extras import require
 
 if TYPE_CHECKING:
     from distributed import Client, Worker
 
 __all__ = ["EncoderPlugin", "warm"]
+
+
+WorkerPlugin: Any = require("distributed.diagnostics.plugin", "A cluster").WorkerPlugin
 
 
 class EncoderPlugin(WorkerPlugin):

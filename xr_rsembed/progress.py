@@ -9,12 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from xr_rsembed.config import get_option
 
-__all__ = ["Bar", "progress", "say_when_slow", "tiles_done"]
+__all__ = ["Bar", "progress", "say_when_slow", "task_progress", "tiles_done"]
 
 SHOWN_AFTER = 3.0  # seconds: what is done by then needs no bar
 LINE_EVERY = 30.0  # seconds between two lines on a stream that is no terminal
@@ -157,6 +157,23 @@ def tiles_done(number: int) -> None:
     bar = _active
     if bar is not None and bar.here and bar.unit == "tiles":
         bar.advance(number)
+
+
+@contextmanager
+def task_progress(description: str) -> Iterator[None]:
+    """Count dask's tasks, for what is computed inside on this machine and counts nothing itself."""
+    from dask.callbacks import Callback
+
+    bars: list[Bar] = []
+    with ExitStack() as stack:
+
+        def started(graph: Any, state: Any) -> None:  # never called on a cluster, which has its own
+            if not bars:
+                bars.append(stack.enter_context(progress(0, description, unit="tasks")))
+            bars[0].add(len(state["ready"]) + len(state["waiting"]))
+
+        with Callback(start_state=started, posttask=lambda *_: bars[0].advance(1)):
+            yield
 
 
 @contextmanager

@@ -139,9 +139,8 @@ def classify_file(
     list of str
         The classes by their codes.
     """
-    import geopandas
-
     from xr_rsembed import explore
+    from xr_rsembed.explore.cover import read_table
     from xr_rsembed.store.export import open_file
 
     target = Path(output)
@@ -153,8 +152,8 @@ def classify_file(
         raise StoreExistsError(
             f"{target} is there already.", found="a file", remedy="overwrite=True to replace it"
         )
-    read = geopandas.read_parquet if labels.endswith("parquet") else geopandas.read_file
-    classes = explore.classify(open_file(path), read(labels), column, method).compute()
+    table = read_table(labels, "Reading labels")
+    classes = explore.classify(open_file(path), table, column, method).compute()
     if target.suffix == ".tif":
         classes["class"].rio.to_raster(target, compress="deflate")
     elif target.suffix == ".zarr":

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from xr_rsembed.config import get_option
 from xr_rsembed.errors import OptionError, SceneError, StoreExistsError
 from xr_rsembed.gdal import open_raster
 from xr_rsembed.products import open_product
+from xr_rsembed.progress import task_progress
 
 __all__ = ["open_scene", "save_scene"]
 
@@ -102,8 +101,6 @@ def save_scene(scene: xr.DataArray, path: str | os.PathLike[str], *, overwrite: 
     OptionError
         If the path does not end in ``.zarr``.
     """
-    from dask.diagnostics.progress import ProgressBar
-
     target = Path(path)
     if target.suffix != ".zarr":
         raise OptionError(
@@ -121,7 +118,7 @@ def save_scene(scene: xr.DataArray, path: str | os.PathLike[str], *, overwrite: 
     whole = scene.chunk({"y": _CHUNK, "x": _CHUNK}) if scene.chunks is None else scene.unify_chunks()
     named = whole.rename(scene.name or "scene").drop_encoding()
     try:
-        with ProgressBar(minimum=3.0) if get_option("progress") else nullcontext():
+        with task_progress(f"writing {target.name}"):
             named.to_dataset().to_zarr(part, mode="w", consolidated=False, zarr_format=3, align_chunks=True)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import GridError, MissingDependencyError, OptionError, StoreError
+from xr_rsembed.errors import GridError, OptionError, StoreError
 from xr_rsembed.explore.tables import to_geoparquet
+from xr_rsembed.extras import require
 from xr_rsembed.providers.grid import target_grid
 from xr_rsembed.specs import DEFAULT_TIME, BBox, PointBuffer, TemporalSpec
 
@@ -241,13 +242,8 @@ def _is_span(time: Any) -> bool:
 
 def listed_places(spatials: Any) -> tuple[list[Any], list[Any], dict[str, Any]]:
     """The places, their shapely geometries in degrees, and what a GeoDataFrame knows of them."""
-    try:
-        import geopandas
-        import xvec  # noqa: F401  (registers .xvec)
-    except ImportError:
-        raise MissingDependencyError(
-            "A vector cube needs geopandas and xvec.", remedy="pip install 'xr-rsembed[vector]'"
-        ) from None
+    geopandas = require("geopandas", "A vector cube")
+    require("xvec", "A vector cube")  # registers .xvec
     columns: dict[str, Any] = {}
     if isinstance(spatials, geopandas.GeoDataFrame | geopandas.GeoSeries):
         if spatials.crs is None:

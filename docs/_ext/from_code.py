@@ -1,13 +1,18 @@
 """Parts of the documentation that are read from the code, so that they cannot disagree with it.
 
-``.. from-code:: PART [OF]`` writes a table, or sections: ``options``, ``errors``, ``cli``, ``models`` [of a family],
-``takes``, ``inputs`` and ``statistics`` of a model. In a Markdown page it stands inside ``{eval-rst}``.
+``.. from-code:: PART [OF]`` writes a table, or sections: ``options``, ``errors``, ``cli``, ``layers`` of the package,
+``models`` [of a family], ``takes``, ``inputs`` and ``statistics`` of a model. In a Markdown page it stands inside
+``{eval-rst}``.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
+import tomllib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -15,6 +20,7 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+ROOT = Path(__file__).resolve().parents[2]
 Row = tuple[str, ...]
 
 
@@ -135,8 +141,24 @@ def cli(_: str) -> Iterator[str]:
             yield from table(("argument", "default", "meaning"), rows)
 
 
+def layers(_: str) -> Iterator[str]:
+    """Every module of the layers, top to bottom, and the first line of its docstring."""
+    text = (ROOT / "pyproject.toml").read_text()
+    (contract,) = (one for one in tomllib.loads(text)["tool"]["importlinter"]["contracts"] if "layers" in one)
+    rows = []
+    for layer in contract["layers"]:
+        for name in re.findall(r"\w+", layer):
+            path = ROOT / "xr_rsembed" / name
+            file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            if not file.exists():  # the contract names some that may go
+                continue
+            first = (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()[0]
+            rows.append((f"``{name}/``" if path.is_dir() else f"``{name}.py``", first))
+    return table(("module", "what it holds"), rows)
+
+
 PARTS: dict[str, Callable[[str], Iterator[str]]] = {
-    part.__name__: part for part in (options, models, takes, statistics, inputs, errors, cli)
+    part.__name__: part for part in (options, models, takes, statistics, inputs, errors, cli, layers)
 }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -11,6 +14,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from xr_rsembed.tiling import plan_axis
 
+ROOT = Path(__file__).resolve().parents[2]
 INK, QUIET = "#1f2933", "#7b8794"
 DATA, STEP, MODEL, LEAF = "#d9e8f5", "#fdeccf", "#e3d7f0", "#e8ecef"
 TILES = ("#4878a8", "#c8703a", "#5a9367", "#8d6aa8")
@@ -253,44 +257,56 @@ def terrafm() -> Figure:
     return figure
 
 
-def architecture() -> Figure:
-    """The layers on the left, the life of an embedding on the right."""
-    figure, axes = canvas(10.4, 6.3)
-    layers = (
-        ("accessor.py   cli.py", "the faces: names and signatures", "#f7dede"),
-        ("api.py", "the functions behind them", "#fbe7d3"),
-        ("explore/   store/   providers/", "maps and pictures; writing; fetching", "#fdf3cf"),
-        ("engine/", "plan, block, devices", "#dfeedd"),
-        ("models/", "registry, weights, one file a family", "#e3d7f0"),
-        ("bands  normalize  tiling\ngeoref  specs  errors  config", "leaves", LEAF),
-    )
-    y = 5.2
-    for number, (name, what, color) in enumerate(layers):
-        box(axes, 0.2, y, 2.75, 0.7, name, color, 9.5)
-        note(axes, 3.05, y + 0.35, what)
-        if number:
-            arrow(axes, (1.57, y + 0.98), (1.57, y + 0.72), QUIET)
-        y -= 0.98
-    note(axes, 0.2, 6.12, "imports only point down", color=INK, size=10)
-    axes.plot([5.75, 5.75], [0.2, 6.1], color="#cbd2d9", lw=1)
+def layers() -> list[list[str]]:
+    """The modules of each layer, top to bottom, as the contract in pyproject.toml has them; packages end in a slash."""
+    text = (ROOT / "pyproject.toml").read_text()
+    (contract,) = (one for one in tomllib.loads(text)["tool"]["importlinter"]["contracts"] if "layers" in one)
+    here = {
+        path.stem: f"{path.name}/" if path.is_dir() else path.stem for path in (ROOT / "xr_rsembed").iterdir()
+    }
+    named = [re.findall(r"\w+", line) for line in contract["layers"]]
+    return [[here[name] for name in line if name in here] for line in named]
 
-    note(axes, 6.0, 6.12, "the life of an embedding", color=INK, size=10)
+
+PIXELS_IN, MAPS_OUT = "#fdeccf", "#d9e8f5"
+ROOMS = {
+    **dict.fromkeys(("inputs/", "products/", "providers/", "scenes", "gdal"), PIXELS_IN),
+    **dict.fromkeys(("explore/", "store/", "batch/", "regions/", "report"), MAPS_OUT),
+    "engine/": "#dfeedd",
+    "models/": MODEL,
+}
+
+
+def architecture() -> Figure:
+    """The layers of the package on the left, as its contract has them; the life of an embedding on the right."""
+    figure, axes = canvas(11.4, 6.5)
+    rows = layers()
+    step, width = 5.85 / len(rows), 6.1
+    note(axes, 0.2, 6.28, "a module imports what lies below it", color=INK, size=10)
+    for number, row in enumerate(rows):
+        side = width / len(row)
+        for place, name in enumerate(row):
+            x, y = 0.2 + place * side, 6.05 - (number + 1) * step
+            box(axes, x + 0.03, y + 0.05, side - 0.06, step - 0.1, name, ROOMS.get(name, LEAF), 9)
+    axes.plot([6.6, 6.6], [0.2, 6.3], color="#cbd2d9", lw=1)
+
+    note(axes, 6.9, 6.28, "the life of an embedding", color=INK, size=10)
     steps = (
         ("scene", "labelled, lazy (..., band, y, x)", DATA),
-        ("validate", "bands, units, grid, nodata: no pixel is read", STEP),
-        ("plan", "one dask task a block, from the tile geometry", STEP),
+        ("inputs/", "bands, units, grid, nodata: no pixel is read", PIXELS_IN),
+        ("windows", "the pixels that each block's tiles see", STEP),
     )
-    y = 5.4
+    y = 5.5
     for number, (name, what, color) in enumerate(steps):
-        box(axes, 6.0, y, 1.1, 0.5, name, color)
-        note(axes, 7.2, y + 0.25, what)
+        box(axes, 6.9, y, 1.2, 0.5, name, color)
+        note(axes, 8.2, y + 0.25, what)
         if number:
-            arrow(axes, (6.55, y + 0.73), (6.55, y + 0.52))
+            arrow(axes, (7.5, y + 0.73), (7.5, y + 0.52))
         y -= 0.73
     axes.add_patch(
         FancyBboxPatch(
-            (6.0, 1.75),
-            4.2,
+            (6.9, 1.85),
+            4.3,
             1.95,
             boxstyle="round,pad=0,rounding_size=0.06",
             facecolor="#f6faf5",
@@ -298,24 +314,25 @@ def architecture() -> Figure:
             lw=1,
         )
     )
-    arrow(axes, (6.55, 3.92), (6.55, 3.73))
-    note(axes, 6.12, 3.52, "one block, on a worker", color="#3d6b48")
-    for row, (name, what) in enumerate(
+    arrow(axes, (7.5, 4.02), (7.5, 3.83))
+    note(axes, 7.02, 3.62, "engine/: one block, one task, on a worker", color="#3d6b48")
+    for row_number, (name, what) in enumerate(
         (
             ("normalize", "a window of raw pixels, on the device"),
             ("encode", "batches of tiles, one forward at a time"),
-            ("place cells", "each cell from its own tile, or the mean"),
+            ("place cells", "each from its own tile, or sums for a mean"),
         )
     ):
-        box(axes, 6.15, 2.92 - row * 0.53, 1.1, 0.42, name, MODEL if name == "encode" else STEP, 9.5)
-        note(axes, 7.35, 3.13 - row * 0.53, what)
+        at = 3.02 - row_number * 0.53
+        box(axes, 7.05, at, 1.1, 0.42, name, MODEL if name == "encode" else STEP, 9.5)
+        note(axes, 8.25, at + 0.21, what)
     for y, name, what, color in (
-        (1.02, "label, record", "coords and CRS; the attrs that make it again", STEP),
-        (0.28, "embedding", "labelled, lazy (..., D, y, x)", DATA),
+        (1.12, "cells", "what neighbouring blocks share is added up", STEP),
+        (0.3, "embedding", "labelled, lazy (..., D, y, x), attrs to make it again", DATA),
     ):
-        box(axes, 6.0, y, 1.2, 0.5, name, color)
-        note(axes, 7.3, y + 0.25, what)
-        arrow(axes, (6.55, y + (0.72 if y > 1 else 0.73)), (6.55, y + 0.52))
+        box(axes, 6.9, y, 1.2, 0.5, name, color)
+        note(axes, 8.2, y + 0.25, what)
+        arrow(axes, (7.5, y + (0.72 if y > 1 else 0.81)), (7.5, y + 0.52))
     return figure
 
 

@@ -18,6 +18,7 @@ from xr_rsembed.batch.jobs import Job
 from xr_rsembed.batch.recipe import Recipe
 from xr_rsembed.config import set_options
 from xr_rsembed.errors import OptionError, RsEmbedError, StoreExistsError
+from xr_rsembed.extras import require
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.progress import progress
 
@@ -174,8 +175,7 @@ def run_job(
 
 def _embed_places(job: Job, recipe: Recipe, dry_run: bool) -> Outcome:
     """A vector for each place of a table, fetched and embedded."""
-    import geopandas
-
+    from xr_rsembed.explore.cover import read_table
     from xr_rsembed.places import get_embeddings_batch
 
     if "temporal" not in recipe.places:
@@ -186,8 +186,7 @@ def _embed_places(job: Job, recipe: Recipe, dry_run: bool) -> Outcome:
             remedy="provider='stac', time='2022-06-01/2022-09-01'",
         )
     started = time.perf_counter()
-    read = geopandas.read_parquet if Path(job.source).suffix.endswith("parquet") else geopandas.read_file
-    table = read(job.source)
+    table = read_table(job.source, "A table of places")
     if dry_run:
         return Outcome(job.source, job.output, "planned", {"geometry": len(table)})
     Path(job.output).parent.mkdir(parents=True, exist_ok=True)
@@ -263,10 +262,9 @@ def on_scheduler(scheduler: str | None) -> Iterator[None]:
     if scheduler is None:
         yield
     elif "://" in scheduler:
-        from distributed import Client
-
+        distributed = require("distributed", "A cluster")
         try:
-            client = Client(scheduler, timeout="10s")
+            client = distributed.Client(scheduler, timeout="10s")
         except OSError as error:
             raise OptionError(
                 "The scheduler does not answer.",

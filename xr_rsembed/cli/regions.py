@@ -21,6 +21,7 @@ from xr_rsembed.cli.options import (
 )
 from xr_rsembed.cli.screen import out
 from xr_rsembed.errors import OptionError
+from xr_rsembed.extras import require
 
 __all__ = ["register"]
 
@@ -132,9 +133,7 @@ def _client(scheduler: str | None) -> Any:
 
     if scheduler is None:
         return nullcontext()
-    from distributed import Client
-
-    return Client(scheduler)
+    return require("distributed", "A cluster").Client(scheduler)
 
 
 def register(app: typer.Typer) -> None:

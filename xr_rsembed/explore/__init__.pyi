@@ -1,5 +1,8 @@
 from .app import explore as explore
 from .app import serve as serve
+from .classes import Classifier as Classifier
+from .classes import classify as classify
+from .classes import fit_classifier as fit_classifier
 from .clusters import Clusters as Clusters
 from .clusters import cluster as cluster
 from .clusters import fit_clusters as fit_clusters
@@ -11,15 +14,12 @@ from .cosine import nearest as nearest
 from .cosine import similarity as similarity
 from .cubes import sample as sample
 from .cubes import zonal as zonal
-from .learn import Classifier as Classifier
-from .learn import Regressor as Regressor
-from .learn import classify as classify
-from .learn import fit_classifier as fit_classifier
-from .learn import fit_regressor as fit_regressor
-from .learn import regress as regress
 from .plots import plot_classes as plot_classes
 from .plots import plot_clusters as plot_clusters
 from .plots import plot_rgb as plot_rgb
 from .plots import plot_scene as plot_scene
 from .plots import plot_similarity as plot_similarity
 from .tables import to_geoparquet as to_geoparquet
+from .values import Regressor as Regressor
+from .values import fit_regressor as fit_regressor
+from .values import regress as regress

@@ -23,17 +23,10 @@ Make = Callable[[int], Any]  # an estimator for so many vectors
 
 
 def class_scores(cells: LabelledCells, make: Make) -> dict[str, Any]:
-    """Accuracy and balanced accuracy of classes predicted for blocks that were left out.
+    """Accuracy of classes predicted for blocks that were left out, as :func:`classify` lists it in attrs.
 
     A class whose labels lie in one block can never be both learned and tested. An accuracy of the others would be that
     of an easier map, so there is none then, and ``cv_untested`` names the classes.
-
-    Returns
-    -------
-    dict
-        ``cv_accuracy`` with its 95 % interval ``cv_accuracy_low`` and ``cv_accuracy_high``, ``cv_balanced_accuracy``,
-        ``cv_folds``; and in any case ``cv_n`` (cells), ``cv_classes``, ``cv_untested``, ``cv_blocks`` and
-        ``cv_block_cells``.
     """
     from sklearn.metrics import accuracy_score, balanced_accuracy_score
     from sklearn.model_selection import StratifiedGroupKFold
@@ -74,14 +67,7 @@ def class_scores(cells: LabelledCells, make: Make) -> dict[str, Any]:
 
 
 def value_scores(cells: LabelledCells, make: Make) -> dict[str, Any]:
-    """R2 and root mean square error of values predicted for blocks that were left out.
-
-    Returns
-    -------
-    dict
-        ``cv_r2``, ``cv_rmse`` with its 95 % interval ``cv_rmse_low`` and ``cv_rmse_high`` and ``cv_folds``, unless all
-        labels lie in one block; and in any case ``cv_n`` (cells), ``cv_blocks``, ``cv_block_cells``.
-    """
+    """R2 and root mean square error of values predicted for blocks left out, as :func:`regress` lists them in attrs."""
     from sklearn.metrics import r2_score
     from sklearn.model_selection import GroupKFold
 

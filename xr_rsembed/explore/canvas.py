@@ -19,11 +19,7 @@ _PLAIN_POINTER = "div.text = `x ${cb_obj.x.toFixed(1)}, y ${cb_obj.y.toFixed(1)}
 
 
 class Canvas:
-    """Where the pictures of one grid lie on the map's axes.
-
-    Parameters
-    ----------
-    geobox : GeoBox
+    """Where the pictures of one grid, a GeoBox, lie on the map's axes.
 
     Examples
     --------
@@ -89,11 +85,8 @@ def figures(
 ) -> dict[str, Any]:
     """The map, a second one beside it on the same ranges, and what stands on them.
 
-    Returns
-    -------
-    dict
-        ``map`` and ``side`` (figures), ``source`` (of the cells' picture), ``cells`` (its renderer), ``marks`` and
-        ``outlines`` (sources of the labels), ``pointer`` (a line that says where the pointer is).
+    ``map`` and ``side`` are figures, ``source`` and ``cells`` the cells' picture and its renderer, ``marks`` and
+    ``outlines`` the sources of the labels, ``pointer`` a line that says where the pointer is.
     """
     from bokeh.events import MouseMove
     from bokeh.models import ColumnDataSource, CustomJS, Range1d

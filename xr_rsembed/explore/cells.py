@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import nullcontext
-from itertools import product
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.config import get_option
-from xr_rsembed.errors import MissingDependencyError, SceneError
+from xr_rsembed.errors import SceneError
+from xr_rsembed.explore.once import Read
+from xr_rsembed.explore.spaces import check_same_space, space_of
+from xr_rsembed.progress import task_progress
 
 __all__ = [
     "check_cells",
     "computed",
     "map_cells",
-    "progress_bar",
+    "pieces",
     "sample_cells",
-    "sklearn_or_error",
     "unit",
     "valid",
     "whole_vectors",
+    "windows",
 ]
 
 # A block of the engine, so that a window of a lazy embedding costs one block; fixed, so that what is fitted on a
@@ -33,13 +34,7 @@ _WINDOWS = 16  # a sample comes from about so many: each of them may cost a run 
 
 
 def check_cells(emb: xr.DataArray) -> None:
-    """Raise unless this is a grid of embedding vectors.
-
-    Raises
-    ------
-    SceneError
-        If it is no DataArray with dims D, y and x, or an axis is empty.
-    """
+    """Raise a SceneError unless this is a DataArray with dims D, y and x and no empty axis."""
     if isinstance(emb, xr.DataArray) and {"D", "y", "x"} <= set(emb.dims) and emb.size:
         return
     found = (
@@ -79,24 +74,21 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def map_cells(
-    emb: xr.DataArray, function: Callable[[np.ndarray], np.ndarray], dim: Hashable, size: int
+    emb: xr.DataArray,
+    function: Callable[[np.ndarray], np.ndarray],
+    dim: Hashable,
+    size: int,
+    space: Mapping[str, Any],
+    fitted: str,
 ) -> xr.DataArray:
-    """Apply a function of vectors to every valid cell, lazily where the embedding is lazy.
+    """Apply a function of vectors to every valid cell, lazily where the embedding is lazy; NaN in invalid cells.
 
-    Parameters
-    ----------
-    emb : DataArray, dims (..., D, y, x)
-    function : callable
-        From float32 (n, D) to (n, size); it never sees an invalid cell.
-    dim : str
-        The dim that takes the place of D.
-    size : int
-
-    Returns
-    -------
-    DataArray, dims (..., dim, y, x), float32
-        NaN in invalid cells.
+    ``function`` takes float32 (n, D) to (n, size), and dims (..., D, y, x) become (..., dim, y, x). An embedding of
+    another vector space than ``space``, where the function was fitted, raises a MismatchError that begins with
+    ``fitted``.
     """
+    check_cells(emb)
+    check_same_space(space, space_of(emb), fitted)
     mapped: xr.DataArray = xr.apply_ufunc(
         _on_valid,
         whole_vectors(emb),
@@ -123,28 +115,11 @@ def _on_valid(values: np.ndarray, function: Callable[[np.ndarray], np.ndarray], 
 
 
 def sample_cells(
-    emb: xr.DataArray, size: int = 20_000, seed: int = 0, read: Callable[..., xr.DataArray] | None = None
+    emb: xr.DataArray, size: int = 20_000, seed: int = 0, read: Read | None = None
 ) -> np.ndarray:
-    """Vectors of valid cells from windows spread at random, read one window at a time.
+    """Vectors of valid cells from windows spread at random, read one window at a time: (n, D), float32.
 
-    Parameters
-    ----------
-    emb : DataArray, dims (..., D, y, x)
-    size : int
-        About how many cells; fewer where the embedding has fewer.
-    seed : int
-    read : callable, optional
-        In place of ``emb.isel``.
-
-    Returns
-    -------
-    array, shape (n, D), float32
-        The same whatever the chunks.
-
-    Raises
-    ------
-    SceneError
-        If no cell is valid.
+    About ``size`` of them, the same whatever the chunks; ``read`` stands in place of ``emb.isel``.
 
     Examples
     --------
@@ -154,12 +129,13 @@ def sample_cells(
     """
     check_cells(emb)
     rng = np.random.default_rng(seed)
-    windows = list(_windows(emb))
-    share = -(-size // min(len(windows), _WINDOWS))
+    steps = {dim: _WINDOW if dim in ("y", "x") else 1 for dim in emb.dims if dim != "D"}
+    spread = list(windows({dim: pieces(emb.sizes[dim], step) for dim, step in steps.items()}))
+    share = -(-size // min(len(spread), _WINDOWS))
     taken: list[np.ndarray] = []
-    with progress_bar():
-        for index in rng.permutation(len(windows)):
-            vectors = _vectors((read or emb.isel)(windows[index]))
+    with task_progress("sampling cells"):
+        for index in rng.permutation(len(spread)):
+            vectors = _vectors((read or emb.isel)(spread[index]))
             vectors = vectors[valid(vectors)]
             chosen = rng.choice(len(vectors), min(share, len(vectors)), replace=False)
             taken.append(vectors[np.sort(chosen)])
@@ -176,14 +152,22 @@ def sample_cells(
     return vectors
 
 
-def _windows(emb: xr.DataArray) -> Iterator[Mapping[Hashable, Any]]:
-    """Indexers of all windows: one index of every leading dim, and a square of cells."""
-    steps = {dim: _WINDOW if dim in ("y", "x") else 1 for dim in emb.dims if dim != "D"}
-    axes = [range(0, emb.sizes[dim], step) for dim, step in steps.items()]
-    for starts in product(*axes):
-        yield {
-            dim: slice(start, start + step) for (dim, step), start in zip(steps.items(), starts, strict=True)
-        }
+def windows(chunks: Mapping[Hashable, Sequence[int]]) -> Iterator[dict[Hashable, slice]]:
+    """Indexers of all windows of an array that is cut into so long pieces along each dim.
+
+    Examples
+    --------
+    >>> [window["x"] for window in windows({"y": [2], "x": [3, 1]})]
+    [slice(0, 3, None), slice(3, 4, None)]
+    """
+    edges = [np.cumsum([0, *sizes]).tolist() for sizes in chunks.values()]
+    for pairs in product(*map(pairwise, edges)):
+        yield {dim: slice(*pair) for dim, pair in zip(chunks, pairs, strict=True)}
+
+
+def pieces(size: int, step: int) -> tuple[int, ...]:
+    """An axis cut every ``step`` cells: (2, 2, 1) of 5 by 2."""
+    return tuple(min(step, size - start) for start in range(0, size, step))
 
 
 def _vectors(emb: xr.DataArray) -> np.ndarray:
@@ -193,30 +177,6 @@ def _vectors(emb: xr.DataArray) -> np.ndarray:
 
 
 def computed(lazy: xr.DataArray) -> xr.DataArray:
-    """The values in memory, with a progress bar when it takes long."""
-    with progress_bar():
+    """The values in memory, with a progress bar where it takes long."""
+    with task_progress("computing"):
         return lazy.compute()
-
-
-def progress_bar() -> Any:
-    """A context with a progress bar for what takes more than three seconds, where option ``progress`` allows it."""
-    from dask.diagnostics.progress import ProgressBar
-
-    return ProgressBar(minimum=3.0) if get_option("progress") else nullcontext()
-
-
-def sklearn_or_error(doing: str) -> None:
-    """Raise where scikit-learn is not installed.
-
-    Raises
-    ------
-    MissingDependencyError
-    """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{doing} needs scikit-learn.",
-            found="no package scikit-learn",
-            remedy="pip install 'xr-rsembed[explore]'",
-        ) from error

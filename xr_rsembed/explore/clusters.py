@@ -10,10 +10,11 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import OptionError
-from xr_rsembed.explore.cells import check_cells, map_cells, sample_cells, sklearn_or_error, unit
+from xr_rsembed.explore.cells import map_cells, sample_cells, unit
 from xr_rsembed.explore.codes import as_codes
-from xr_rsembed.explore.once import OncePerBlock, note_pass
-from xr_rsembed.explore.spaces import check_same_space, provenance, space_of
+from xr_rsembed.explore.once import Read, fit_once, note_pass
+from xr_rsembed.explore.spaces import provenance, space_of
+from xr_rsembed.extras import require
 
 __all__ = ["Clusters", "cluster", "fit_clusters"]
 
@@ -49,9 +50,7 @@ class Clusters:
         MismatchError
             If the embedding is of another model or another setting than the fitted one.
         """
-        check_cells(emb)
-        check_same_space(self.space, space_of(emb), "A fitted clustering")
-        numbers = map_cells(emb, self._numbers, "number", 1).isel(number=0)
+        numbers = map_cells(emb, self._numbers, "number", 1, self.space, "A fitted clustering").isel(number=0)
         codes = as_codes(numbers, [f"cluster_{i}" for i in range(len(self.centres))])
         return codes.rename("cluster").assign_attrs(provenance(emb), long_name="cluster")
 
@@ -89,7 +88,7 @@ def fit_clusters(emb: xr.DataArray, k: int = 8, *, sample: int = 20_000, seed: i
         Without scikit-learn.
     """
     note_pass(emb)
-    return _fit(emb, sample_cells(emb, sample, seed), k, seed)
+    return _fit(emb, emb.isel, k, sample, seed)
 
 
 def cluster(
@@ -125,18 +124,15 @@ def cluster(
            [0, 0, 0, 0]], dtype=int16)
     """
     if fitted is None:
-        note_pass(emb)
-        blocks = OncePerBlock(emb)
-        fitted = _fit(emb, sample_cells(emb, sample, seed, blocks.isel), k, seed)
-        emb = blocks.embedding()
+        fitted, emb = fit_once(emb, lambda read: _fit(emb, read, k, sample, seed))
     return fitted.predict(emb)
 
 
-def _fit(emb: xr.DataArray, vectors: np.ndarray, k: int, seed: int) -> Clusters:
-    sklearn_or_error("cluster")
+def _fit(emb: xr.DataArray, read: Read, k: int, sample: int, seed: int) -> Clusters:
+    require("sklearn", "cluster()")
     from sklearn.cluster import KMeans
 
-    vectors = unit(vectors)
+    vectors = unit(sample_cells(emb, sample, seed, read))
     different = len(np.unique(vectors, axis=0))
     if not 1 <= k <= min(different, np.iinfo("int16").max):
         raise OptionError(

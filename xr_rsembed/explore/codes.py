@@ -3,58 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
-__all__ = ["NO_CLASS", "PALETTE", "as_codes", "flags_of"]
+__all__ = ["NO_CLASS", "PALETTE", "as_codes", "flags_of", "painted"]
 
 NO_CLASS = -1
 # Okabe and Ito's colours, told apart with any kind of colour vision, and some more.
-PALETTE = (
-    *(
-        "#e69f00",
-        "#56b4e9",
-        "#009e73",
-        "#f0e442",
-        "#0072b2",
-        "#d55e00",
-        "#cc79a7",
-        "#787878",
-        "#a03ca0",
-        "#5a3214",
-    ),
-    *(
-        "#9edae5",
-        "#98df8a",
-        "#ffbb78",
-        "#c5b0d5",
-        "#17becf",
-        "#8c564b",
-        "#bcbd22",
-        "#f7b6d2",
-        "#1b4d3e",
-        "#7f0000",
-    ),
+_HEX = (
+    "#e69f00 #56b4e9 #009e73 #f0e442 #0072b2 #d55e00 #cc79a7 #787878 #a03ca0 #5a3214 "
+    "#9edae5 #98df8a #ffbb78 #c5b0d5 #17becf #8c564b #bcbd22 #f7b6d2 #1b4d3e #7f0000"
 )
+PALETTE = tuple(_HEX.split())
 
 
 def as_codes(numbers: xr.DataArray, names: Sequence[str], colors: Sequence[str] = ()) -> xr.DataArray:
-    """Integer codes with CF flags, of a float map in which invalid cells are NaN.
+    """Codes of int16 with CF flags, of a float map; -1, which ``_FillValue`` names, where it is NaN.
 
-    Parameters
-    ----------
-    numbers : DataArray
-    names : sequence of str
-        Of the codes 0, 1, ...; ``flag_meanings`` has them with every sign that CF does not allow there as ``_``.
-    colors : sequence of str
-        Of the codes, ``#rrggbb``, for ``flag_colors``; by default ours.
-
-    Returns
-    -------
-    DataArray, int16
-        -1, which ``_FillValue`` names, where ``numbers`` is NaN.
+    The names are those of the codes 0, 1, ..., with every sign that CF does not allow as ``_``.
 
     Examples
     --------
@@ -90,3 +58,13 @@ def flags_of(codes: xr.DataArray) -> dict[int, tuple[str, str]]:
         value: (name.replace("_", " "), color)
         for value, name, color in zip(values, names, colors, strict=True)
     }
+
+
+def painted(codes: np.ndarray, colors: Mapping[int, str]) -> np.ndarray:
+    """Codes (y, x) in their colours: (y, x, 4) in 0..1, clear where a code has none."""
+    from matplotlib.colors import to_rgba
+
+    picture = np.zeros((*codes.shape, 4), "float32")
+    for code, color in colors.items():
+        picture[codes == code] = to_rgba(color)
+    return picture

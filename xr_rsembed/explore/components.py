@@ -10,9 +10,10 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import OptionError
-from xr_rsembed.explore.cells import check_cells, map_cells, sample_cells, sklearn_or_error
-from xr_rsembed.explore.once import OncePerBlock, note_pass
-from xr_rsembed.explore.spaces import check_same_space, provenance, space_of
+from xr_rsembed.explore import once
+from xr_rsembed.explore.cells import map_cells, sample_cells
+from xr_rsembed.explore.spaces import provenance, space_of
+from xr_rsembed.extras import require
 
 __all__ = ["Components", "fit_pca", "pca"]
 
@@ -53,9 +54,7 @@ class Components:
         MismatchError
             If the embedding is of another model or another setting than the fitted one.
         """
-        check_cells(emb)
-        check_same_space(self.space, space_of(emb), "A fitted PCA")
-        scores = map_cells(emb, self.project, "component", len(self.axes))
+        scores = map_cells(emb, self.project, "component", len(self.axes), self.space, "A fitted PCA")
         return scores.assign_coords(
             component=np.arange(1, len(self.axes) + 1),
             explained_variance_ratio=("component", self.explained_variance_ratio),
@@ -120,8 +119,8 @@ def fit_pca(emb: xr.DataArray, n: int = 3, *, sample: int = 20_000, seed: int = 
     >>> fitted.axes.shape, bool(abs(fitted.axes[0, 0]) > 0.99)
     ((2, 4), True)
     """
-    note_pass(emb)
-    return _fit(emb, sample_cells(emb, sample, seed), n, seed)
+    once.note_pass(emb)
+    return _fit(emb, emb.isel, n, sample, seed)
 
 
 def pca(
@@ -154,24 +153,22 @@ def pca(
     Frozen({'component': 3, 'y': 9, 'x': 12})
     """
     if fitted is None:
-        note_pass(emb)
-        fitted, emb = fit_once(emb, n, sample=sample, seed=seed)
+        fitted, emb = fit_once(emb, n, sample, seed)
     return fitted.transform(emb)
 
 
 def fit_once(
-    emb: xr.DataArray, n: int, *, sample: int = 20_000, seed: int = 0
+    emb: xr.DataArray, n: int, sample: int = 20_000, seed: int = 0
 ) -> tuple[Components, xr.DataArray]:
     """What :func:`fit_pca` finds, and the embedding with the blocks that the sample came from in memory."""
-    blocks = OncePerBlock(emb)
-    fitted = _fit(emb, sample_cells(emb, sample, seed, blocks.isel), n, seed)
-    return fitted, blocks.embedding()
+    return once.fit_once(emb, lambda read: _fit(emb, read, n, sample, seed))
 
 
-def _fit(emb: xr.DataArray, vectors: np.ndarray, n: int, seed: int) -> Components:
-    sklearn_or_error("pca")
+def _fit(emb: xr.DataArray, read: once.Read, n: int, sample: int, seed: int) -> Components:
+    require("sklearn", "pca()")
     from sklearn.decomposition import PCA
 
+    vectors = sample_cells(emb, sample, seed, read)
     if not 1 <= n <= min(vectors.shape):
         raise OptionError(
             f"There are not {n} principal components.",

@@ -11,9 +11,10 @@ import xarray as xr
 
 from xr_rsembed.errors import LabelError, MismatchError, SceneError
 from xr_rsembed.explore.cells import check_cells, computed, whole_vectors
-from xr_rsembed.explore.cover import cells_under, geopandas_or_error, outlines, outside
+from xr_rsembed.explore.cover import cells_under, outlines, outside
 from xr_rsembed.explore.once import note_pass
 from xr_rsembed.explore.spaces import check_same_grid, check_same_space, provenance, space_of
+from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
 
 __all__ = ["change", "nearest", "similarity"]
@@ -85,7 +86,7 @@ def nearest(emb: xr.DataArray, query: Any, k: int = 10, *, crs: Any = None) -> A
     SceneError
         If no cell can be compared.
     """
-    geopandas = geopandas_or_error("nearest")
+    geopandas = require("geopandas", "nearest()")
     import shapely
 
     check_cells(emb)
@@ -105,17 +106,15 @@ def nearest(emb: xr.DataArray, query: Any, k: int = 10, *, crs: Any = None) -> A
             found="no valid cell, or a query on a cell that is not valid",
             expected="a query and cells with finite vectors",
         )
-    positions = dict(zip(scores.dims, np.unravel_index(best, scores.shape), strict=True))
-    geobox = scene_geobox(emb)
-    rows, across = positions["y"], positions["x"]
-    step_x, _, west, _, step_y, north = geobox.affine[:6]
-    left, right = west + step_x * across, west + step_x * (across + 1)
-    top, bottom = north + step_y * rows, north + step_y * (rows + 1)
+    at = dict(zip(scores.dims, np.unravel_index(best, scores.shape), strict=True))
     columns = {
-        str(dim): scores[dim].values[at] if dim in scores.coords else at for dim, at in positions.items()
-    }
-    boxes = shapely.box(left, bottom, right, top)
+        str(dim): scores[dim].values[index] for dim, index in at.items()
+    }  # of dims without coords: the index
+    geobox = scene_geobox(emb)
+    left, top = geobox.affine * (at["x"], at["y"])
+    right, bottom = geobox.affine * (at["x"] + 1, at["y"] + 1)
     crs_out = geobox.crs.proj if geobox.crs is not None else None
+    boxes = shapely.box(left, bottom, right, top)
     return geopandas.GeoDataFrame({"score": flat[best], **columns}, geometry=boxes, crs=crs_out)
 
 
@@ -148,8 +147,8 @@ def change(emb_a: xr.DataArray, emb_b: xr.DataArray) -> xr.DataArray:
     >>> change(before, after).values
     array([[0., 1.]], dtype=float32)
     """
-    for emb in (emb_a, emb_b):
-        check_cells(emb)
+    check_cells(emb_a)
+    check_cells(emb_b)
     check_same_space(space_of(emb_a), space_of(emb_b), "change()")
     check_same_grid(emb_a, emb_b, "change()")
     _check_labels(emb_a, emb_b)
@@ -235,23 +234,18 @@ def _mean_under(emb: xr.DataArray, geometry: Any, crs: Any) -> xr.DataArray:
     """The mean vector of the valid cells under a geometry, lazily; dims (..., D)."""
     geobox = scene_geobox(emb)
     geometries = outlines(geometry, crs, geobox)
-    found = [cells_under(one, geobox) for one in geometries]
-    cells = sorted(
-        {cell for rows, columns in found for cell in zip(rows.tolist(), columns.tolist(), strict=True)}
-    )
-    if not cells:
+    found = [np.stack(cells_under(one, geobox)) for one in geometries]
+    cells = np.unique(np.concatenate(found, axis=1), axis=1)  # each once, also under two that overlap
+    if not cells.size:
         raise outside(geometries, geobox, "geometry")
-    rows, columns = (xr.DataArray(list(axis), dims="cell") for axis in zip(*cells, strict=True))
+    rows, columns = (xr.DataArray(axis, dims="cell") for axis in cells)
     mean: xr.DataArray = emb.isel(y=rows, x=columns).mean("cell", skipna=True)
-    if not _is_lazy(emb) and not np.isfinite(mean.values).any():
+    lazy = emb.chunks is not None or not emb.variable._in_memory
+    if not lazy and not np.isfinite(mean.values).any():
         raise LabelError(
             "The place asked for has no valid cell.",
-            found=f"{len(cells)} cells, all NaN",
+            found=f"{cells.shape[1]} cells, all NaN",
             expected="a finite vector",
             remedy="another place, away from nodata and clouds",
         )
     return mean.reset_coords(drop=True).drop_vars("D", errors="ignore")
-
-
-def _is_lazy(emb: xr.DataArray) -> bool:
-    return emb.chunks is not None or not emb.variable._in_memory

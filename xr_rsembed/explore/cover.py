@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.crs import crs_name
-from xr_rsembed.errors import LabelError, MissingDependencyError
+from xr_rsembed.errors import LabelError
+from xr_rsembed.extras import require
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -20,58 +21,31 @@ __all__ = [
     "cells_at",
     "cells_under",
     "coverage",
-    "geopandas_or_error",
     "in_grid_crs",
     "outlines",
     "outside",
     "read_features",
+    "read_table",
 ]
 
 
-def geopandas_or_error(doing: str) -> Any:
-    """The package geopandas.
-
-    Raises
-    ------
-    MissingDependencyError
-        Where it is not installed.
-    """
-    try:
-        import geopandas
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{doing} needs geopandas.",
-            found="no package geopandas",
-            remedy="pip install 'xr-rsembed[vector]'",
-        ) from error
-    return geopandas
+def read_table(path: str | os.PathLike[str], purpose: str) -> Any:
+    """The GeoDataFrame in a file: GeoParquet, or whatever GDAL reads."""
+    geopandas = require("geopandas", purpose)
+    parquet = os.fspath(path).endswith("parquet")
+    return (geopandas.read_parquet if parquet else geopandas.read_file)(path)
 
 
 def read_features(features: Any, crs: Any, geobox: GeoBox, doing: str) -> Any:
-    """Features in any form as a GeoDataFrame in the grid's CRS.
+    """Features in any form as a GeoDataFrame in the grid's CRS; ``doing`` names what asks, for messages.
 
-    Parameters
-    ----------
-    features : GeoDataFrame, GeoSeries, GeoJSON, path, shapely or odc geometries, or pairs (x, y)
-        GeoJSON, as text of a mapping or anything with ``__geo_interface__``, is in degrees, as its standard says.
-    crs : optional
-        Of features that carry none; by default the grid's own.
-    geobox : GeoBox
-    doing : str
-        What asks, for messages.
-
-    Raises
-    ------
-    LabelError
-        If these are no features, or there are none.
-    MissingDependencyError
-        Without geopandas.
+    GeoDataFrame, GeoSeries, GeoJSON (a mapping, in degrees), path, shapely or odc geometries, or pairs (x, y). ``crs``
+    is that of features that carry none, by default the grid's own. A LabelError tells what cannot be read.
     """
-    geopandas = geopandas_or_error(doing)
+    geopandas = require("geopandas", doing)
     own = crs if crs is not None or geobox.crs is None else geobox.crs.proj
     if isinstance(features, str | os.PathLike):
-        parquet = os.fspath(features).endswith(".parquet")
-        features = (geopandas.read_parquet if parquet else geopandas.read_file)(features)
+        features = read_table(features, doing)
     if isinstance(features, geopandas.GeoSeries):
         features = features.to_frame("geometry")
     if isinstance(features, Mapping):
@@ -88,14 +62,8 @@ def read_features(features: Any, crs: Any, geobox: GeoBox, doing: str) -> Any:
 def _from_geojson(mapping: Mapping[str, Any], crs: Any, geopandas: Any) -> Any:
     from shapely.errors import ShapelyError
 
-    if "features" in mapping:
-        parts = list(mapping["features"])
-    else:
-        parts = [
-            mapping
-            if mapping.get("type") == "Feature"
-            else {"type": "Feature", "properties": {}, "geometry": mapping}
-        ]
+    bare = {"type": "Feature", "properties": {}, "geometry": mapping}
+    parts = list(mapping.get("features", [mapping if mapping.get("type") == "Feature" else bare]))
     try:
         return geopandas.GeoDataFrame.from_features(parts, crs=4326 if crs is None else crs)
     except (KeyError, TypeError, AttributeError, ValueError, ShapelyError) as error:
@@ -140,13 +108,7 @@ def _geometries(features: Any, doing: str) -> list[Any]:
 
 
 def in_grid_crs(features: Any, geobox: GeoBox, what: str = "labels") -> Any:
-    """A GeoDataFrame or GeoSeries in the CRS of a grid.
-
-    Raises
-    ------
-    LabelError
-        If only one of the two has a CRS, so that nobody can tell where one lies in the other.
-    """
+    """A GeoDataFrame or GeoSeries in the CRS of a grid; a LabelError where only one of the two has a CRS."""
     if features.crs is None and geobox.crs is None:
         return features
     if features.crs is None or geobox.crs is None:
@@ -163,15 +125,7 @@ def in_grid_crs(features: Any, geobox: GeoBox, what: str = "labels") -> Any:
 
 
 def outlines(geometry: Any, crs: Any, geobox: GeoBox) -> list[Any]:
-    """Shapely geometries in the grid's CRS, of anything that has geometries.
-
-    Parameters
-    ----------
-    geometry : shapely geometry, odc.geo.Geometry, GeoSeries, GeoDataFrame, GeoJSON or path
-    crs : optional
-        Of a plain shapely geometry; the grid's own by default.
-    geobox : GeoBox
-    """
+    """Shapely geometries in the grid's CRS, of anything that has geometries; ``crs`` is that of a plain shapely one."""
     from odc.geo.geom import Geometry
 
     if isinstance(geometry, Mapping | str | os.PathLike):
@@ -185,20 +139,10 @@ def outlines(geometry: Any, crs: Any, geobox: GeoBox) -> list[Any]:
 
 
 def cells_under(geometry: Any, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the cells under a geometry in the grid's CRS.
+    """Rows and columns of the cells under a geometry in the grid's CRS; none outside the grid.
 
     A polygon covers the cells whose centres lie in it, or, where it holds no centre, those that it touches. A line
     covers what it touches, a point its cell.
-
-    Parameters
-    ----------
-    geometry : shapely geometry
-    geobox : GeoBox
-
-    Returns
-    -------
-    rows, columns : int arrays, shape (n,)
-        None outside the grid.
 
     Examples
     --------
@@ -206,9 +150,6 @@ def cells_under(geometry: Any, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     >>> from affine import Affine
     >>> from odc.geo.geobox import GeoBox
     >>> box = GeoBox((4, 5), Affine(160, 0, 600000, 0, -160, 5000000), "EPSG:32632")
-    >>> rows, columns = cells_under(shapely.Point(600200, 4999990), box)
-    >>> rows.tolist(), columns.tolist()
-    ([0], [1])
     >>> rows, columns = cells_under(shapely.box(600000, 4999700, 600320, 5000000), box)
     >>> rows.tolist(), columns.tolist()
     ([0, 0, 1, 1], [0, 1, 0, 1])
@@ -273,14 +214,7 @@ def cells_at(x: np.ndarray, y: np.ndarray, geobox: GeoBox) -> tuple[np.ndarray, 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of each cell each polygon covers: the entries of a sparse matrix, sorted by polygon.
-
-    Parameters
-    ----------
-    polygon, row, column : int arrays, shape (n,)
-    share : float64 array, shape (n,)
-        Above 0, up to 1.
-    """
+    """How much of each cell each polygon covers, 0 to 1: the entries of a sparse matrix, sorted by polygon."""
 
     polygon: np.ndarray
     row: np.ndarray

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import LabelError, MissingDependencyError, warn
+from xr_rsembed.errors import LabelError, warn
 from xr_rsembed.explore.cells import check_cells
 from xr_rsembed.explore.cover import cells_at, coverage, outside, read_features
 from xr_rsembed.explore.statistics import check_statistic, polygon_statistic
+from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
 
 if TYPE_CHECKING:
@@ -155,15 +156,8 @@ def _frame(
     features: Any, crs: Any, geobox: GeoBox, doing: str, what: str, kinds: tuple[str, ...], other: str
 ) -> Any:
     """Features of the right kind as a GeoDataFrame in the grid's CRS; rows may lack their geometry."""
-    try:
-        import exactextract  # noqa: F401
-        import xvec  # noqa: F401  (registers .xvec)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{doing} needs xvec and exactextract.",
-            found=f"no package {error.name}",
-            remedy="pip install 'xr-rsembed[vector]'",
-        ) from error
+    require("exactextract", doing)
+    require("xvec", doing)  # registers .xvec
     frame = read_features(features, crs, geobox, doing)
     wrong = ~_bare(frame) & ~frame.geom_type.isin(kinds)
     if wrong.any():

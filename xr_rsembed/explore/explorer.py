@@ -13,11 +13,11 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import RsEmbedError, SceneError
+from xr_rsembed.explore.classes import fit_classifier
 from xr_rsembed.explore.clusters import Clusters, fit_clusters
-from xr_rsembed.explore.codes import NO_CLASS, flags_of
+from xr_rsembed.explore.codes import NO_CLASS, flags_of, painted
 from xr_rsembed.explore.components import Components, fit_pca
 from xr_rsembed.explore.label_set import LabelSet
-from xr_rsembed.explore.learn import fit_classifier
 from xr_rsembed.explore.once import note_pass
 from xr_rsembed.georef import scene_geobox
 
@@ -27,17 +27,9 @@ VIEWS = ("PCA", "Clusters", "Similar", "Labels")
 
 
 class Vectors:
-    """An embedding in memory, with what is fitted on it; the same for every page.
+    """An embedding in memory, dims ([time,] D, y, x), with what is fitted on it; the same for every page.
 
-    Parameters
-    ----------
-    embedding : DataArray, dims (D, y, x) or with one leading dim
-        A lazy one is computed here, a block at a time.
-
-    Raises
-    ------
-    SceneError
-        If this is no grid of cells, or no cell is valid.
+    A lazy one is computed here, a block at a time. A SceneError where this is no grid of cells, or no cell is valid.
 
     Examples
     --------
@@ -48,7 +40,7 @@ class Vectors:
 
     def __init__(self, embedding: Any) -> None:
         embedding = _checked(embedding)
-        note_pass(embedding, stacklevel=4)
+        note_pass(embedding)
         leading = [dim for dim in embedding.dims if dim not in ("D", "y", "x")]
         self.emb: xr.DataArray = _in_memory(embedding.transpose(*leading, "D", "y", "x"))
         self.dim = leading[0] if leading else None
@@ -198,14 +190,9 @@ class Explorer:
     def _coded(
         self, codes: np.ndarray, flags: dict[int, tuple[str, str]]
     ) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
-        from matplotlib.colors import to_rgba
-
-        table = np.zeros((len(flags) + 1, 4), dtype="float32")  # the last row, clear, is that of NO_CLASS
-        for code, (_, color) in flags.items():
-            table[code] = to_rgba(color)
         counts = np.bincount(codes[codes != NO_CLASS], minlength=len(flags))
         legend = [(color, name, f"{counts[code]} cells") for code, (name, color) in flags.items()]
-        return _bytes(table[codes]), legend
+        return _bytes(painted(codes, {code: color for code, (_, color) in flags.items()})), legend
 
 
 def _bytes(colors: np.ndarray) -> np.ndarray:

@@ -15,24 +15,7 @@ _SETTINGS = ("overlap", "blend", "edge", "layer", "density", "merge", "precision
 
 
 def provenance_html(emb: xr.DataArray) -> str:
-    """An HTML table of an embedding's provenance.
-
-    Parameters
-    ----------
-    emb : DataArray
-        Anything with an embedding's attrs; a lazy one is not computed, and has no picture.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> emb = xr.DataArray(np.ones((2, 3, 3)), dims=("D", "y", "x"), attrs={"model_key": "probe", "weights": "random"})
-    >>> "probe" in provenance_html(emb)
-    True
-    """
+    """An HTML table of an embedding's provenance; a lazy one is not computed, and has no picture."""
     rows = "".join(
         f"<tr><th style='text-align:left;vertical-align:top;white-space:nowrap'>{html.escape(name)}</th>"
         f"<td style='text-align:left'>{html.escape(value)}</td></tr>"

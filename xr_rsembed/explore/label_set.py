@@ -9,6 +9,7 @@ from typing import Any
 
 from xr_rsembed.errors import LabelError
 from xr_rsembed.explore.codes import PALETTE
+from xr_rsembed.extras import require
 
 __all__ = ["LabelSet"]
 
@@ -17,12 +18,7 @@ _HEX = re.compile("#[0-9a-fA-F]{6}")
 
 @dataclass
 class LabelSet:
-    """Classes, and what was drawn of each, in the order of drawing.
-
-    Parameters
-    ----------
-    crs : pyproj CRS or None
-        Of the geometries that are drawn.
+    """Classes, and what was drawn of each in a CRS, in the order of drawing.
 
     Examples
     --------
@@ -60,8 +56,7 @@ class LabelSet:
 
     def frame(self) -> Any:
         """The labels as :func:`xr_rsembed.explore.classify` takes them: a GeoDataFrame with ``class`` and ``color``."""
-        import geopandas
-
+        geopandas = require("geopandas", "Labels")
         names = [name for name, _ in self.drawn]
         columns = {"class": names, "color": [self.colors[name] for name in names]}
         return geopandas.GeoDataFrame(
@@ -81,8 +76,7 @@ class LabelSet:
         LabelError
             If this is no vector file with a column of classes.
         """
-        import geopandas
-
+        geopandas = require("geopandas", "Reading labels")
         try:
             frame = geopandas.read_file(BytesIO(content))
         except Exception as error:  # whatever the reader of vector files raises
@@ -102,11 +96,7 @@ class LabelSet:
         colors = frame["color"] if "color" in others else [None] * len(frame)
         for name, geometry, color in zip(frame[column].astype(str), frame.geometry, colors, strict=True):
             if geometry is not None and not geometry.is_empty:
-                self.color(
-                    name,
-                    color
-                    if isinstance(color, str) and _HEX.fullmatch(color) and name not in self.colors
-                    else None,
-                )
+                if name not in self.colors and isinstance(color, str) and _HEX.fullmatch(color):
+                    self.color(name, color)
                 self.add(name, geometry)
         return len(frame)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,9 @@ import xarray as xr
 
 from xr_rsembed.errors import LabelError, warn
 from xr_rsembed.explore.cells import check_cells, computed, valid
-from xr_rsembed.explore.cover import cells_under, geopandas_or_error, in_grid_crs, outside
+from xr_rsembed.explore.cover import cells_under, in_grid_crs, outside
+from xr_rsembed.explore.once import Read
+from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
 
 __all__ = ["LabelledCells", "labelled_cells"]
@@ -21,18 +22,9 @@ _MOST = 5_000  # cells learned from: more of them make kNN over a granule slow, 
 
 @dataclass(frozen=True)
 class LabelledCells:
-    """Vectors with what is known of them.
+    """Vectors (n, D), float32 and finite, with the class name or value of each, and the number of its block.
 
-    Parameters
-    ----------
-    vectors : array, shape (n, D), float32
-        All finite.
-    targets : array, shape (n,)
-        Class names (str) or values (float).
-    blocks : int array, shape (n,)
-        Number of the square of cells that each lies in.
-    side : int
-        Of these squares, in cells.
+    Blocks are squares of ``side`` cells.
     """
 
     vectors: np.ndarray
@@ -48,35 +40,16 @@ def labelled_cells(
     *,
     numeric: bool,
     side: int | None = None,
-    read: Callable[..., xr.DataArray] | None = None,
+    read: Read | None = None,
 ) -> LabelledCells:
-    """Read the cells under labels.
+    """Read the cells under labels, points or polygons in any CRS.
 
-    Parameters
-    ----------
-    emb : DataArray, dims (..., D, y, x)
-        Of a lazy one only the blocks under labels are computed. With leading dims such as time a label holds at every
-        date.
-    labels : GeoDataFrame
-        Points or polygons, in any CRS.
-    column : str
-        What is known of them.
-    numeric : bool
-        Values, of which a cell under several labels gets the mean; else classes, all of which a cell keeps.
-    side : int, optional
-        Of a block, in cells; by default a tile of the model, since the cells of one tile have seen each other.
-    read : callable, optional
-        In place of ``emb.isel``.
+    Of a lazy embedding only the blocks under labels are computed; with leading dims such as time a label holds at
+    every date. Of ``numeric`` labels a cell under several gets the mean, of classes it keeps all. ``side`` is that of a
+    block in cells: by default a tile of the model, since the cells of one tile have seen each other. ``read`` stands in
+    place of ``emb.isel``.
 
-    Raises
-    ------
-    LabelError
-        If nothing can be learned from: no such column, no label on the embedding, or none on a valid cell.
-
-    Warns
-    -----
-    RsEmbedWarning
-        Of labels left out: without geometry or value, outside the embedding, or on invalid cells.
+    A LabelError where nothing can be learned from; warnings of labels left out.
     """
     check_cells(emb)
     geobox = scene_geobox(emb)
@@ -105,7 +78,7 @@ def labelled_cells(
 
 def _complete(labels: Any, column: str, numeric: bool) -> Any:
     """The labels that have a geometry and a value, with the value as float or text."""
-    geopandas = geopandas_or_error("Learning from labels")
+    geopandas = require("geopandas", "Learning from labels")
     import pandas
 
     if not isinstance(labels, geopandas.GeoDataFrame):

@@ -1,21 +1,29 @@
-"""One pass of the model for a verb that fits on some cells and then maps all: blocks that were read stay in memory."""
+"""One run of the model for what is fitted on some cells and then maps all: blocks that were read stay in memory."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Hashable, Mapping
-from itertools import product
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import RsEmbedWarning
+from xr_rsembed.errors import warn
 
-__all__ = ["OncePerBlock", "note_pass"]
+__all__ = ["OncePerBlock", "Read", "fit_once", "note_pass"]
+
+T = TypeVar("T")
+Read = Callable[[Mapping[Hashable, Any]], xr.DataArray]  # such as ``emb.isel``
 
 _LAYER = "rsembed-"  # dask layers of the engine begin so
-_seen: dict[str, bool] = {}  # names of lazy embeddings that a verb has computed: whether the user was told
+_seen: dict[str, bool] = {}  # names of lazy embeddings that were computed here: whether the user was told
+
+
+def fit_once(emb: xr.DataArray, fit: Callable[[Read], T]) -> tuple[T, xr.DataArray]:
+    """What ``fit`` finds in the cells that it reads, and the embedding with the blocks under them in memory."""
+    note_pass(emb)
+    blocks = OncePerBlock(emb)
+    return fit(blocks.isel), blocks.embedding()
 
 
 class OncePerBlock:
@@ -70,39 +78,24 @@ class OncePerBlock:
 
     def _blocks(self, indexers: Mapping[Hashable, Any]) -> set[tuple[int, ...]]:
         """Indices of the blocks that cells lie in; arrays along one shared dim are places, as for ``isel``."""
-        numbers, places = [], {}
+        axes = []
         for dim, sizes in zip(self.emb.dims, self.emb.data.chunks, strict=True):
-            block_of = np.repeat(np.arange(len(sizes)), sizes)
-            index = indexers.get(dim, slice(None))
+            block_of, index = np.repeat(np.arange(len(sizes)), sizes), indexers.get(dim, slice(None))
             if isinstance(index, xr.DataArray):
-                places[dim] = block_of[index.values]
-                numbers.append([-1])
+                axes.append(xr.DataArray(block_of[index.values], dims=index.dims))
             else:
-                numbers.append(np.unique(block_of[index]).tolist())
-        pointwise = set(zip(*[blocks.tolist() for blocks in places.values()], strict=True)) or {()}
-        found = set()
-        for block, at in product(product(*numbers), pointwise):
-            there = iter(at)
-            found.add(tuple(next(there) if number < 0 else number for number in block))
-        return found
+                axes.append(xr.DataArray(np.unique(block_of[index]), dims=dim))
+        return set(zip(*(axis.values.ravel().tolist() for axis in xr.broadcast(*axes)), strict=True))
 
 
-def note_pass(emb: xr.DataArray, stacklevel: int = 3) -> None:
-    """Take note that a verb runs the model over a lazy embedding; from the second run on, say so once.
-
-    Warns
-    -----
-    RsEmbedWarning
-        With the line that stores the embedding.
-    """
+def note_pass(emb: xr.DataArray) -> None:
+    """Take note that the model runs over a lazy embedding, and warn, once, from the second run on."""
     if emb.chunks is None or not any(layer.startswith(_LAYER) for layer in emb.data.dask.layers):
         return
     told = _seen.get(emb.data.name)
     if told is False:
-        warnings.warn(
+        warn(
             "This lazy embedding is computed again: each map or picture made from it runs the model anew. "
-            'Store it once and work with what is stored: emb = emb.rsembed.to_zarr("embedding.zarr")',
-            RsEmbedWarning,
-            stacklevel=stacklevel + 1,
+            'Store it once and work with what is stored: emb = emb.rsembed.to_zarr("embedding.zarr")'
         )
     _seen[emb.data.name] = told is not None

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.bands import canonical_name
 from xr_rsembed.crs import crs_of
 from xr_rsembed.errors import SceneError
-from xr_rsembed.explore.codes import NO_CLASS, PALETTE, flags_of
-from xr_rsembed.explore.once import note_pass
+from xr_rsembed.explore.codes import NO_CLASS, PALETTE, flags_of, painted
+from xr_rsembed.explore.pictures import has_classes, one_map, scene_picture, thinned
 from xr_rsembed.georef import scene_geobox
+from xr_rsembed.inputs.stored import nodata_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,11 +30,8 @@ __all__ = [
     "plot_rgb",
     "plot_scene",
     "plot_similarity",
-    "scene_picture",
 ]
 
-# Pixels a side beyond which a scene is thinned out for a picture: more than a screen shows.
-_SIDE = 1400
 _TITLE_SIZE = 10
 
 
@@ -79,12 +76,11 @@ def plot_rgb(
     """
     from xr_rsembed.explore.components import fit_once
 
-    emb = _single(emb, ("D", "y", "x"), "emb.isel(time=0)")
+    emb = one_map(emb, ("D", "y", "x"), "emb.isel(time=0)")
     if fitted is None:
-        note_pass(emb)
         fitted, emb = fit_once(emb, min(3, emb.sizes["D"]))
     values = fitted.transform(emb).transpose("y", "x", "component").values
-    return _draw(fitted.colors(values, percent), emb, ax, title or _title(emb), "cells of {}")
+    return _draw(fitted.colors(values, percent), emb, ax, title or _title(emb))
 
 
 def plot_classes(
@@ -118,12 +114,9 @@ def plot_classes(
     >>> [text.get_text() for text in plot_classes(codes).get_legend().get_texts()]
     ['forest 75 %', 'water 25 %']
     """
-    from matplotlib.colors import to_rgb
-    from matplotlib.patches import Patch
-
     if isinstance(classes, xr.Dataset):
         classes = classes["class"] if "class" in classes else next(iter(classes.data_vars.values()))
-    classes = _single(classes, ("y", "x"), "classes.isel(time=0)").transpose("y", "x")
+    classes = one_map(classes, ("y", "x"), "classes.isel(time=0)")
     if classes.dtype.kind not in "iub":
         raise SceneError(
             "Classes are whole numbers.",
@@ -131,30 +124,26 @@ def plot_classes(
             expected="a map as classify() or cluster() gives it",
             remedy="plot_similarity() for quantities, plot_rgb() for embeddings",
         )
-    values = classes.values
-    known = values != classes.attrs.get("_FillValue", classes.encoding.get("_FillValue", NO_CLASS))
-    codes, counts = np.unique(values[known], return_counts=True)
-    flags = flags_of(classes) or {
-        int(code): (str(code), PALETTE[number % len(PALETTE)]) for number, code in enumerate(codes)
+    from matplotlib.patches import Patch
+
+    values, flags = classes.values, flags_of(classes)
+    codes, counts = np.unique(values[~np.isin(values, nodata_of(classes) or NO_CLASS)], return_counts=True)
+    known = {
+        int(code): flags.get(code, (f"code {code}", "#000000"))
+        if flags
+        else (str(code), PALETTE[n % len(PALETTE)])
+        for n, code in enumerate(codes)
     }
-    picture, patches = np.zeros((*values.shape, 4)), []
-    for number in np.argsort(-counts, kind="stable"):
-        code = int(codes[number])
-        name, color = flags.get(code, (f"code {code}", "#000000"))
-        picture[known & (values == code)] = (*to_rgb(color), 1.0)
-        patches.append(Patch(color=color, label=f"{name} {100 * counts[number] / counts.sum():.0f} %"))
-    ax = _draw(
-        picture, classes, ax, title or str(classes.attrs.get("long_name", classes.name or "classes")), ""
-    )
+    patches = [
+        Patch(color=color, label=f"{name} {100 * counts[n] / counts.sum():.0f} %")
+        for n, (name, color) in enumerate(known.values())
+    ]
+    picture = painted(values, {code: color for code, (_, color) in known.items()})
+    ax = _draw(picture, classes, ax, title or str(classes.attrs.get("long_name", classes.name or "classes")))
     if patches:
-        ax.legend(
-            handles=patches,
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1),
-            borderaxespad=0,
-            fontsize=8,
-            frameon=False,
-        )
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+        ordered = [patches[n] for n in np.argsort(-counts, kind="stable")]
+        ax.legend(handles=ordered, fontsize=8, frameon=False, **beside)
     return ax
 
 
@@ -187,7 +176,7 @@ def plot_clusters(
 
     if "D" not in emb.dims:
         return plot_classes(emb, ax, title=title)
-    emb = _single(emb, ("D", "y", "x"), "emb.isel(time=0)")
+    emb = one_map(emb, ("D", "y", "x"), "emb.isel(time=0)")
     return plot_classes(cluster(emb, k, fitted=fitted), ax, title=title or f"{_title(emb)}: clusters")
 
 
@@ -209,14 +198,13 @@ def plot_similarity(
     -------
     matplotlib Axes
     """
-    similarity = _single(similarity, ("y", "x"), "similarity.isel(time=0)").transpose("y", "x")
+    similarity = one_map(similarity, ("y", "x"), "similarity.isel(time=0)")
     values = np.ma.masked_invalid(similarity.values)
     shown = values.compressed()
     bounds = {"vmin": np.percentile(shown, 2), "vmax": shown.max()} if shown.size else {}
-    ax = _draw(values, similarity, ax, title, "cells of {}", **({"cmap": "magma"} | bounds | options))
-    ax.figure.colorbar(
-        ax.images[-1], ax=ax, shrink=0.8, label=str(similarity.attrs.get("long_name", "cosine similarity"))
-    )
+    ax = _draw(values, similarity, ax, title, **({"cmap": "magma"} | bounds | options))
+    label = str(similarity.attrs.get("long_name", "cosine similarity"))
+    ax.figure.colorbar(ax.images[-1], ax=ax, shrink=0.8, label=label)
     return ax
 
 
@@ -234,31 +222,15 @@ def plot_scene(scene: xr.DataArray, ax: Axes | None = None, *, title: str | None
     -------
     matplotlib Axes
     """
-    scene = _single(scene, ("band", "y", "x"), "scene.isel(time=0)")
-    if scene.sizes["band"] == 1 and _has_classes(scene):
-        return plot_classes(_thinned(scene).isel(band=0), ax, title=title or "land cover")
-    thin, values, name = _scene_values(scene)
-    return _draw(values, thin, ax, title or name, "pixels of {}")
-
-
-def scene_picture(scene: xr.DataArray) -> tuple[xr.DataArray, np.ndarray]:
-    """A scene thinned out for a picture, and the picture: RGBA bytes (y, x, 4) in the order of the scene's rows."""
-    thin, values, _ = _scene_values(_single(scene, ("band", "y", "x"), "scene.isel(time=0)"))
-    return thin, (values * 255).round().astype("uint8")
+    scene = one_map(scene, ("band", "y", "x"), "scene.isel(time=0)")
+    if has_classes(scene):
+        return plot_classes(thinned(scene).isel(band=0), ax, title=title or "land cover")
+    thin, picture, name = scene_picture(scene)
+    return _draw(picture, thin, ax, title or name)
 
 
 def demo_figure(scene: xr.DataArray, embeddings: Mapping[str, xr.DataArray]) -> Figure:
-    """A scene beside its embeddings, with titles and a scale.
-
-    Parameters
-    ----------
-    scene : DataArray, dims (band, y, x)
-    embeddings : mapping of str to DataArray, dims (D, y, x)
-
-    Returns
-    -------
-    matplotlib Figure
-    """
+    """A scene (band, y, x) beside its embeddings (D, y, x), with titles and a scale."""
     from matplotlib.figure import Figure
 
     count = 1 + len(embeddings)
@@ -273,118 +245,7 @@ def demo_figure(scene: xr.DataArray, embeddings: Mapping[str, xr.DataArray]) -> 
     return figure
 
 
-def _single(array: xr.DataArray, dims: tuple[str, ...], remedy: str) -> xr.DataArray:
-    single = array.squeeze([dim for dim in array.dims if dim not in dims and array.sizes[dim] == 1])
-    if set(single.dims) != set(dims):
-        raise SceneError(
-            "A picture shows one map.",
-            found=f"dims {tuple(array.dims)}",
-            expected=f"dims {dims}",
-            remedy=remedy,
-        )
-    return single
-
-
-def _scene_values(scene: xr.DataArray) -> tuple[xr.DataArray, np.ndarray, str]:
-    """The scene thinned out for a picture, its colours (y, x, 4) in 0..1, and what they show."""
-    thin = _thinned(scene)
-    names = _band_names(thin)
-    nodata = thin.attrs.get("_FillValue", thin.attrs.get("nodata"))
-
-    def read(*bands: str) -> np.ndarray:
-        picked = np.stack([thin.isel(band=names.index(band)).values for band in bands], axis=-1).astype(
-            "float64"
-        )
-        return picked if nodata is None else np.where(picked == nodata, np.nan, picked)
-
-    if {"B4", "B3", "B2"} <= set(names):
-        return (
-            thin,
-            _coloured(read("B4", "B3", "B2"), (0.5, 99.5), together=True, gamma=0.7),
-            "Sentinel-2, true colour",
-        )
-    if {"VV", "VH"} <= set(names):
-        pair = read("VV", "VH")
-        if np.nanmedian(pair) > 0:  # linear power
-            pair = 10 * np.log10(np.maximum(pair, 1e-6))
-        three = np.concatenate([pair, pair[..., :1] - pair[..., 1:]], axis=-1)
-        return thin, _coloured(three, (2, 98)), "Sentinel-1: VV, VH and their ratio"
-    if len(names) == 1 and _has_classes(thin):
-        from matplotlib.colors import to_rgba
-
-        classes, picture = thin.isel(band=0).values, np.zeros((*thin.shape[1:], 4))
-        for code, (_, color) in flags_of(thin).items():
-            picture[(classes == code) & (classes != nodata)] = to_rgba(color)
-        return thin, picture, "land cover"
-    if len(names) == 1:
-        return thin, _hillshaded(read(names[0])[..., 0], thin), "heights"
-    return thin, _coloured(np.repeat(read(names[0]), 3, axis=-1), (2, 98)), f"band {names[0]}"
-
-
-def _thinned(scene: xr.DataArray) -> xr.DataArray:
-    step = max(1, -(-max(scene.sizes["y"], scene.sizes["x"]) // _SIDE))
-    every = slice(step // 2, None, step)
-    return scene.isel(y=every, x=every).transpose("band", "y", "x")
-
-
-def _has_classes(scene: xr.DataArray) -> bool:
-    return "flag_values" in scene.attrs and scene.dtype.kind in "iub"
-
-
-def _band_names(scene: xr.DataArray) -> list[str]:
-    if "band" in scene.coords and scene["band"].dtype.kind not in "iuf":
-        labels = [str(label) for label in scene["band"].values]
-    else:
-        labels = [str(name) for name in np.atleast_1d(scene.attrs.get("long_name", ""))]
-    if len(labels) != scene.sizes["band"]:
-        # As a file without names is read everywhere in this library: in canonical order.
-        from xr_rsembed.bands import S1, S2_L1C, S2_L2A
-
-        known = {len(order): list(order) for order in (S1, S2_L2A, S2_L1C)}
-        labels = known.get(scene.sizes["band"], [f"{number + 1}" for number in range(scene.sizes["band"])])
-    return [canonical_name(label) or label for label in labels]
-
-
-def _coloured(
-    values: np.ndarray, percent: tuple[float, float], *, together: bool = False, gamma: float = 1.0
-) -> np.ndarray:
-    """Values (y, x, 3) stretched to colours (y, x, 4) in 0..1, each band by itself or all alike; clear where NaN."""
-    valid = np.isfinite(values).all(axis=-1)
-    colours = np.zeros((*valid.shape, 4))
-    if valid.any():
-        low, high = np.percentile(values[valid], percent, axis=None if together else 0)
-        scaled = (values[valid] - low) / np.maximum(high - low, 1e-12)
-        colours[valid, :3] = np.clip(scaled, 0, 1) ** gamma
-        colours[valid, 3] = 1.0
-    return colours
-
-
-def _hillshaded(heights: np.ndarray, scene: xr.DataArray) -> np.ndarray:
-    from matplotlib import colormaps
-    from matplotlib.colors import LightSource
-
-    filled = np.where(
-        np.isfinite(heights), heights, np.nanmin(heights) if np.isfinite(heights).any() else 0.0
-    )
-    low, high = filled.min(), filled.max()
-    step = abs(float(scene["x"][1] - scene["x"][0])) if scene.sizes["x"] > 1 and "x" in scene.coords else 1.0
-    shaded = LightSource(315, 45).shade(
-        filled,
-        colormaps["terrain"],
-        vmin=low - (high - low) / 3,  # the map's lowest quarter is the blue of water
-        vmax=high,
-        vert_exag=2,
-        dx=step,
-        dy=step,
-        blend_mode="soft",
-    )
-    shaded[..., 3] = np.isfinite(heights)
-    return shaded
-
-
-def _draw(
-    values: np.ndarray, like: xr.DataArray, ax: Axes | None, title: str, unit: str, **options: Any
-) -> Axes:
+def _draw(values: np.ndarray, like: xr.DataArray, ax: Axes | None, title: str, **options: Any) -> Axes:
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -412,12 +273,9 @@ def _extent(array: xr.DataArray) -> tuple[float, float, float, float]:
 
 
 def _name_axes(ax: Axes, like: xr.DataArray) -> None:
-    crs = _crs(like)
-    if crs is not None and crs.geographic:
-        ax.set(xlabel="longitude", ylabel="latitude")
-        return
-    if crs is None:
-        ax.set(xlabel="x", ylabel="y")
+    crs = crs_of(like)
+    if crs is None or crs.geographic:
+        ax.set(xlabel="longitude" if crs else "x", ylabel="latitude" if crs else "y")
         return
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -427,10 +285,6 @@ def _name_axes(ax: Axes, like: xr.DataArray) -> None:
         axis.set_major_formatter(kilometres)
     name = f"EPSG:{crs.epsg}" if crs.epsg else "projected"
     ax.set(xlabel=f"easting, km ({name})", ylabel="northing, km")
-
-
-def _crs(array: xr.DataArray) -> Any:
-    return crs_of(array)
 
 
 def _scale_bar(ax: Axes) -> None:

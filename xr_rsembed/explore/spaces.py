@@ -52,20 +52,7 @@ def space_of(emb: xr.DataArray) -> dict[str, Any]:
 
 
 def check_same_space(one: Mapping[str, Any], other: Mapping[str, Any], doing: str) -> None:
-    """Raise where two vector spaces differ.
-
-    Parameters
-    ----------
-    one, other : mapping
-        As :func:`space_of` gives them.
-    doing : str
-        What was asked for, to open the message with.
-
-    Raises
-    ------
-    MismatchError
-        With every attr that differs.
-    """
+    """Raise a MismatchError that begins with ``doing`` and names every attr in which two spaces of vectors differ."""
     differing = [name for name in ("D", *_DECIDING) if not _same(one.get(name), other.get(name))]
     hashes = [space.get("weights_sha256") for space in (one, other)]
     weights = "weights_sha256" if all(hashes) else "weights"
@@ -88,13 +75,7 @@ def check_same_space(one: Mapping[str, Any], other: Mapping[str, Any], doing: st
 
 
 def check_same_grid(one: xr.DataArray, other: xr.DataArray, doing: str) -> None:
-    """Raise unless two embeddings have the same cells.
-
-    Raises
-    ------
-    GridError
-        With both grids.
-    """
+    """Raise a GridError unless two embeddings have the same cells."""
     boxes = [scene_geobox(emb) for emb in (one, other)]
     if boxes[0].shape == boxes[1].shape and boxes[0].crs == boxes[1].crs:
         affine, second = (tuple(box.affine)[:6] for box in boxes)

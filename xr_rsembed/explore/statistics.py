@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import OptionError
-from xr_rsembed.explore.cells import progress_bar
+from xr_rsembed.explore.cells import pieces
 from xr_rsembed.explore.cover import Coverage
+from xr_rsembed.progress import task_progress
 
 __all__ = ["check_statistic", "polygon_statistic"]
 
@@ -23,30 +24,14 @@ State = dict[str, np.ndarray]
 
 
 def check_statistic(stat: str) -> None:
-    """Raise unless there is such a statistic.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Raise an OptionError unless there is such a statistic."""
     _quantile_of(stat)
 
 
 def polygon_statistic(emb: xr.DataArray, cover: Coverage, count: int, stat: str) -> np.ndarray:
-    """The statistic of every polygon over its valid cells, weighted by the share that it covers of each.
+    """The statistic of ``count`` polygons over their valid cells, weighted by the share covered of each.
 
-    Parameters
-    ----------
-    emb : DataArray, dims (..., D, y, x)
-    cover : Coverage
-    count : int
-        Of the polygons.
-    stat : str
-
-    Returns
-    -------
-    float64 array, shape (..., D, polygon)
-        NaN for a polygon without a valid cell.
+    float64, shape (..., D, polygon); NaN for a polygon without a valid cell.
     """
     quantile = _quantile_of(stat)
     if quantile is not None:
@@ -83,7 +68,7 @@ def _reduced(emb: xr.DataArray, cover: Coverage, count: int, stat: str) -> State
             _merge(state, (*window, polygons), _block_state(values, entries, stat))
         return state
     jobs, block_state = list(blocks), delayed(_block_state, pure=False)
-    with progress_bar():
+    with task_progress("zonal statistics"):
         parts = compute(*[block_state(values, entries, stat) for _, _, values, entries in jobs])
     for (window, polygons, _, _), part in zip(jobs, parts, strict=True):
         _merge(state, (*window, polygons), part)
@@ -94,10 +79,8 @@ def _blocks(
     emb: xr.DataArray, cover: Coverage
 ) -> Iterator[tuple[tuple[slice, ...], np.ndarray, Any, tuple[np.ndarray, ...]]]:
     """Blocks under polygons: where they lie in the leading dims, which polygons, the values, and the entries."""
-    chunks = emb.chunks or tuple(
-        (size,) if axis < emb.ndim - 2 else tuple(min(_SIDE, size - start) for start in range(0, size, _SIDE))
-        for axis, size in enumerate(emb.shape)
-    )
+    leading = tuple((size,) for size in emb.shape[:-2])
+    chunks = emb.chunks or (*leading, *(pieces(size, _SIDE) for size in emb.shape[-2:]))
     edges = [np.cumsum([0, *sizes]) for sizes in chunks]
     in_row, in_column = (
         np.searchsorted(edge, at, "right") - 1
@@ -170,7 +153,7 @@ def _quantiles(emb: xr.DataArray, cover: Coverage, count: int, q: float) -> np.n
     """A weighted quantile of every polygon, shape (..., D, polygon)."""
     cells, at = np.unique(np.stack([cover.row, cover.column]), axis=1, return_inverse=True)
     row, column = (xr.DataArray(axis, dims="cell") for axis in cells)
-    with progress_bar():
+    with task_progress("zonal statistics"):
         values = emb.isel(y=row, x=column).transpose(..., "cell").values
     found = np.full((*values.shape[:-1], count), np.nan)
     for polygon in np.unique(cover.polygon):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Iterator, Mapping
-from itertools import chain, pairwise, product
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import MissingDependencyError, OptionError, SceneError, StoreError, StoreExistsError
-from xr_rsembed.explore.cells import check_cells, computed, valid
+from xr_rsembed.errors import OptionError, SceneError, StoreError, StoreExistsError
+from xr_rsembed.explore.cells import check_cells, computed, pieces, valid, windows
+from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def to_geoparquet(
     ...     geopandas.read_parquet(to_geoparquet(emb, f"{folder}/cells.parquet")).shape
     (15, 4)
     """
-    parquet = _parquet_or_error()
+    parquet = require("pyarrow.parquet", "GeoParquet")
     target = _checked(path, geometry, overwrite)
     tables: Iterator[Any]
     bounds: tuple[float, ...] | None = None
@@ -95,16 +96,6 @@ def to_geoparquet(
     finally:
         draft.unlink(missing_ok=True)
     return target
-
-
-def _parquet_or_error() -> Any:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            "GeoParquet needs pyarrow.", found="no package pyarrow", remedy="pip install 'xr-rsembed[vector]'"
-        ) from error
-    return parquet
 
 
 def _checked(path: str | os.PathLike[str], geometry: str, overwrite: bool) -> Path:
@@ -161,9 +152,9 @@ def _cell_tables(emb: xr.DataArray, geobox: GeoBox, geometry: Outline) -> Iterat
     """Tables of valid cells, chunk by chunk; none for a chunk without any."""
     import shapely
 
-    step_x, _, west, _, step_y, north = geobox.affine[:6]
     ordered = emb.transpose(..., "y", "x", "D")
-    for window in _chunks(ordered):
+    chunks = ordered.chunksizes or {dim: pieces(ordered.sizes[dim], _SIDE) for dim in ordered.dims}
+    for window in windows({dim: chunks[dim] for dim in ordered.dims[:-1]}):  # no block is computed twice
         part = computed(ordered.isel(window))
         usable = valid(part.values)
         if not usable.any():
@@ -171,29 +162,11 @@ def _cell_tables(emb: xr.DataArray, geobox: GeoBox, geometry: Outline) -> Iterat
         places = dict(zip(ordered.dims[:-1], np.nonzero(usable), strict=True))
         places = {dim: index + window[dim].start for dim, index in places.items()}
         row, column = places["y"], places["x"]
-        left, top = west + step_x * column, north + step_y * row
-        x, y = left + step_x / 2, top + step_y / 2
-        shapes = (
-            shapely.points(x, y)
-            if geometry == "point"
-            else shapely.box(left, top + step_y, left + step_x, top)
-        )
-        leading = {str(dim): _labels(ordered, dim)[places[dim]] for dim in ordered.dims[:-3]}
+        x, y = geobox.affine * (column + 0.5, row + 0.5)
+        corners = geobox.affine * (column, row + 1) + geobox.affine * (column + 1, row)
+        shapes = shapely.points(x, y) if geometry == "point" else shapely.box(*corners)
+        leading = {str(dim): ordered[dim].values[places[dim]] for dim in ordered.dims[:-3]}
         yield _table(shapes, {**leading, "x": x, "y": y}, part.values[usable])
-
-
-def _chunks(emb: xr.DataArray) -> Iterator[dict[Hashable, slice]]:
-    """Windows over all dims but D that follow the chunks, so that no block is computed twice."""
-    dims = [dim for dim in emb.dims if dim != "D"]
-    edges = {
-        dim: [0, *np.cumsum(emb.chunksizes[dim])]
-        if emb.chunks
-        else [*range(0, emb.sizes[dim], _SIDE), emb.sizes[dim]]
-        for dim in dims
-    }
-    spans = [[slice(int(a), int(b)) for a, b in pairwise(edges[dim])] for dim in dims]
-    for window in product(*spans):
-        yield dict(zip(dims, window, strict=True))
 
 
 def _cube_table(cube: xr.DataArray) -> Any:
@@ -201,7 +174,7 @@ def _cube_table(cube: xr.DataArray) -> Any:
     ordered = computed(cube.transpose("geometry", ..., "D"))
     shape = ordered.shape[:-1]
     places = dict(zip(ordered.dims[:-1], (axis.ravel() for axis in np.indices(shape)), strict=True))
-    leading = {str(dim): _labels(ordered, dim)[places[dim]] for dim in ordered.dims[1:-1]}
+    leading = {str(dim): ordered[dim].values[places[dim]] for dim in ordered.dims[1:-1]}
     along = {
         str(name): coord.values[places["geometry"]]
         for name, coord in ordered.coords.items()
@@ -209,10 +182,6 @@ def _cube_table(cube: xr.DataArray) -> Any:
     }
     shapes = ordered["geometry"].values[places["geometry"]]
     return _table(shapes, {**along, **leading}, ordered.values.reshape(-1, ordered.shape[-1]))
-
-
-def _labels(emb: xr.DataArray, dim: Hashable) -> np.ndarray:
-    return np.asarray(emb[dim].values)
 
 
 def _table(shapes: np.ndarray, columns: Mapping[str, np.ndarray], vectors: np.ndarray) -> Any:

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 from xr_rsembed import bands
-from xr_rsembed.errors import CatalogError, MissingDependencyError, OptionError
+from xr_rsembed.errors import CatalogError, OptionError
+from xr_rsembed.extras import require
 
 __all__ = ["Catalog", "Collection", "Signer", "add_catalog", "find_catalog", "public_url"]
 
@@ -119,15 +120,9 @@ _CDSE = {band: f"{key}_{_RESOLUTION.get(band, 20)}m" for band, key in _PLANETARY
 
 
 def _sign_planetary(href: str, renew: bool) -> str:
-    try:
-        import planetary_computer
-        from planetary_computer import sas
-    except ImportError:
-        raise MissingDependencyError(
-            "Planetary Computer's signing is not installed.", remedy="pip install 'xr-rsembed[stac]'"
-        ) from None
+    planetary_computer = require("planetary_computer", "Planetary Computer")
     if renew:
-        sas.TOKEN_CACHE.clear()
+        planetary_computer.sas.TOKEN_CACHE.clear()
     return str(planetary_computer.sign(href))
 
 

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from xr_rsembed.errors import CatalogError, MissingDependencyError, ProviderAuthError, ProviderError
+from xr_rsembed.errors import CatalogError, ProviderAuthError, ProviderError
+from xr_rsembed.extras import require
 from xr_rsembed.providers.retry import http_status, is_transient, retry
 
 __all__ = [
@@ -195,13 +196,7 @@ def _sign_in(ee: Any, connection: Connection, credentials: Any) -> None:
 
 
 def _client() -> Any:
-    try:
-        import ee
-    except ImportError:
-        raise MissingDependencyError(
-            "Earth Engine's client is not installed.", remedy="pip install 'xr-rsembed[gee]'"
-        ) from None
-    return ee
+    return require("ee", "Earth Engine")
 
 
 def _session() -> Any:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.errors import (
-    MissingDependencyError,
     OptionError,
     ProviderAuthError,
     ProviderError,
@@ -156,12 +155,8 @@ def _read_on_grid(
 
 
 def _read_odc(path: str, grid: GeoBox, resampling: str, dtype: np.dtype) -> np.ndarray:
-    try:
-        from odc.loader import RasterLoadParams, RasterSource, RioDriver
-    except ImportError:
-        raise MissingDependencyError(
-            "odc-loader is not installed.", remedy="pip install odc-loader"
-        ) from None
+    from odc.loader import RasterLoadParams, RasterSource, RioDriver
+
     fill = float("nan")
     how = RasterLoadParams(dtype=dtype.name, fill_value=fill, resampling=resampling, fail_on_error=True)
     whole = np.full(grid.shape.yx, fill, dtype=dtype)
@@ -173,10 +168,7 @@ def _read_odc(path: str, grid: GeoBox, resampling: str, dtype: np.dtype) -> np.n
 
 
 def _read_stackstac(path: str, grid: GeoBox, resampling: str, dtype: np.dtype) -> np.ndarray:
-    try:
-        import stackstac
-    except ImportError:
-        raise MissingDependencyError("stackstac is not installed.", remedy="pip install stackstac") from None
+    import stackstac
     from rasterio.enums import Resampling
 
     epsg = grid.crs.to_epsg() if grid.crs is not None else None

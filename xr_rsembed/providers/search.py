@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xr_rsembed.errors import CatalogError, NoScenesError, ProviderAuthError, ProviderError
+from xr_rsembed.errors import (
+    CatalogError,
+    MissingDependencyError,
+    NoScenesError,
+    ProviderAuthError,
+    ProviderError,
+)
+from xr_rsembed.extras import require
 from xr_rsembed.providers import retry
 from xr_rsembed.providers.base import SceneRequest, orbit_attrs
 from xr_rsembed.providers.catalogs import Catalog, Collection, public_url
@@ -221,7 +228,7 @@ def _search(
             known = isinstance(item, dict) and item.get("collection")
             if not collection.id or not known or known == collection.id:
                 yield item
-    except ProviderError:
+    except (ProviderError, MissingDependencyError):
         raise
     except Exception as error:
         # "from None": the client's own errors can carry addresses with a key in them.
@@ -256,10 +263,9 @@ def _from_server(
 def _from_file(path: Path) -> Iterator[Any]:
     """Items of a static catalogue, of a file of items, or of a stac-geoparquet table."""
     if path.suffix in (".parquet", ".geoparquet"):
-        import pyarrow.parquet
-        import stac_geoparquet.arrow
-
-        yield from stac_geoparquet.arrow.stac_table_to_items(pyarrow.parquet.read_table(path))
+        tables = require("stac_geoparquet.arrow", "A stac-geoparquet file")
+        parquet = require("pyarrow.parquet", "A stac-geoparquet file")
+        yield from tables.stac_table_to_items(parquet.read_table(path))
         return
     content = json.loads(path.read_text())
     if content.get("type") in ("FeatureCollection", "Feature"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from xr_rsembed.errors import GridError, MissingDependencyError
@@ -87,15 +86,12 @@ def _geometry(area: Any) -> Any:
 
 
 def _read(path: str) -> Any:
+    from xr_rsembed.explore.cover import read_table
+
     try:
-        import geopandas
-    except ImportError:
-        raise MissingDependencyError(
-            "Vector files are read by geopandas.", remedy="pip install 'xr-rsembed[vector]'"
-        ) from None
-    try:
-        read = geopandas.read_parquet if Path(path).suffix.endswith("parquet") else geopandas.read_file
-        return read(path)
+        return read_table(path, "Reading a vector file")
+    except MissingDependencyError:
+        raise
     except Exception as error:
         raise GridError(
             "The area cannot be read.",
