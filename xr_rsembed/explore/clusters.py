@@ -123,9 +123,10 @@ def cluster(
            [0, 0, 0, 0],
            [0, 0, 0, 0]], dtype=int16)
     """
-    if fitted is None:
-        fitted, emb = fit_once(emb, lambda read: _fit(emb, read, k, sample, seed))
-    return fitted.predict(emb)
+    if fitted is not None:
+        return fitted.predict(emb)
+    found, emb = fit_once(emb, lambda read: _fit(emb, read, k, sample, seed))
+    return found.predict(emb)
 
 
 def _fit(emb: xr.DataArray, read: Read, k: int, sample: int, seed: int) -> Clusters:

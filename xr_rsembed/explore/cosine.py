@@ -111,8 +111,8 @@ def nearest(emb: xr.DataArray, query: Any, k: int = 10, *, crs: Any = None) -> A
         str(dim): scores[dim].values[index] for dim, index in at.items()
     }  # of dims without coords: the index
     geobox = scene_geobox(emb)
-    left, top = geobox.affine * (at["x"], at["y"])
-    right, bottom = geobox.affine * (at["x"] + 1, at["y"] + 1)
+    affine: Any = geobox.affine
+    (left, top), (right, bottom) = (affine * (at["x"] + k, at["y"] + k) for k in (0, 1))
     crs_out = geobox.crs.proj if geobox.crs is not None else None
     boxes = shapely.box(left, bottom, right, top)
     return geopandas.GeoDataFrame({"score": flat[best], **columns}, geometry=boxes, crs=crs_out)

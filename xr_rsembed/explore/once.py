@@ -84,7 +84,7 @@ class OncePerBlock:
             if isinstance(index, xr.DataArray):
                 axes.append(xr.DataArray(block_of[index.values], dims=index.dims))
             else:
-                axes.append(xr.DataArray(np.unique(block_of[index]), dims=dim))
+                axes.append(xr.DataArray(np.unique(block_of[index]), dims=[dim]))
         return set(zip(*(axis.values.ravel().tolist() for axis in xr.broadcast(*axes)), strict=True))
 
 

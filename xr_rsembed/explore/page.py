@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -106,7 +107,7 @@ class Page:
             widget.param.watch(changed, "value")
 
         for attribute in ("view", "k", "threshold", "scale"):
-            on(getattr(w, attribute), lambda value, attribute=attribute: setattr(state, attribute, value))
+            on(getattr(w, attribute), partial(setattr, state, attribute))
         on(w.date, lambda value: setattr(state, "date", self.dates.index(value)))
         on(w.name, lambda _: state.labels.color(self.name))
         on(w.color, lambda value: state.labels.color(self.name, value))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -99,7 +101,7 @@ def _shaded(heights: np.ndarray, scene: xr.DataArray) -> np.ndarray:
     finite = heights[np.isfinite(heights)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     step = abs(float(scene["x"][1] - scene["x"][0])) if scene.sizes["x"] > 1 and "x" in scene.coords else 1.0
-    how = {"vert_exag": 2, "dx": step, "dy": step, "blend_mode": "soft"}
+    how: dict[str, Any] = {"vert_exag": 2, "dx": step, "dy": step, "blend_mode": "soft"}
     shaded = LightSource(315, 45).shade(
         np.where(np.isfinite(heights), heights, low),
         colormaps["terrain"],

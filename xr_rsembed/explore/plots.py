@@ -141,7 +141,7 @@ def plot_classes(
     picture = painted(values, {code: color for code, (_, color) in known.items()})
     ax = _draw(picture, classes, ax, title or str(classes.attrs.get("long_name", classes.name or "classes")))
     if patches:
-        beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+        beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
         ordered = [patches[n] for n in np.argsort(-counts, kind="stable")]
         ax.legend(handles=ordered, fontsize=8, frameon=False, **beside)
     return ax

@@ -152,6 +152,7 @@ def _cell_tables(emb: xr.DataArray, geobox: GeoBox, geometry: Outline) -> Iterat
     """Tables of valid cells, chunk by chunk; none for a chunk without any."""
     import shapely
 
+    affine: Any = geobox.affine
     ordered = emb.transpose(..., "y", "x", "D")
     chunks = ordered.chunksizes or {dim: pieces(ordered.sizes[dim], _SIDE) for dim in ordered.dims}
     for window in windows({dim: chunks[dim] for dim in ordered.dims[:-1]}):  # no block is computed twice
@@ -162,8 +163,8 @@ def _cell_tables(emb: xr.DataArray, geobox: GeoBox, geometry: Outline) -> Iterat
         places = dict(zip(ordered.dims[:-1], np.nonzero(usable), strict=True))
         places = {dim: index + window[dim].start for dim, index in places.items()}
         row, column = places["y"], places["x"]
-        x, y = geobox.affine * (column + 0.5, row + 0.5)
-        corners = geobox.affine * (column, row + 1) + geobox.affine * (column + 1, row)
+        x, y = affine * (column + 0.5, row + 0.5)
+        corners = affine * (column, row + 1) + affine * (column + 1, row)
         shapes = shapely.points(x, y) if geometry == "point" else shapely.box(*corners)
         leading = {str(dim): ordered[dim].values[places[dim]] for dim in ordered.dims[:-3]}
         yield _table(shapes, {**leading, "x": x, "y": y}, part.values[usable])
