@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+import warnings
 
 import pytest
 
 import xr_rsembed
 from tests.test_engine import random_pixels, scene_of
 from xr_rsembed import config
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import OptionError, RsEmbedWarning
 from xr_rsembed.models.registry import find_spec
 
 
-def in_new_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    import os
-
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RS_EMBED_")}
-    return subprocess.run(
-        [sys.executable, "-c", f"import xr_rsembed; {code}"],
-        env=clean | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def unread(monkeypatch):
+    """Options as in a new process: nothing set, and the environment not read yet."""
+    monkeypatch.setattr(config, "_values", {})
+    monkeypatch.setattr(config, "_environment_read", False)
 
 
 @pytest.mark.parametrize(
@@ -58,27 +54,38 @@ def test_defaults(key, value):
         ("RS_EMBED_TERRAFM_BATCH_SIZE", "4", "terrafm.batch_size", 4),
     ],
 )
-def test_environment(name, text, key, value):
-    done = in_new_process(f"print(repr(xr_rsembed.get_option({key!r})))", **{name: text})
-    assert done.stdout.strip() == repr(value), done.stderr
+def test_environment(unread, monkeypatch, name, text, key, value):
+    monkeypatch.setenv(name, text)
+    assert xr_rsembed.get_option(key) == value
 
 
 def test_a_bad_variable_fails_where_it_is_used_not_at_import():
-    assert in_new_process("pass", RS_EMBED_TERRAMIND_LAYER_INDEX="last").returncode == 0
-    done = in_new_process(
-        "xr_rsembed.get_option('terramind.layer_index')", RS_EMBED_TERRAMIND_LAYER_INDEX="last"
+    code = """
+import xr_rsembed
+try:
+    xr_rsembed.get_option("terramind.layer_index")
+except xr_rsembed.RsEmbedError as error:
+    print(type(error).__name__, error)
+"""
+    environment = os.environ | {"RS_EMBED_TERRAMIND_LAYER_INDEX": "last"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert "OptionError" in done.stderr
-    assert "RS_EMBED_TERRAMIND_LAYER_INDEX" in done.stderr
-    assert "'last'" in done.stderr
+    assert "OptionError" in done.stdout
+    assert "RS_EMBED_TERRAMIND_LAYER_INDEX" in done.stdout
+    assert "'last'" in done.stdout
 
 
-def test_a_misspelt_variable_is_named_with_the_near_one():
-    done = in_new_process("xr_rsembed.get_option('block_tiles')", RS_EMBED_BLOCK_TILS="4")
-    assert "RS_EMBED_BLOCK_TILS is set" in done.stderr
-    assert "is RS_EMBED_BLOCK_TILES meant?" in done.stderr
-    right = in_new_process("xr_rsembed.get_option('block_tiles')", RS_EMBED_BLOCK_TILES="4")
-    assert right.stderr == ""
+def test_a_misspelt_variable_is_named_with_the_near_one(unread, monkeypatch):
+    monkeypatch.setenv("RS_EMBED_BLOCK_TILS", "4")
+    with pytest.warns(RsEmbedWarning, match="BLOCK_TILS is set(.|\n)*is RS_EMBED_BLOCK_TILES meant"):
+        xr_rsembed.get_option("block_tiles")
+
+
+def test_a_variable_of_an_option_is_taken_without_a_warning(unread, monkeypatch):
+    monkeypatch.setenv("RS_EMBED_BLOCK_TILES", "4")
+    with warnings.catch_warnings(action="error"):
+        assert xr_rsembed.get_option("block_tiles") == 4
 
 
 def test_doctor_lists_a_misspelt_variable(monkeypatch):

@@ -25,7 +25,7 @@ distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.usefixtures("probe")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 10}),
@@ -38,8 +38,18 @@ def cluster():
 
 @pytest.fixture
 def client(cluster):
+    """Of workers that hold no encoder."""
     with distributed.Client(cluster) as client:
+        client.run(forget)
         yield client
+
+
+def forget() -> None:
+    from tests import fakes
+    from xr_rsembed.engine import devices
+
+    fakes.loads = 0
+    devices.clear_encoders()
 
 
 def loads() -> int:
@@ -71,10 +81,13 @@ def test_warm_loads_once_everywhere_before_any_block_and_on_workers_that_join(cl
     assert sorted(client.run(loads).values()) == [1, 1]
     warm(client, embedding, embedding)
     cluster.scale(3)
-    client.wait_for_workers(3)
-    assert sorted(client.run(loads).values()) == [1, 1, 1]
-    embedding.compute()
-    assert sorted(client.run(loads).values()) == [1, 1, 1]
+    try:
+        client.wait_for_workers(3)
+        assert sorted(client.run(loads).values()) == [1, 1, 1]
+        embedding.compute()
+        assert sorted(client.run(loads).values()) == [1, 1, 1]
+    finally:
+        cluster.scale(2)
 
 
 def test_warm_refuses_what_holds_no_encoder(client):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+import runpy
 import warnings
 
 import numpy as np
@@ -271,8 +270,9 @@ def test_a_warning_points_at_the_callers_line_and_comes_again_for_a_second_scene
         "for _ in range(2):\n"
         "    check_grid(xr.DataArray(np.ones((1, 9, 9)), dims=('band', 'y', 'x')))\n"
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    assert done.stderr.count(f"{script}:4: RsEmbedWarning: The scene has no CRS") == 2
+    with pytest.warns(RsEmbedWarning, match="The scene has no CRS") as given:
+        runpy.run_path(str(script))
+    assert [(one.filename, one.lineno) for one in given] == [(str(script), 4)] * 2
 
 
 @pytest.mark.parametrize(

@@ -44,20 +44,6 @@ def test_building_an_embedding_loads_no_torch():
     assert not loaded_after(code) & {"torch", "terratorch", "distributed"}
 
 
-def test_computing_needs_no_distributed(tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys\n"
-        "sys.modules['distributed'] = None  # as if it were not installed\n"
-        "import xr_rsembed\n"
-        "from tests import fakes\n"
-        "fakes.register()\n"
-        "s = xr_rsembed.datasets.synthetic_scene((300, 300))\n"
-        "s.rsembed.embed('probe', weights='random').compute()\n"
-    )
-    subprocess.run([sys.executable, script], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": ""})
-
-
 def test_layers():
     # In a process of its own: it switches off every logger that it finds.
     code = "import sys; from importlinter import cli; sys.exit(cli.lint_imports(cache_dir=None))"

@@ -12,7 +12,8 @@ import torch
 import xr_rsembed
 from tests import fakes, joint
 from xr_rsembed.datasets import synthetic_scene
-from xr_rsembed.errors import BlockError, EncoderError
+from xr_rsembed.errors import BlockError, EncoderError, OptionError
+from xr_rsembed.models.own import from_encoder
 from xr_rsembed.models.spec import Modality, Tokens
 from xr_rsembed.normalize import Normalization
 
@@ -84,11 +85,63 @@ def test_a_torch_module_on_a_cluster(scene):
     np.testing.assert_allclose(found, expected(net, scene.values), rtol=1e-4, atol=1e-5)
 
 
+def test_objects_are_pickled_with_their_spec():
+    spec = from_encoder(Plain(3.0))
+    again = pickle.loads(pickle.dumps(spec))
+    assert again.brings == spec.brings
+    assert again.load.encoder.gain == 3.0
+
+
+@pytest.mark.parametrize("thing", [None, 3, ["terramind"], Plain, torch.nn.Identity(), lambda inputs: inputs])
+def test_things_that_are_no_encoder(thing):
+    with pytest.raises(EncoderError, match="neither a name nor an encoder"):
+        from_encoder(thing)
+
+
+def test_choices_that_an_object_leaves_no_room_for(scene):
+    with pytest.raises(OptionError, match="brings its own weights"):
+        xr_rsembed.embed(scene, Plain(1.0), weights="random")
+    with pytest.raises(OptionError, match="precision"):
+        xr_rsembed.embed(scene, Plain(1.0), precision="bfloat16").compute()
+
+
+def test_its_own_vector(scene):
+    class WithVector(Plain):
+        pooled = "cls"
+        key = "with_vector"
+
+        def __call__(self, inputs, layers, options):
+            grid = super().__call__(inputs, layers, options)
+            return Tokens(grid, grid.amax((-2, -1)))
+
+    tiles = xr_rsembed.embed(scene, WithVector(1.0), output="tiles").compute()
+    grid = xr_rsembed.embed(scene, WithVector(1.0)).compute()
+    assert grid.attrs["model_key"] == "with_vector"
+    np.testing.assert_allclose(tiles[:, 0, 0], grid[:, :14, :14].max(("y", "x")))
+
+
+@pytest.mark.parametrize("output", ["grid", "tiles"])
+def test_tokens_may_be_views_of_the_inputs(scene, output):
+    """A batch's memory is written over by the next one, and only after its tokens have found their place."""
+
+    class Corners(Plain):
+        def __call__(self, inputs, layers, options):
+            return inputs["colour"][..., ::16, ::16]
+
+    one, all_at_once = (
+        xr_rsembed.embed(scene, Corners(1.0), output=output, batch_size=size).compute() for size in (1, 8)
+    )
+    np.testing.assert_array_equal(one, all_at_once)
+    assert len(np.unique(one)) > 10
+
+
 def test_an_object_that_changes_between_calls(scene):
     encoder = Plain(1.0)
     first = xr_rsembed.embed(scene, encoder)
     name = first.data.name
     first = first.compute()
+    assert first.attrs["model_key"] == "Plain"
+    assert first.attrs["weights"].startswith("object Plain")
     encoder.gain = 3.0
     second = xr_rsembed.embed(scene, encoder)
     assert second.data.name != name

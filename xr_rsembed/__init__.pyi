@@ -1,12 +1,10 @@
 from . import datasets as datasets
 from . import explore as explore
 from ._version import __version__ as __version__
-from .api import count_missing as count_missing
 from .api import describe_model as describe_model
 from .api import embed as embed
 from .api import list_models as list_models
 from .api import open_scene as open_scene
-from .api import reproduce as reproduce
 from .api import s1_scale as s1_scale
 from .api import to_bands as to_bands
 from .api import validate as validate
@@ -20,6 +18,8 @@ from .explore import change as change
 from .places import get_embedding as get_embedding
 from .places import get_embeddings_batch as get_embeddings_batch
 from .providers.fetch import fetch as fetch
+from .recorded import count_missing as count_missing
+from .recorded import reproduce as reproduce
 from .regions import region as region
 from .regions import region_status as region_status
 from .rs_embed import FetchSpec as FetchSpec

@@ -30,12 +30,8 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
     for node in ast.parse(Path(file).with_suffix(".pyi").read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             for alias in node.names:
-                home = (
-                    (f"{package}.{node.module}", alias.name)
-                    if node.module
-                    else (f"{package}.{alias.name}", None)
-                )
-                names[alias.asname or alias.name] = home
+                module = f"{package}.{node.module or alias.name}"
+                names[alias.asname or alias.name] = (module, alias.name if node.module else None)
 
     def load(name: str) -> Any:
         if name not in names:

@@ -1,4 +1,4 @@
-"""The functions behind the faces: embed, normalize, reproduce, list and describe models."""
+"""Embed a scene, check it, and see it as a model does; list and describe models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.engine.settings import Settings
-from xr_rsembed.errors import OptionError, SceneError, UnitsError
+from xr_rsembed.errors import SceneError, UnitsError
 from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import configured, read_scene
 from xr_rsembed.inputs.stored import nodata_of
@@ -20,13 +20,11 @@ from xr_rsembed.scenes import open_scene
 from xr_rsembed.tiling import Blend, Edge
 
 __all__ = [
-    "count_missing",
     "describe_model",
     "embed",
     "list_models",
     "normalize",
     "open_scene",
-    "reproduce",
     "s1_scale",
     "to_bands",
     "validate",
@@ -64,7 +62,7 @@ def embed(
     scene : DataArray, dims (..., band, y, x), or Dataset, or mapping of str to DataArray
         Raw pixels: Sentinel-2 DN in 12 (L2A) or 13 (L1C) bands, Sentinel-1 VV and VH, or another modality of the
         model. Leading dims such as time pass through. A Dataset has a variable for each modality, all on one grid
-        (:func:`align` brings them there), and goes through one forward together; a modality without a valid pixel
+        (:func:`align` makes that of several), and goes through one forward together; a modality without a valid pixel
         in a tile is left out there. A Dataset with a variable for each band is one scene.
     model : str, ModelSpec or encoder
         A key or alias of :func:`list_models`, or a model of your own.
@@ -249,13 +247,9 @@ def normalize(
         raise SceneError(
             "One modality is normalized at a time.", found="a Dataset of several", expected="one"
         )
-    how = checked.pixels.normalization
-    tile = spec.image_size
-    if (
-        how.kind == "log_percentile"
-        and how.divisor is None
-        and max(checked.scene.sizes["y"], checked.scene.sizes["x"]) > tile
-    ):
+    how, tile = checked.pixels.normalization, spec.image_size
+    per_tile = how.kind == "log_percentile" and how.divisor is None
+    if per_tile and max(checked.scene.sizes["y"], checked.scene.sizes["x"]) > tile:
         raise SceneError(
             "Each tile is normalized by its own percentile, so a scene of several tiles has no one normalized form.",
             found=f"{checked.scene.sizes['y']} x {checked.scene.sizes['x']} pixels",
@@ -273,12 +267,9 @@ def normalize(
         dask="parallelized",
         output_dtypes=[np.float32],
     )
-    attrs = {
-        name: value
-        for name, value in checked.scene.attrs.items()
-        if name not in (*NODATA_ATTRS, *PACKING_ATTRS, "units")
-    }
-    seen.attrs = {**attrs, "normalization": how.source, "model_key": spec.key}
+    gone = {*NODATA_ATTRS, *PACKING_ATTRS, "units"}
+    seen.attrs = {name: value for name, value in checked.scene.attrs.items() if name not in gone}
+    seen.attrs |= {"normalization": how.source, "model_key": spec.key}
     return laid_back(seen, checked.flipped)
 
 
@@ -311,10 +302,9 @@ def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
     step = max(1, int(np.sqrt(scene.size / 4e6)))
     values = np.asarray(scene.isel(y=slice(None, None, step), x=slice(None, None, step)), dtype="float64")
     values = values[np.isfinite(values) & ~np.isin(values, (0.0, *nodata_of(scene)))]  # 0 was never measured
+    nothing = SceneError("The scene has no valid pixel.", found="no power above 0", expected="linear power")
     if not values.size:
-        raise SceneError(
-            "The scene has no valid pixel.", found="NaN or nodata throughout", expected="linear power"
-        )
+        raise nothing
     if str(scene.attrs.get("units", "")).lower() == "db" or np.median(values) < -0.05:
         raise UnitsError(
             "A divisor is made of linear power.",
@@ -324,95 +314,5 @@ def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
         )
     values = values[values > 0]  # noise below 0 was not measured either
     if not values.size:
-        raise SceneError("The scene has no valid pixel.", found="no power above 0", expected="linear power")
+        raise nothing
     return float(np.percentile(np.log1p(values), percentile))
-
-
-def reproduce(embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | Scenes, **changes: Any) -> Any:
-    """Make an embedding again from its scene, by the settings that its attrs record and none of today's options.
-
-    Parameters
-    ----------
-    embedding : DataArray or Dataset
-        As :func:`embed` gave it, or read back from a store.
-    scene : DataArray, Dataset or mapping
-        The scene it came from.
-    **changes
-        Arguments of :func:`embed` to set otherwise, such as ``device`` or a ``weights`` file at another path.
-
-    Raises
-    ------
-    WeightsError
-        If the weights are not those that the attrs name by their SHA-256.
-    """
-    from xr_rsembed.engine.embed import recorded_settings
-
-    arguments = recorded_settings(embedding.attrs)
-    if arguments["normalize"] == "default":  # recorded; said again, it would be looked up in today's options
-        arguments["normalize"] = "zscore"
-    arguments |= changes
-    if str(arguments["weights"]).startswith("object ") and "model" not in changes:
-        raise OptionError(
-            "This embedding was made by a model object, which attrs cannot hold.",
-            found=arguments["weights"],
-            expected="the object",
-            remedy="reproduce(emb, scene, model=my_encoder)",
-        )
-    again = embed(scene, **arguments)
-    recorded = embedding.attrs.get("weights_sha256", "")
-    if recorded and again.attrs["weights_sha256"] != recorded and "weights" not in changes:
-        from xr_rsembed.errors import WeightsError
-
-        raise WeightsError(
-            "The weights found now are not the ones that made this embedding.",
-            found=f"SHA-256 {again.attrs['weights_sha256']}",
-            expected=f"SHA-256 {recorded}",
-            remedy="reproduce(emb, scene, weights=PATH) with the former file, or say weights=... to accept others",
-        )
-    return again
-
-
-def count_missing(embedding: xr.DataArray | xr.Dataset, scene: Scenes) -> dict[str, Any]:
-    """Count the tiles that each modality was left out of, from the scene's valid pixels alone.
-
-    An embedding of several modalities that is computed at once has these numbers in its attrs. A lazy one cannot know
-    them before every pixel was read, which this does: ``emb.attrs.update(count_missing(emb, ds))``.
-
-    Parameters
-    ----------
-    embedding : DataArray or Dataset
-        As :func:`embed` gave it, or read back from a store.
-    scene : Dataset or mapping
-        The scene it came from.
-
-    Returns
-    -------
-    dict
-        ``tiles``: how many have a valid pixel of any modality; ``tiles_without``: for each modality, in the order of
-        the attrs, how many of these have none of it.
-
-    Examples
-    --------
-    >>> from xr_rsembed.datasets import synthetic_scene
-    >>> s2, dem = (synthetic_scene((448, 448), modality=name) for name in ("S2L2A", "DEM"))
-    >>> ds = xr.Dataset({"S2L2A": s2, "DEM": dem.where(dem.x > dem.x[300])})
-    >>> count_missing(embed(ds, "terramind_v1_tiny", weights="random"), ds)
-    {'tiles': 4, 'tiles_without': [0, 2]}
-    """
-    from xr_rsembed.engine import embed as engine
-    from xr_rsembed.engine.presence import count_missing as count
-    from xr_rsembed.models.weights import resolve
-
-    said = engine.recorded_settings(embedding.attrs)
-    spec = find_spec(said["model"])
-    settings = Settings(**{name: said[name] for name in Settings.__dataclass_fields__ if name in said})
-    inputs, options = read_scene(
-        scene,
-        spec,
-        {name: said[name] for name in spec.options if name in said},
-        modalities=said.get("modalities"),
-        normalize=settings.normalize,
-        units=said.get("units"),
-    )
-    job = engine.plan_job(inputs, spec, settings, resolve("random", spec), options)
-    return count(inputs, *engine.scene_blocks(inputs[0].scene, job), spec.patch_size)

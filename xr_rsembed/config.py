@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xr_rsembed.errors import OptionError, warn
+from xr_rsembed.errors import OptionError, one_of, warn, whole_number
 
 __all__ = ["OPTIONS", "Option", "environment_name", "family_option", "get_option", "set_options"]
 
@@ -147,7 +147,7 @@ class set_options:
 
     def __init__(self, options: Mapping[str, Any] | None = None, /, **keywords: Any) -> None:
         wanted = dict(options or {}) | {name.replace("__", "."): value for name, value in keywords.items()}
-        checked = {_known(key): _checked(key, value, f"option {key!r}") for key, value in wanted.items()}
+        checked = {_known(key): _checked(key, value, key.replace(".", "__")) for key, value in wanted.items()}
         self._former = {key: get_option(key) for key in checked}
         _values.update(checked)
 
@@ -189,23 +189,15 @@ def _from_environment() -> dict[str, Any]:
     return found
 
 
-def _checked(key: str, value: Any, said_as: str) -> Any:
+def _checked(key: str, value: Any, name: str) -> Any:
+    """A value as option ``key`` takes it; ``name`` is what errors call it."""
     option = OPTIONS[key]
     if key == "terramind.normalize" and value == "raw":  # rs-embed's word
         value = "none"
-    if option.choices and value not in option.choices:
-        raise OptionError(
-            f"{said_as} has a value it cannot take.", found=repr(value), expected=f"one of {option.choices}"
-        )
+    if option.choices:
+        return one_of(name, value, option.choices)
     if option.is_number and not (value is None and option.default is None):
-        least = option.at_least
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or (least is not None and value < least):
-            raise OptionError(
-                f"{said_as} must be a whole number{'' if least is None else f' of at least {least}'}.",
-                found=repr(value),
-                expected="an int, such as 8",
-            )
+        return whole_number(name, value, option.at_least)
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,25 +18,6 @@ from xr_rsembed.models.registry import find_spec, list_models
 from xr_rsembed.models.spec import EncoderRequest
 
 __all__ = ["Finding", "examine", "verify"]
-
-_PACKAGES = (
-    "xarray",
-    "dask",
-    "numpy",
-    "zarr",
-    "odc-geo",
-    "rioxarray",
-    "torch",
-    "terratorch",
-    "huggingface_hub",
-)
-_EXTRAS = {
-    "stac": ("pystac-client", "stackstac", "odc-loader", "planetary-computer"),
-    "gee": ("earthengine-api",),
-    "distributed": ("distributed",),
-    "vector": ("geopandas", "xvec", "exactextract"),
-    "explore": ("scikit-learn", "panel"),
-}
 
 
 @dataclass(frozen=True)
@@ -59,8 +41,7 @@ def examine() -> list[Finding]:
         Finding(
             "ok", "xr-rsembed", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"
         ),
-        *(_package(name) for name in _PACKAGES),
-        *(_extra(name, needs) for name, needs in _EXTRAS.items()),
+        *_packages(),
         _device(),
         _options(),
         _cache(),
@@ -128,20 +109,22 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _package(name: str) -> Finding:
-    version = _version(name)
-    return (
-        Finding("ok", name, version) if version else Finding("wrong", name, "missing: pip install xr-rsembed")
-    )
-
-
-def _extra(name: str, needs: tuple[str, ...]) -> Finding:
-    missing = [package for package in needs if _version(package) is None]
-    if missing:
-        return Finding(
-            "note", f"extra {name}", f"without {', '.join(missing)}: pip install 'xr-rsembed[{name}]'"
-        )
-    return Finding("ok", f"extra {name}", "complete")
+def _packages() -> Iterator[Finding]:
+    """The packages that this one needs, and its extras, as its own metadata list them."""
+    needs: dict[str, list[str]] = {"": []}
+    extras = ""
+    for line in (_version("xr-rsembed") and metadata.requires("xr-rsembed")) or ():
+        name, extra = re.split(r"[^\w.-]", line, maxsplit=1)[0], re.search(r"extra == .(\w+)", line)
+        needs.setdefault(extra[1] if extra else "", []).append(name)
+        if extra and extra[1] == "all":
+            extras = re.split(r"[\[\]]", line)[1]
+    for name in sorted(needs[""], key=str.lower):
+        version = _version(name)
+        yield Finding("ok" if version else "wrong", name, version or "missing: pip install xr-rsembed")
+    for extra in filter(None, extras.split(",")):
+        missing = ", ".join(name for name in needs[extra] if _version(name) is None)
+        says = f"without {missing}: pip install 'xr-rsembed[{extra}]'" if missing else "complete"
+        yield Finding("note" if missing else "ok", f"extra {extra}", says)
 
 
 def _device() -> Finding:
@@ -163,8 +146,8 @@ def _options() -> Finding:
         return Finding("wrong", "options", " ".join(str(error).split()))
     if unknown := unknown_variables():
         return Finding("note", "options", "; ".join(unknown))
-    said = sorted(name for name in os.environ if name.startswith("RS_EMBED_"))
-    return Finding("ok", "options", f"environment sets {', '.join(said)}" if said else "the defaults")
+    names = sorted(name for name in os.environ if name.startswith("RS_EMBED_"))
+    return Finding("ok", "options", f"environment sets {', '.join(names)}" if names else "the defaults")
 
 
 def _cache() -> Finding:

@@ -5,9 +5,13 @@ Every class is an :class:`RsEmbedError` and also the built-in that fits, so ``ex
 
 from __future__ import annotations
 
+import difflib
 import sys
 import warnings
+from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "BandOrderError",
@@ -35,7 +39,9 @@ __all__ = [
     "UnknownModelError",
     "WeightsError",
     "WeightsNotFoundError",
+    "one_of",
     "warn",
+    "whole_number",
 ]
 
 
@@ -183,3 +189,57 @@ class MismatchError(RsEmbedError, ValueError):
 
 class MissingDependencyError(RsEmbedError, ImportError):
     """An optional package is not installed."""
+
+
+def one_of(name: str, value: Any, choices: Iterable[Any], problem: str | None = None) -> Any:
+    """``value``, where it is one of the choices.
+
+    Raises
+    ------
+    OptionError
+        With all the choices, and as remedy the nearest where one is near.
+
+    Examples
+    --------
+    >>> one_of("blend", "mean", ("center", "mean"))
+    'mean'
+    >>> one_of("blend", "centre", ("center", "mean"))
+    Traceback (most recent call last):
+    xr_rsembed.errors.OptionError: blend has a value it cannot take.
+      found:    'centre'
+      expected: 'center' or 'mean'
+      remedy:   blend='center'
+    """
+    choices = tuple(choices)
+    if any(value is one or (type(value) is type(one) and value == one) for one in choices):
+        return value
+    near = difflib.get_close_matches(str(value), [one for one in choices if isinstance(one, str)], 1, 0.4)
+    raise OptionError(
+        problem or f"{name} has a value it cannot take.",
+        found=repr(value),
+        expected=" or ".join(", ".join(map(repr, choices)).rsplit(", ", 1)),
+        remedy=f"{name}={near[0]!r}" if near else None,
+    )
+
+
+def whole_number(name: str, value: Any, at_least: int | None = None) -> int:
+    """``value``, where it is a whole number (Python's or numpy's, no bool) of at least ``at_least``.
+
+    Raises
+    ------
+    OptionError
+        Where it is not.
+
+    Examples
+    --------
+    >>> whole_number("workers", 8, at_least=1)
+    8
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if whole and (at_least is None or value >= at_least):
+        return int(value)
+    raise OptionError(
+        f"{name} must be a whole number{'' if at_least is None else f' of at least {at_least}'}.",
+        found=repr(value),
+        expected="an int, such as 8",
+    )

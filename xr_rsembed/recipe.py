@@ -55,7 +55,7 @@ class Recipe:
 
     @cached_property
     def weights(self) -> WeightsRef:
-        """Settled once: a file is hashed for it."""
+        """Resolved once: a file is hashed for it."""
         return resolve(self.settings.get("weights", "pretrained"), self.spec)
 
     def grid(self, place: Any) -> GeoBox:

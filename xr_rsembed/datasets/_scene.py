@@ -1,4 +1,4 @@
-"""The labelled, lazy face of the made land."""
+"""The made land as a labelled, lazy scene."""
 
 from __future__ import annotations
 
@@ -9,34 +9,24 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.datasets import _render
-from xr_rsembed.datasets._looks import LULC_CLASSES, S2_BANDS
-from xr_rsembed.errors import OptionError
+from xr_rsembed.datasets._land import TILE
+from xr_rsembed.datasets._looks import LULC, S2_BANDS
+from xr_rsembed.datasets._sensors import render
+from xr_rsembed.errors import OptionError, one_of
 
 __all__ = ["synthetic_scene"]
 
 Modality = Literal["S2L2A", "S2L1C", "S1GRD", "S1RTC", "DEM", "LULC"]
-
-_L1C_BANDS = (*S2_BANDS[:10], "B10", *S2_BANDS[10:])
-_BANDS: dict[str, tuple[str, ...]] = {
-    "S2L2A": S2_BANDS,
-    "S2L1C": _L1C_BANDS,
-    "S1GRD": ("VV", "VH"),
-    "S1RTC": ("VV", "VH"),
-    "DEM": ("DEM",),
-    "LULC": ("LULC",),
+# Bands and units, the default first, by modality.
+_MODALITIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "S2L2A": (S2_BANDS, ("DN",)),
+    "S2L1C": ((*S2_BANDS[:10], "B10", *S2_BANDS[10:]), ("DN",)),
+    "S1GRD": (("VV", "VH"), ("dB", "linear")),
+    "S1RTC": (("VV", "VH"), ("dB", "linear")),
+    "DEM": (("DEM",), ("m",)),
+    "LULC": (("LULC",), ("1",)),
 }
-_UNITS = {
-    "S2L2A": ("DN",),
-    "S2L1C": ("DN",),
-    "S1GRD": ("dB", "linear"),
-    "S1RTC": ("dB", "linear"),
-    "DEM": ("m",),
-    "LULC": ("1",),
-}
-_MIDSUMMER = np.datetime64("2023-06-14")
-_RESOLUTION = 10.0  # metres
-_METRES_PER_DEGREE = 111_320.0
+_MIDSUMMER = ("2023-06-14",)
 
 
 @dataclass(frozen=True)
@@ -58,53 +48,38 @@ class _Pixels:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self.dates), len(_BANDS[self.modality]), *self.size)
+        return (len(self.dates), len(_MODALITIES[self.modality][0]), *self.size)
 
     @property
     def dtype(self) -> np.dtype:
         return np.dtype({"S2": np.uint16, "LU": np.uint8}.get(self.modality[:2], np.float32))
 
     def __getitem__(self, key: tuple[slice | int, ...]) -> np.ndarray:
-        picks = [range(n)[part] for n, part in zip(self.shape, key, strict=True)]
-        picked = [range(p, p + 1) if isinstance(p, int) else p for p in picks]
-        shape = tuple(len(p) for p in picks if not isinstance(p, int))
-        if 0 in shape:
-            return np.empty(shape, self.dtype)
-        hull = [range(min(p), max(p) + 1) for p in picked]
-        out = np.stack([self._window(self.dates[i], *hull[1:]) for i in hull[0]])
-        if any(p != h for p, h in zip(picked, hull, strict=True)):  # a step, or backwards
-            out = out[np.ix_(*[np.array(p) - h.start for p, h in zip(picked, hull, strict=True)])]
-        return out.reshape(shape)
+        picks = [np.arange(n)[part] for n, part in zip(self.shape, key, strict=True)]
+        if not all(pick.size for pick in picks):
+            return np.empty([n for pick in picks for n in pick.shape], self.dtype)
+        dates, bands, y, x = (np.atleast_1d(pick) for pick in picks)
+        rows, columns = (range(axis.min(), axis.max() + 1) for axis in (y, x))
+        out = np.stack([self._window(self.dates[i], rows, columns)[bands] for i in dates])
+        out = out[:, :, (y - rows.start)[:, None], x - columns.start]
+        return out.reshape([n for pick in picks for n in pick.shape])
 
-    def _window(self, date: np.datetime64, bands: range, rows: range, columns: range) -> np.ndarray:
+    def _window(self, date: np.datetime64, rows: range, columns: range) -> np.ndarray:
         """Pixels of one date, shape (bands, rows, columns), put together from the tiles that they lie in."""
-        tile = _render.TILE
-        out = np.empty((len(bands), len(rows), len(columns)), self.dtype)
-        for row in range(rows.start // tile, (rows.stop - 1) // tile + 1):
-            y, y_out = _overlap(rows, row * tile, tile)
-            for column in range(columns.start // tile, (columns.stop - 1) // tile + 1):
-                x, x_out = _overlap(columns, column * tile, tile)
-                out[:, y_out, x_out] = self._tile(date, row, column)[bands.start : bands.stop, y, x]
+        day, year = date.astype("M8[D]"), date.astype("M8[Y]")
+        when = {"day": (day - year).astype(int) + 1, "look": int(day.astype(int))}
+        out = np.empty((self.shape[1], len(rows), len(columns)), self.dtype)
+        for row in range(rows.start // TILE, (rows.stop - 1) // TILE + 1):
+            y, y_out = _overlap(rows, row * TILE)
+            for column in range(columns.start // TILE, (columns.stop - 1) // TILE + 1):
+                x, x_out = _overlap(columns, column * TILE)
+                tile = render(
+                    self.modality, self.seed, row, column, **when, clouds=self.clouds, units=self.units
+                )
+                out[:, y_out, x_out] = tile[:, y, x]
         if self.nodata_share > 0:
             out[:, self._beyond_the_swath(rows, columns)] = np.nan if self.dtype.kind == "f" else 0
         return out
-
-    def _tile(self, date: np.datetime64, row: int, column: int) -> np.ndarray:
-        day = int((date.astype("M8[D]") - date.astype("M8[Y]").astype("M8[D]")).astype(int)) + 1
-        look = int(date.astype("M8[D]").astype(int))
-        if self.modality == "DEM":
-            return _render.dem(self.seed, row, column)
-        if self.modality == "LULC":
-            return _render.land_cover(self.seed, row, column)
-        if self.modality.startswith("S2"):
-            level = self.modality[2:]
-            return _render.sentinel2(
-                self.seed, row, column, day=day, look=look, level=level, clouds=self.clouds
-            )
-        flattened = self.modality == "S1RTC"
-        return _render.sentinel1(
-            self.seed, row, column, day=day, look=look, flattened=flattened, units=self.units
-        )
 
     def _beyond_the_swath(self, rows: range, columns: range) -> np.ndarray:
         """Pixels to the right of a slanted swath edge that leaves out just the share asked for."""
@@ -115,9 +90,9 @@ class _Pixels:
         return np.array(columns)[None, :] + 0.5 > edge[:, None]
 
 
-def _overlap(wanted: range, start: int, length: int) -> tuple[slice, slice]:
-    """Where a span of positions and a tile's [start, start + length) meet: in the tile, and in the span."""
-    low, high = max(wanted.start, start), min(wanted.stop, start + length)
+def _overlap(wanted: range, start: int) -> tuple[slice, slice]:
+    """Where a span of positions and the tile from ``start`` on meet: in the tile, and in the span."""
+    low, high = max(wanted.start, start), min(wanted.stop, start + TILE)
     return slice(low - start, high - start), slice(low - wanted.start, high - wanted.start)
 
 
@@ -179,27 +154,27 @@ def synthetic_scene(
     >>> scene.sel(band="B8")[50_000:50_002, 70_000:70_002].values.shape
     (2, 2)
     """
-    _one_of("modality", modality, tuple(_BANDS))
+    one_of("modality", modality, _MODALITIES)
+    bands, their_units = _MODALITIES[modality]
     pixels = _Pixels(
         modality=modality,
         size=_checked_size(size),
-        dates=_checked_dates(time),
+        dates=_checked_dates(_MIDSUMMER if time is None else time),
         seed=int(seed),
-        nodata_share=_checked_share("nodata_share", nodata_share),
-        clouds=_checked_share("clouds", 0.3 if clouds is True else float(clouds)),
-        units=_one_of("units", units or _UNITS[modality][0], _UNITS[modality]),
+        nodata_share=_share("nodata_share", nodata_share),
+        clouds=_share("clouds", 0.3 if clouds is True else clouds),
+        units=one_of("units", units or their_units[0], their_units),
     )
-    data = pixels[(slice(None),) * 4] if chunks is None else _lazy(pixels, chunks)
-    dims = ("time", "band", "y", "x")
     scene = xr.DataArray(
-        data, dims=dims, coords=_grid_coords(pixels.size, crs), name=modality, attrs=_attrs(pixels)
+        pixels[(slice(None),) * 4] if chunks is None else _lazy(pixels, chunks),
+        dims=("time", "band", "y", "x"),
+        coords={"time": np.array(pixels.dates), "band": list(bands), **_grid_coords(pixels.size, crs)},
+        name=modality,
+        attrs=_attrs(pixels),
     )
-    scene = scene.assign_coords(band=list(_BANDS[modality]))
     if crs is not None:
         scene.encoding["grid_mapping"] = "spatial_ref"
-    if time is None:
-        return scene.isel(time=0)
-    return scene.assign_coords(time=np.array(pixels.dates, dtype="M8[ns]"))
+    return scene.isel(time=0, drop=True) if time is None else scene
 
 
 def _lazy(pixels: _Pixels, chunks: int | tuple[Any, Any]) -> Any:
@@ -218,48 +193,35 @@ def _lazy(pixels: _Pixels, chunks: int | tuple[Any, Any]) -> Any:
 
 
 def _grid_coords(size: tuple[int, int], crs: Any) -> dict[str, Any]:
+    """Coordinates of the cell centres, 10 m or the degrees of as much, called y and x whatever the CRS."""
     if crs is None:
-        y = -_RESOLUTION * (np.arange(size[0]) + 0.5)
-        return {"y": y, "x": _RESOLUTION * (np.arange(size[1]) + 0.5)}
+        return {"y": -10.0 * (np.arange(size[0]) + 0.5), "x": 10.0 * (np.arange(size[1]) + 0.5)}
     from affine import Affine
     from odc.geo import CRS
     from odc.geo.geobox import GeoBox
     from odc.geo.xr import xr_coords
 
     crs = CRS(crs)
-    step, left, top = (_RESOLUTION, 600_000.0, 5_200_020.0)
-    if crs.geographic:
-        step, left, top = (_RESOLUTION / _METRES_PER_DEGREE, 10.3, 46.9)
-    box = GeoBox(size, Affine(step, 0, left, 0, -step, top), crs)
-    renamed = {"latitude": "y", "longitude": "x"}  # one pair of names, whatever the CRS
-    coords = xr_coords(box, crs_coord_name="spatial_ref")
-    by_name = {renamed.get(str(name), str(name)): coord for name, coord in coords.items()}
-    return {
-        name: coord if name == "spatial_ref" else (name, coord.values, coord.attrs)
-        for name, coord in by_name.items()
-    }
+    step, left, top = (10 / 111_320, 10.3, 46.9) if crs.geographic else (10.0, 600_000.0, 5_200_020.0)
+    y, x, spatial_ref = xr_coords(
+        GeoBox(size, Affine(step, 0, left, 0, -step, top), crs), "spatial_ref"
+    ).values()
+    return {"y": ("y", y.values, y.attrs), "x": ("x", x.values, x.attrs), "spatial_ref": spatial_ref}
 
 
 def _attrs(pixels: _Pixels) -> dict[str, Any]:
-    attrs: dict[str, Any] = {"units": pixels.units, "modality": pixels.modality, "seed": pixels.seed}
-    attrs["long_name"] = f"synthetic {pixels.modality} scene"
-    if pixels.dtype.kind == "f":
-        attrs["_FillValue"] = np.float32(np.nan)
-    else:
-        attrs["_FillValue"] = 0
+    attrs: dict[str, Any] = {
+        "units": pixels.units,
+        "modality": pixels.modality,
+        "seed": pixels.seed,
+        "long_name": f"synthetic {pixels.modality} scene",
+        "_FillValue": np.float32(np.nan) if pixels.dtype.kind == "f" else 0,
+    }
     if pixels.modality == "LULC":
-        attrs["flag_values"] = np.array(list(LULC_CLASSES.values()), dtype=np.uint8)
-        attrs["flag_meanings"] = " ".join(LULC_CLASSES)
-        attrs["flag_colors"] = "#2b6cb0 #1f6b3a #e3c878 #c4281b #a59b8f #a8c08a"
+        values, colors = zip(*LULC.values(), strict=True)
+        attrs["flag_values"] = np.array(values, dtype=np.uint8)
+        attrs |= {"flag_meanings": " ".join(LULC), "flag_colors": " ".join(colors)}
     return attrs
-
-
-def _one_of(option: str, value: Any, allowed: tuple[str, ...]) -> Any:
-    if value not in allowed:
-        raise OptionError(
-            f"{option} has a value it cannot take.", found=repr(value), expected=f"one of {allowed}"
-        )
-    return value
 
 
 def _checked_size(size: Any) -> tuple[int, int]:
@@ -274,21 +236,19 @@ def _checked_size(size: Any) -> tuple[int, int]:
     return down, across
 
 
-def _checked_dates(time: Sequence[Any] | None) -> tuple[np.datetime64, ...]:
-    if time is None:
-        return (_MIDSUMMER,)
+def _checked_dates(time: Sequence[Any]) -> tuple[np.datetime64, ...]:
     try:
         dates = tuple(np.atleast_1d(np.asarray(time, dtype="M8[ns]")))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError):
+        dates = ()
+    if not dates:
         raise OptionError(
             "time must be dates.", found=repr(time), expected='such as ["2023-03-01", "2023-07-01"]'
-        ) from error
-    if not dates:
-        raise OptionError("time is empty.", found=repr(time), expected="at least one date, or None")
+        )
     return dates
 
 
-def _checked_share(option: str, value: float) -> float:
+def _share(name: str, value: float) -> float:
     if not 0 <= value <= 1:
-        raise OptionError(f"{option} must be a share.", found=value, expected="0 to 1")
+        raise OptionError(f"{name} must be a share.", found=value, expected="0 to 1")
     return float(value)
