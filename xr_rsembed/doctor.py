@@ -110,18 +110,15 @@ def _version(name: str) -> str | None:
 
 
 def _packages() -> Iterator[Finding]:
-    """The packages that this one needs, and its extras, as its own metadata list them."""
-    needs: dict[str, list[str]] = {"": []}
-    extras = ""
+    """The packages that this one needs, and its extras for users, as its own metadata list them."""
+    needs: dict[str, list[str]] = {}
     for line in (_version("xr-rsembed") and metadata.requires("xr-rsembed")) or ():
-        name, extra = re.split(r"[^\w.-]", line, maxsplit=1)[0], re.search(r"extra == .(\w+)", line)
-        needs.setdefault(extra[1] if extra else "", []).append(name)
-        if extra and extra[1] == "all":
-            extras = re.split(r"[\[\]]", line)[1]
-    for name in sorted(needs[""], key=str.lower):
+        name, only_for = re.split(r"[^\w.-]", line, maxsplit=1)[0], re.search(r"extra == .(\w+)", line)
+        needs.setdefault(only_for[1] if only_for else "", []).append(name)
+    for name in sorted(needs.pop("", ()), key=str.lower):
         version = _version(name)
         yield Finding("ok" if version else "wrong", name, version or "missing: pip install xr-rsembed")
-    for extra in filter(None, extras.split(",")):
+    for extra in sorted(needs.keys() - {"all", "dev", "docs", "test"}):
         missing = ", ".join(name for name in needs[extra] if _version(name) is None)
         says = f"without {missing}: pip install 'xr-rsembed[{extra}]'" if missing else "complete"
         yield Finding("note" if missing else "ok", f"extra {extra}", says)

@@ -48,7 +48,7 @@ def _sentinel2(seed: int, corner: Corner, day: int, look: int, above: bool, clou
     light *= 1 + _looks.ROUGHNESS.take(code) * (2 * uniform(mix(seed + 41, rows, columns)) - 1)
     vigour = noise(seed + 43, corner, (48, 0.09), (16, 0.06), (5, 0.025))
     grain = mix(seed + 40, look, rows, columns)
-    cover = np.float32(0)
+    cover: Array | np.float32 = np.float32(0)
     if clouds > 0:
         toward_sun = Corner(corner.y + 34, corner.x + 26)
         cover = _opacity(seed, corner, look, clouds)
