@@ -1,6 +1,6 @@
 """The engine beside an earlier commit of it, in turn: `center`, `mean`, chips, and a granule's memory.
 
-    python -m benchmarks.engine [--against fec2ed7] [--rounds 9] [--side 10]
+    python -m benchmarks.engine [--against fec2ed7] [--rounds 3] [--side 20]
 
 The earlier commit is checked out beside this one. Run it on a quiet machine: the ratios are what counts.
 """
@@ -27,7 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def run(against: str = "fec2ed7", rounds: int = 9, side: int = 10, model: str = "terramind_v1_tiny") -> None:
+def run(against: str = "fec2ed7", rounds: int = 3, side: int = 20, model: str = "terramind_v1_tiny") -> None:
     with tempfile.TemporaryDirectory(prefix="rsembed-earlier-") as folder:
         before = f"{folder}/{against}"
         subprocess.run(["git", "worktree", "add", "--detach", before, against], cwd=measure.ROOT, check=True)
@@ -88,8 +88,8 @@ def prepare(model: str, side: int, root: str, chips: bool = False, **options: An
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--against", default="fec2ed7")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--side", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", type=int, default=20)
     run(**vars(parser.parse_args()))
 
 

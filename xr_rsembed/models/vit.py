@@ -81,4 +81,7 @@ def uninitialized(build: Callable[[], Module]) -> Module:
     """A module on the CPU whose parameters and buffers hold nothing yet: initial values would only be written over."""
     with torch.device("meta"):
         module = build()
-    return module.to_empty(device="cpu").eval().requires_grad_(False)
+    # Not `to_empty`: on meta tensors that imports sympy, which takes longer than loading a small model.
+    empty = {name: torch.empty(one.shape, dtype=one.dtype) for name, one in module.state_dict().items()}
+    module.load_state_dict(empty, assign=True)
+    return module.eval().requires_grad_(False)
