@@ -135,7 +135,7 @@ def encoder(model: str, side: int) -> Callable[[], None]:
     tiles = torch.randn(side**2, len(BANDS), TILE, TILE)
 
     def forward() -> None:
-        with torch.inference_mode(), devices.turn("cpu"):
+        with torch.inference_mode(), devices.one_at_a_time("cpu"):
             for batch in tiles.split(devices.batch_size(None, spec, "cpu")):
                 loaded({modality: batch}, (-1,), {})
 

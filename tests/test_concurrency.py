@@ -210,7 +210,7 @@ def test_a_fork_while_another_thread_computes_does_not_wait_for_it():
     held, let_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with devices.turn("cpu"):
+        with devices.one_at_a_time("cpu"):
             held.set()
             let_go.wait(timeout=300)
 

@@ -103,7 +103,6 @@ def world(emb, tmp_path, monkeypatch):
     from xr_rsembed import recipe
     from xr_rsembed.engine import generate
     from xr_rsembed.models import weights
-    from xr_rsembed.models.terramind import generate as terramind_generate
     from xr_rsembed.providers.fetch import fetch
 
     def stand_in(*args, **options):
@@ -112,7 +111,7 @@ def world(emb, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(xr_rsembed, "fetch", stand_in, raising=False)
-    for module in (weights, terramind_generate, generate, recipe):
+    for module in (weights, generate, recipe):
         monkeypatch.setattr(module, "resolve", lambda choice, spec: weights._RANDOM)
     scene().rio.to_raster("scene.tif")
     scene().to_dataset(name="scene").to_zarr("scene.zarr")

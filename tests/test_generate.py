@@ -16,8 +16,8 @@ from xr_rsembed.engine import devices
 from xr_rsembed.engine.feather import tile_seed
 from xr_rsembed.engine.generate import generate
 from xr_rsembed.errors import EncoderError, OptionError
-from xr_rsembed.models.terramind import generate as terramind_generate
-from xr_rsembed.models.terramind.generate import LULC_CLASSES, OUTPUTS
+from xr_rsembed.models.terramind import generator
+from xr_rsembed.models.terramind.outputs import LULC_CLASSES, OUTPUTS
 
 TINY = "terramind_v1_tiny"
 NOISE = 50.0
@@ -61,7 +61,7 @@ def painters(monkeypatch):
         made.append(Painter([name for name, _ in request.option("tokenizers")]))
         return made[-1]
 
-    monkeypatch.setattr(terramind_generate, "_load", load)
+    monkeypatch.setattr(generator, "load", load)
     devices.clear_encoders()
     yield made
     devices.clear_encoders()

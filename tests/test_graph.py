@@ -66,9 +66,9 @@ def test_no_task_carries_the_job():
     "chunks", [(1, SIDE, 512), (1, 10980, 512), (BANDS, 256, 256), (3, 64, SIDE)], ids=str
 )
 def test_merging_keeps_chunks_small_and_never_splits_one(chunks):
-    axis = tile_blocks(SIDE)
+    ranges = [block.window for block in tile_blocks(SIDE)]
     source = da.zeros((BANDS, SIDE, SIDE), dtype="uint16", chunks=chunks)
-    merged = windows._coarsened(source, axis, axis)
+    merged = windows._coarsened(source, ranges, ranges)
     largest = np.prod([max(sizes) for sizes in merged.chunks]) * 2
     assert largest <= max(2**28, np.prod(chunks) * 2)
     for before, after in zip(source.chunks, merged.chunks, strict=True):
@@ -76,9 +76,9 @@ def test_merging_keeps_chunks_small_and_never_splits_one(chunks):
 
 
 def test_chunks_that_cost_little_are_left_alone():
-    axis = tile_blocks(20_000)
+    ranges = [block.window for block in tile_blocks(20_000)]
     source = da.zeros((BANDS, 20_000, 20_000), dtype="uint16", chunks=(BANDS, 1024, 1024))
-    assert windows._coarsened(source, axis, axis) is source
+    assert windows._coarsened(source, ranges, ranges) is source
 
 
 @pytest.mark.parametrize("chunks", [(1, 500, 128), (5, 37, 500), (BANDS, 20, 20)], ids=str)

@@ -18,10 +18,25 @@ from hypothesis import strategies as st
 import xr_rsembed
 from tests import fakes, reference, strategies
 from tests.test_engine import embed, expected, random_pixels, scene_of
+from xr_rsembed.tiling import tile_blocks
 
 pytestmark = pytest.mark.usefixtures("probe")
 some = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PACKAGE = Path(xr_rsembed.__file__).parent
+SOURCES = {
+    path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text())
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+# What has no public name elsewhere; none of it could be had otherwise.
+NAMELESS = {
+    ("errors.py", "_getframe"),
+    ("store/group.py", "_store"),  # what a WrapperStore of zarr wraps
+    ("providers/gee_client.py", "_get_state"),
+    ("models/packed.py", "_linear_pointwise"),
+    ("models/packed.py", "_reorder_linear_weight"),
+}
 
 
 def tiles_of(height, width, overlap, edge, density=1):
@@ -172,9 +187,8 @@ def test_under_query_planning():
 
 def test_no_private_module_or_name_of_dask_distributed_xarray_or_zarr_is_imported():
     found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = path.relative_to(PACKAGE).as_posix()
-        for node in ast.walk(ast.parse(path.read_text())):
+    for name, tree in SOURCES.items():
+        for node in ast.walk(tree):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 modules = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -187,13 +201,55 @@ def test_no_private_module_or_name_of_dask_distributed_xarray_or_zarr_is_importe
     assert found == []
 
 
+def test_no_private_attribute_of_anothers_object_is_touched():
+    """What begins with an underscore and is defined nowhere in the package belongs to somebody else."""
+    touched = set()
+    for name, tree in SOURCES.items():
+        ours = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                ours.add(node.name)
+            elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+                ours.add(node.id if isinstance(node, ast.Name) else node.attr)
+        touched |= {
+            (name, node.attr)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and node.attr.startswith("_")
+            and not node.attr.startswith("__")
+            if node.attr not in ours
+        }
+    assert touched <= NAMELESS
+
+
 def test_only_models_name_a_family():
-    named = [
-        path.relative_to(PACKAGE).as_posix()
-        for path in PACKAGE.rglob("*.py")
-        if "models" not in path.relative_to(PACKAGE).parts and "family ==" in path.read_text()
-    ]
-    assert named == []
+    families = {path.name for path in (PACKAGE / "models").iterdir() if (path / "family.py").exists()}
+    assert families == {"terramind", "terrafm", "prithvi"}
+    for name in SOURCES:
+        if not name.startswith("models/"):
+            source = (PACKAGE / name).read_text()
+            assert "family ==" not in source, name
+            assert not any(f"models.{family}" in source for family in families), name
+
+
+@pytest.mark.parametrize("options", [{}, {"overlap": 64, "blend": "mean"}, {"output": "tiles"}], ids=str)
+def test_windows_are_layers_by_a_name_that_stores_know(options):
+    """Stores digest a scene from them: one chunk a block, whatever the options."""
+    with xr_rsembed.set_options(block_tiles=2):
+        lazy = embed(scene_of(random_pixels(950, 500, seed=0), {"y": 300}), **options)
+    layers = lazy.data.dask.layers
+    (windows,) = [name for name in layers if name.startswith("rsembed-windows-")]
+    blocks = [key for key in lazy.data.dask if isinstance(key, tuple) and key[0] == windows]
+    along = [len(tile_blocks(size, options.get("overlap", 0), tiles=2)) for size in (950, 500)]
+    assert len(blocks) == along[0] * along[1]
+
+
+def test_a_corner_runs_only_the_blocks_that_it_needs():
+    with xr_rsembed.set_options(block_tiles=1):
+        lazy = embed(scene_of(random_pixels(900, 900, seed=0), {"y": 224, "x": 224}))
+    fakes.clear()
+    lazy.isel(y=slice(0, 20), x=slice(0, 10)).compute(scheduler="synchronous")
+    assert sum(fakes.forwards) == 2
 
 
 def test_nothing_warns_while_a_large_scene_is_planned():

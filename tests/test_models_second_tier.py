@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 import xr_rsembed
 from tests.fake_weights import filled_like, load
 from xr_rsembed.datasets import synthetic_scene
-from xr_rsembed.errors import OptionError, WeightsError
+from xr_rsembed.errors import OptionError, SceneError, WeightsError
 from xr_rsembed.models import prithvi
 from xr_rsembed.models import torchgeo as ours
+from xr_rsembed.models.encoder import Context
 from xr_rsembed.models.registry import find_spec
 
 TORCHGEO = {
@@ -57,6 +59,46 @@ def test_prithvi_equals_terratorch(tiny_prithvi, tmp_path):
         )
 
 
+@pytest.mark.parametrize(("used", "given"), [("time", 0), ("place", 1), ("time place", 2)])
+def test_prithvi_takes_date_and_place_as_terratorch_does(tiny_prithvi, tmp_path, used, given):
+    spec = find_spec("prithvi_eo_v2_tiny_tl")
+    torch.save(tiny_prithvi.state_dict(), tmp_path / "prithvi.pt")
+    image = noise(spec, tiles=2)
+    days = np.array(["2021-01-01", "2024-12-31T23:59"], "datetime64[s]")
+    context = Context(days, np.array([45.2, -33.9]), np.array([9.1, 151.2]), np.nan)
+    coords = {
+        "temporal_coords": torch.tensor([[[2021.0, 1.0]], [[2024.0, 366.0]]]),
+        "location_coords": torch.tensor([[45.2, 9.1], [-33.9, 151.2]]),
+    }
+    if given < 2:
+        coords = dict([list(coords.items())[given]])
+    options = {f"use_{name}": name in used for name in ("time", "place")}
+    with torch.inference_mode():
+        encoder = load(spec, "S2L2A", tmp_path / "prithvi.pt")
+        found = encoder({"S2L2A": image}, (-1,), options, context).grid
+        expected = tiny_prithvi(image, **coords)[-1]
+        plain = encoder({"S2L2A": image}, (-1,), options).grid
+    torch.testing.assert_close(found.flatten(2).mT, expected[:, 1:], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(found, plain, atol=1e-3)
+
+
+def test_prithvi_is_told_where_a_scene_lies():
+    model = "prithvi_eo_v2_tiny_tl"
+    scene = synthetic_scene(size=(224, 448)).sel(band=list(find_spec(model).modalities[0].bands))
+    plain = xr_rsembed.embed(scene, model, weights="random").compute()
+    assert not np.allclose(
+        xr_rsembed.embed(scene, model, weights="random", use_place=True).compute(), plain, atol=1e-4
+    )
+    with pytest.raises(SceneError, match="takes the date"):
+        xr_rsembed.embed(scene.drop_vars("time", errors="ignore"), model, weights="random", use_time=True)
+    dated = scene.assign_coords(time=np.datetime64("2022-07-01"))
+    emb = xr_rsembed.embed(dated, model, weights="random", use_time=True, precision="bfloat16").compute()
+    assert bool(np.isfinite(emb).all())
+    assert json.loads(emb.attrs["model_options"]) == {"use_place": False, "use_time": True}
+    with pytest.raises(OptionError, match="no option"):
+        xr_rsembed.embed(scene, "prithvi_eo_v2_300", weights="random", use_time=True)
+
+
 def test_prithvi_lacks_nothing(tiny_prithvi, tmp_path):
     state = tiny_prithvi.state_dict()
     del state["blocks.3.attn.qkv.weight"]
@@ -69,12 +111,12 @@ def test_prithvi_facts_are_terratorchs():
     from terratorch.models.backbones import prithvi_vit as theirs
 
     for spec in prithvi.FAMILY.specs:
-        config, home = theirs.prithvi_cfgs[spec.key], theirs.pretrained_weights[spec.key]
+        config, file = theirs.prithvi_cfgs[spec.key], theirs.pretrained_weights[spec.key]
         assert (spec.embed_dim, spec.depth) == (config["embed_dim"], config["depth"])
         assert config["patch_size"] == [1, spec.patch_size, spec.patch_size]
         how = spec.modalities[0].normalization
         assert (list(how.mean), list(how.std)) == (config["mean"], config["std"])
-        assert (spec.home.repo, spec.home.filename) == (home["hf_hub_id"], home["hf_hub_filename"])
+        assert (spec.weights.repo, spec.weights.filename) == (file["hf_hub_id"], file["hf_hub_filename"])
 
 
 def theirs_of(key):
@@ -89,8 +131,8 @@ def test_torchgeo_facts(key):
     spec, weights = find_spec(key), theirs_of(key)
     (modality,) = spec.modalities
     assert [band.upper() for band in weights.meta["bands"]] == list(modality.bands)
-    home = spec.home
-    assert weights.url.endswith(f"/{home.repo}/resolve/{home.revision}/{home.filename}")
+    file = spec.weights
+    assert weights.url.endswith(f"/{file.repo}/resolve/{file.revision}/{file.filename}")
     assert weights.meta["model"] == ours._architecture(key)
     (step,) = (step for step in weights.transforms if type(step).__name__ == "Normalize")
     how = modality.normalization

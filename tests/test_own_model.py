@@ -88,7 +88,7 @@ def test_a_torch_module_on_a_cluster(scene):
 def test_objects_are_pickled_with_their_spec():
     spec = from_encoder(Plain(3.0))
     again = pickle.loads(pickle.dumps(spec))
-    assert again.brings == spec.brings
+    assert again.weights == spec.weights
     assert again.load.encoder.gain == 3.0
 
 
@@ -99,7 +99,7 @@ def test_things_that_are_no_encoder(thing):
 
 
 def test_choices_that_an_object_leaves_no_room_for(scene):
-    with pytest.raises(OptionError, match="brings its own weights"):
+    with pytest.raises(OptionError, match="has its own weights"):
         xr_rsembed.embed(scene, Plain(1.0), weights="random")
     with pytest.raises(OptionError, match="precision"):
         xr_rsembed.embed(scene, Plain(1.0), precision="bfloat16").compute()

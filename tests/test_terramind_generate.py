@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tests.fake_weights import RANDOM
+from xr_rsembed.engine.generate import generator_spec, resolve_tokenizers
 from xr_rsembed.errors import OptionError, WeightsError, WeightsNotFoundError
 from xr_rsembed.models.registry import find_spec, load_encoder
 from xr_rsembed.models.spec import EncoderRequest, WeightsRef
-from xr_rsembed.models.terramind.generate import OUTPUTS, generator_spec, resolve_tokenizers
+from xr_rsembed.models.terramind.outputs import OUTPUTS
 from xr_rsembed.models.weights import resolve
 
 TINY = find_spec("terramind_v1_tiny")
@@ -122,8 +123,8 @@ def test_units_are_those_of_the_statistics():
         output = OUTPUTS[name]
         assert list(output.mean or (0,)) == register.v1_pretraining_mean[f"tok_{theirs}@224"]
         assert list(output.std or (1,)) == register.v1_pretraining_std[f"tok_{theirs}@224"]
-        home = pretrained_weights[f"terramind_v1_tokenizer_{name.lower()}"]
-        assert (output.home.repo, output.home.filename) == (home["hf_hub_id"], home["hf_hub_filename"])
+        file = pretrained_weights[f"terramind_v1_tokenizer_{name.lower()}"]
+        assert (output.weights.repo, output.weights.filename) == (file["hf_hub_id"], file["hf_hub_filename"])
 
 
 @pytest.mark.parametrize("outputs", ["LULC", [], ["LULC", "LULC"], ["clouds"], ["S2L1C"]])

@@ -20,7 +20,7 @@ from tests.servers.hub import COMMIT, Hub, lay_out_cache
 from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.errors import WeightsError
 from xr_rsembed.models import registry
-from xr_rsembed.models.spec import Home, ModelFamily
+from xr_rsembed.models.spec import HubFile, ModelFamily
 
 REPO, FILE = "ibm-esa-geospatial/TerraMind-1.0-tiny", "TerraMind_v1_tiny.pt"
 CONTENT = b"not a checkpoint, and nobody looks inside here" * 100
@@ -165,11 +165,11 @@ def test_terrafm_l_is_said_to_be_unpublished(hub, tmp_path):
 
 def test_embedding_is_made_again_from_its_record(tmp_path, monkeypatch):
     """Weights of the hub, by the name that the attrs give them, out of a cache and without a hub."""
-    spec = replace(small_terrafm(), family="small", home=Home("someone/small-terrafm", "weights.pth"))
+    spec = replace(small_terrafm(), family="small", weights=HubFile("someone/small-terrafm", "weights.pth"))
     monkeypatch.setattr(registry, "_registered", {"small": ModelFamily("small", (spec,))})
     torch.save(filled(small_terrafm_shapes()), tmp_path / "weights.pth")
     content = (tmp_path / "weights.pth").read_bytes()
-    lay_out_cache(tmp_path, spec.home.repo, spec.home.filename, content)
+    lay_out_cache(tmp_path, spec.weights.repo, spec.weights.filename, content)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     scene = synthetic_scene(size=(224, 224)).compute()
@@ -178,7 +178,7 @@ def test_embedding_is_made_again_from_its_record(tmp_path, monkeypatch):
     assert first.attrs["weights_sha256"] == hashlib.sha256(content).hexdigest()
     again = xr_rsembed.reproduce(first, scene)
     xr.testing.assert_identical(first, again)
-    blob = lay_out_cache(tmp_path / "other", spec.home.repo, spec.home.filename, content[:-4] + b"else")
+    blob = lay_out_cache(tmp_path / "other", spec.weights.repo, spec.weights.filename, content[:-4] + b"else")
     assert blob.is_file()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "other" / "hub"))
     with pytest.raises(WeightsError, match="not the ones that made this embedding"):

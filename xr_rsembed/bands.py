@@ -13,22 +13,22 @@ S2_L2A = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B
 S2_L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 S1 = ("VV", "VH")
 
-# Canonical name: what TerraMind, Earth Search, Planetary Computer, CDSE, GEE and common habits call the band.
+# Canonical name: what TerraMind (first), Earth Search, Planetary Computer, CDSE, GEE and common habits call the band.
 # Names are compared in upper case with spaces, dots and dashes turned into underscores.
 _S2_ALIASES: dict[str, tuple[str, ...]] = {
-    "B1": ("B01", "COASTAL", "COASTAL_AEROSOL", "AEROSOL", "B01_60M"),
-    "B2": ("B02", "BLUE", "B02_10M"),
-    "B3": ("B03", "GREEN", "B03_10M"),
-    "B4": ("B04", "RED", "B04_10M"),
-    "B5": ("B05", "REDEDGE1", "RED_EDGE_1", "REDEDGE_1", "RE1", "B05_20M"),
-    "B6": ("B06", "REDEDGE2", "RED_EDGE_2", "REDEDGE_2", "RE2", "B06_20M"),
-    "B7": ("B07", "REDEDGE3", "RED_EDGE_3", "REDEDGE_3", "RE3", "B07_20M"),
-    "B8": ("B08", "NIR", "NIR_BROAD", "NIR_1", "B08_10M"),
-    "B8A": ("B08A", "NIR08", "NIR_NARROW", "NIR_2", "REDEDGE4", "RED_EDGE_4", "B8A_20M"),
-    "B9": ("B09", "NIR09", "WATER_VAPOR", "WATER_VAPOUR", "B09_60M"),
+    "B1": ("COASTAL_AEROSOL", "B01", "COASTAL", "AEROSOL", "B01_60M"),
+    "B2": ("BLUE", "B02", "B02_10M"),
+    "B3": ("GREEN", "B03", "B03_10M"),
+    "B4": ("RED", "B04", "B04_10M"),
+    "B5": ("RED_EDGE_1", "B05", "REDEDGE1", "REDEDGE_1", "RE1", "B05_20M"),
+    "B6": ("RED_EDGE_2", "B06", "REDEDGE2", "REDEDGE_2", "RE2", "B06_20M"),
+    "B7": ("RED_EDGE_3", "B07", "REDEDGE3", "REDEDGE_3", "RE3", "B07_20M"),
+    "B8": ("NIR_BROAD", "B08", "NIR", "NIR_1", "B08_10M"),
+    "B8A": ("NIR_NARROW", "B08A", "NIR08", "NIR_2", "REDEDGE4", "RED_EDGE_4", "B8A_20M"),
+    "B9": ("WATER_VAPOR", "B09", "NIR09", "WATER_VAPOUR", "B09_60M"),
     "B10": ("CIRRUS", "B10_60M"),
-    "B11": ("SWIR16", "SWIR_1", "SWIR1", "B11_20M"),
-    "B12": ("SWIR22", "SWIR_2", "SWIR2", "B12_20M"),
+    "B11": ("SWIR_1", "SWIR16", "SWIR1", "B11_20M"),
+    "B12": ("SWIR_2", "SWIR22", "SWIR2", "B12_20M"),
 }
 _S1_ALIASES: dict[str, tuple[str, ...]] = {
     "VV": ("S1_VV", "SIGMA0_VV", "GAMMA0_VV", "VV_DB", "VV_VV"),
@@ -54,14 +54,7 @@ def _table(aliases: dict[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 _TABLE = _table(_OTHER_ALIASES) | _table(_S1_ALIASES) | _table(_S2_ALIASES)
-_RGB = _table({key: _OTHER_ALIASES[key] for key in "RGB"}) | {
-    "B4": "R",
-    "B04": "R",
-    "B3": "G",
-    "B03": "G",
-    "B2": "B",
-    "B02": "B",
-}
+_RGB = _table({"R": ("RED", "B4", "B04"), "G": ("GREEN", "B3", "B03"), "B": ("BLUE", "B2", "B02")})
 
 # Names that say something of pixels and are no measurement.
 _MASKS = ("MASK", "DATAMASK", "DATA_MASK", "ALPHA", "VALID_MASK", "VALIDITY_MASK")
@@ -85,23 +78,6 @@ _AUXILIARY = (
 )
 _PLACES = (*S2_L1C, *S1, "DEM", "R", "G", "B")
 
-# TerraMind's own words for the canonical names, where they differ.
-_TERRAMIND = {
-    "B1": "COASTAL_AEROSOL",
-    "B2": "BLUE",
-    "B3": "GREEN",
-    "B4": "RED",
-    "B5": "RED_EDGE_1",
-    "B6": "RED_EDGE_2",
-    "B7": "RED_EDGE_3",
-    "B8": "NIR_BROAD",
-    "B8A": "NIR_NARROW",
-    "B9": "WATER_VAPOR",
-    "B10": "CIRRUS",
-    "B11": "SWIR_1",
-    "B12": "SWIR_2",
-}
-
 
 def terramind_name(band: str) -> str:
     """What TerraMind calls a canonical band.
@@ -111,7 +87,7 @@ def terramind_name(band: str) -> str:
     >>> terramind_name("B8A"), terramind_name("VV")
     ('NIR_NARROW', 'VV')
     """
-    return _TERRAMIND.get(band, band)
+    return _S2_ALIASES.get(band, (band,))[0]
 
 
 def canonical_name(name: object, expected: Sequence[str] = ()) -> str | None:
@@ -123,7 +99,7 @@ def canonical_name(name: object, expected: Sequence[str] = ()) -> str | None:
         A band's label, in any of the catalogues' spellings.
     expected : sequence of str
         The model's bands. They decide where one label has two meanings (``RED`` is R of RGB, else B4), and names
-        that a model brings itself are always known.
+        of the model's own are always known.
 
     Examples
     --------
@@ -234,20 +210,13 @@ def check_order(found: Sequence[object], expected: Sequence[str], *, remedy: str
       remedy:   da.rsembed.to_bands("terramind")
     """
     positions = reorder(found, expected, remedy=None)
+    wrong = None
     if len(found) != len(expected):
-        raise BandOrderError(
-            f"The scene has {len(found)} bands, the model takes {len(expected)}.",
-            found=_listed(found),
-            expected=_listed(expected),
-            remedy=remedy,
-        )
-    if positions != list(range(len(expected))):
-        raise BandOrderError(
-            "The scene's bands are not in the model's order.",
-            found=_listed(found),
-            expected=_listed(expected),
-            remedy=remedy,
-        )
+        wrong = f"The scene has {len(found)} bands, the model takes {len(expected)}."
+    elif positions != list(range(len(expected))):
+        wrong = "The scene's bands are not in the model's order."
+    if wrong:
+        raise BandOrderError(wrong, found=_listed(found), expected=_listed(expected), remedy=remedy)
 
 
 def _listed(names: Sequence[object]) -> str:

@@ -15,7 +15,7 @@ from xr_rsembed._version import __version__
 from xr_rsembed.config import get_option, unknown_variables
 from xr_rsembed.errors import OptionError, RsEmbedError
 from xr_rsembed.models.registry import find_spec, list_models
-from xr_rsembed.models.spec import EncoderRequest
+from xr_rsembed.models.spec import EncoderRequest, HubFile
 
 __all__ = ["Finding", "examine", "verify"]
 
@@ -164,10 +164,10 @@ def _weights() -> Iterator[Finding]:
 
     absent = []
     for key in list_models():
-        home = find_spec(key).home
-        if home is None:
+        file = find_spec(key).weights
+        if not isinstance(file, HubFile):
             continue
-        found = try_to_load_from_cache(home.repo, home.filename, revision=home.revision)
+        found = try_to_load_from_cache(file.repo, file.filename, revision=file.revision)
         if isinstance(found, str):
             yield Finding("ok", f"weights {key}", f"cached, {os.path.getsize(found) / 1e6:.0f} MB")
         else:

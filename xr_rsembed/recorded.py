@@ -33,7 +33,7 @@ def reproduce(embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | Scenes
     WeightsError
         If the weights are not those that the attrs name by their SHA-256.
     """
-    from xr_rsembed.engine.embed import recorded_settings
+    from xr_rsembed.engine.attrs import recorded_settings
 
     arguments = recorded_settings(embedding.attrs)
     if arguments["normalize"] == "default":  # as an argument it would follow today's option
@@ -85,11 +85,12 @@ def count_missing(embedding: xr.DataArray | xr.Dataset, scene: Scenes) -> dict[s
     >>> count_missing(embed(ds, "terramind_v1_tiny", weights="random"), ds)
     {'tiles': 4, 'tiles_without': [0, 2]}
     """
-    from xr_rsembed.engine import embed as engine
+    from xr_rsembed.engine.attrs import recorded_settings
+    from xr_rsembed.engine.embed import plan_job, scene_blocks
     from xr_rsembed.engine.presence import count_missing as count
     from xr_rsembed.models.weights import resolve
 
-    recorded = engine.recorded_settings(embedding.attrs)
+    recorded = recorded_settings(embedding.attrs)
     spec = find_spec(recorded["model"])
     settings = Settings(
         **{name: recorded[name] for name in Settings.__dataclass_fields__ if name in recorded}
@@ -102,5 +103,5 @@ def count_missing(embedding: xr.DataArray | xr.Dataset, scene: Scenes) -> dict[s
         normalize=settings.normalize,
         units=recorded.get("units"),
     )
-    job = engine.plan_job(inputs, spec, settings, resolve("random", spec), options)
-    return count(inputs, *engine.scene_blocks(inputs[0].scene, job), spec.patch_size)
+    job = plan_job(inputs, spec, settings, resolve("random", spec), options)
+    return count(inputs, scene_blocks(inputs[0].scene, job), spec.patch_size)

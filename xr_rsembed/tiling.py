@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import prod
 from typing import Literal
 
 import numpy as np
 
 from xr_rsembed.errors import OptionError, SceneError
 
-__all__ = ["AxisBlock", "AxisPlan", "coverage", "plan_axis", "tile_blocks"]
+__all__ = ["AxisBlock", "AxisPlan", "Block", "Blocks", "coverage", "plan_axis", "tile_blocks"]
 
 Blend = Literal["center", "mean"]
 Edge = Literal["shift", "pad"]
@@ -101,6 +102,37 @@ class AxisBlock:
 
     def __len__(self) -> int:
         return self.cells[1] - self.cells[0]
+
+    @property
+    def size(self) -> int:
+        """Pixels of a tile."""
+        return self.span[1] - self.starts[-1]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block: its share of both axes, and the leading indices (dates, chips) that it begins with."""
+
+    y: AxisBlock
+    x: AxisBlock
+    first: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a scene along both axes."""
+
+    y: tuple[AxisBlock, ...]
+    x: tuple[AxisBlock, ...]
+
+    @property
+    def tiles(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """How many tiles the blocks have along y and along x."""
+        return tuple(len(one.starts) for one in self.y), tuple(len(one.starts) for one in self.x)
+
+    def tile_count(self, leading: Sequence[int]) -> int:
+        """How many tiles a scene with leading dims of these sizes has."""
+        return prod(leading) * sum(self.tiles[0]) * sum(self.tiles[1])
 
 
 def plan_axis(

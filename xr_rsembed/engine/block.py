@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.engine import devices, pixels
+from xr_rsembed.engine.context import Origin
+from xr_rsembed.engine.pixels import Tile
 from xr_rsembed.engine.plan import block_errors
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.engine.sinks import GridSink, Sink, TileSink
 from xr_rsembed.errors import EncoderError
 from xr_rsembed.inputs.record import Pixels
-from xr_rsembed.models.spec import Encoder, EncoderRequest, Layout, ModelSpec, Tokens
+from xr_rsembed.models.encoder import Context, Encoder, EncoderRequest, Layout, Tokens
+from xr_rsembed.models.spec import ModelSpec
 from xr_rsembed.progress import tiles_done
-from xr_rsembed.tiling import AxisBlock
+from xr_rsembed.tiling import Block
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +44,8 @@ class Job:
     settings : Settings
     options : tuple of (str, object)
         Model options that the encoder takes with each call.
+    origin : Origin, optional
+        For encoders that take dates or places.
     """
 
     spec: ModelSpec
@@ -49,18 +54,19 @@ class Job:
     layout: Layout
     settings: Settings
     options: tuple[tuple[str, Any], ...] = ()
+    origin: Origin | None = None
 
 
-def run_block(job: Job, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray]) -> np.ndarray:
+def run_block(job: Job, block: Block, windows: Sequence[np.ndarray]) -> np.ndarray:
     """Embed one block.
 
     Parameters
     ----------
     job : Job
-    y, x : AxisBlock
+    block : Block
     windows : sequence of array, shape (..., band, y, x)
-        Raw pixels of ``y.window`` by ``x.window``, one array per modality. Tiles of all leading indices fill batches
-        together.
+        Raw pixels of ``block.y.window`` by ``block.x.window``, one array per modality. Tiles of all leading indices
+        fill batches together.
 
     Returns
     -------
@@ -75,44 +81,51 @@ def run_block(job: Job, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray
     """
     import torch
 
-    with block_errors("embedded", y, x), torch.inference_mode():
+    with block_errors("embedded", block), torch.inference_mode():
         leading = windows[0].shape[:-3]
-        values = _embed(job, y, x, [window.reshape(-1, *window.shape[-3:]) for window in windows])
+        flat = [window.reshape(-1, *window.shape[-3:]) for window in windows]
+        context = None
+        if job.origin is not None:
+            context = partial(job.origin.context, block, leading, size=job.spec.image_size)
+        values = _embed(job, block, flat, context)
         return values.reshape(leading + values.shape[1:])
 
 
-def _embed(job: Job, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> np.ndarray:
+def _embed(
+    job: Job, block: Block, windows: list[np.ndarray], context: Callable[[Sequence[Tile]], Context] | None
+) -> np.ndarray:
     valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
-    sink = _sink(job, y, x, valid)
-    left = len(valid[0]) * len(y.starts) * len(x.starts)
+    sink = _sink(job, block, valid)
+    left = len(valid[0]) * len(block.y.starts) * len(block.x.starts)
     if any(mask.any() for mask in valid):
         device = devices.resolve_device(job.request.device)
         ready = [
-            pixels.Window.of(window, mask, how, y, x, device)
+            pixels.Window.of(window, mask, how, block, device)
             for window, mask, how in zip(windows, valid, job.inputs, strict=True)
         ]
         encoder = devices.get_encoder(job.spec, replace(job.request, device=device))
-        with devices.turn(device):
+        with devices.one_at_a_time(device):
             for tiles, seen in pixels.tile_groups(ready):
-                _encode_tiles(encoder, job, sink, seen, y, x, tiles, device)
+                _encode_tiles(encoder, job, sink, seen, block, tiles, device, context)
                 left -= len(tiles)
     tiles_done(left)  # those without a valid pixel
     values = sink.finish()
     return values if job.settings.sums else values.astype(job.settings.out_dtype, copy=False)
 
 
-def _sink(job: Job, y: AxisBlock, x: AxisBlock, valid: Sequence[np.ndarray]) -> Sink:
+def _sink(job: Job, block: Block, valid: Sequence[np.ndarray]) -> Sink:
     """Where the tokens go, with the validity of each of the layout's parts."""
     patch, settings = job.spec.patch_size, job.settings
     usable, counts = map(
         partial(np.stack, axis=1),
-        zip(*(_usable(job, y, x, mask) for mask in _part_masks(job, valid)), strict=True),
+        zip(*(_usable(job, block, mask) for mask in _part_masks(job, valid)), strict=True),
     )
     if settings.output == "grid":
         dtype = "float64" if settings.sums else "float32"
-        return GridSink(y, x, job.layout, usable[..., : len(y), : len(x)], patch, dtype)
+        own = usable[..., : len(block.y), : len(block.x)]
+        return GridSink(block, job.layout, own, patch, dtype)
     pooling = "cls" if job.spec.pooled == "cls" else settings.pooling
-    return TileSink(y, x, job.layout, usable, counts, pooling, patch)
+    return TileSink(block, job.layout, usable, counts, pooling, patch)
 
 
 def _part_masks(job: Job, valid: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -122,13 +135,13 @@ def _part_masks(job: Job, valid: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [own.get(name, anywhere) for name in job.layout.modalities] or [anywhere]
 
 
-def _usable(job: Job, y: AxisBlock, x: AxisBlock, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _usable(job: Job, block: Block, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which cells of the span have enough valid pixels, and how many each has."""
     patch = job.spec.patch_size
     if job.settings.input_prep == "resize":
         counts = share = pixels.resized_share(valid, job.spec.image_size // patch)
     else:
-        counts, real = pixels.cell_pixels(valid, y, x, patch)
+        counts, real = pixels.cell_pixels(valid, block, patch)
         share = counts / np.maximum(real, 1)
     return (share > 0) & (share >= job.settings.min_valid), counts
 
@@ -138,10 +151,10 @@ def _encode_tiles(
     job: Job,
     sink: Sink,
     windows: Sequence[pixels.Window],
-    y: AxisBlock,
-    x: AxisBlock,
-    tiles: Sequence[tuple[int, int, int]],
+    block: Block,
+    tiles: Sequence[Tile],
     device: str,
+    context: Callable[[Sequence[Tile]], Context] | None,
 ) -> None:
     """Run tiles through the encoder in batches; where a GPU's memory runs out, in smaller ones."""
     import torch
@@ -154,8 +167,8 @@ def _encode_tiles(
             if job.settings.input_prep == "resize":
                 inputs = pixels.resized_inputs(windows, [n for n, _, _ in batch], job.spec.image_size)
             else:
-                inputs = pixels.batch_inputs(windows, y, x, batch, room)
-            tokens = _encode(encoder, inputs, job)
+                inputs = pixels.batch_inputs(windows, block, batch, room)
+            tokens = _encode(encoder, inputs, job, None if context is None else context(batch))
         except torch.OutOfMemoryError:
             room.clear()
             size = devices.smaller_batch(job.spec, device, len(batch))
@@ -165,9 +178,12 @@ def _encode_tiles(
         tiles_done(len(batch))
 
 
-def _encode(encoder: Encoder, inputs: Mapping[str, torch.Tensor], job: Job) -> Tokens:
+def _encode(
+    encoder: Callable[..., Tokens], inputs: Mapping[str, torch.Tensor], job: Job, context: Context | None
+) -> Tokens:
     """One forward, held to the encoder's contract."""
-    tokens = encoder(inputs, job.settings.layers, dict(job.options))
+    extra = () if context is None else (context,)
+    tokens = encoder(inputs, job.settings.layers, dict(job.options), *extra)
     number = len(next(iter(inputs.values())))
     cells = job.spec.image_size // job.spec.patch_size
     shape = (number, *job.layout.shape, cells, cells)

@@ -31,10 +31,10 @@ __all__ = [
     "get_encoder",
     "in_flight",
     "load_here",
+    "one_at_a_time",
     "resolve_device",
     "resolve_precision",
     "smaller_batch",
-    "turn",
 ]
 
 T = TypeVar("T", bound=Any)
@@ -48,19 +48,19 @@ _forked = False  # from a process that had torch, and with it the threads of Ope
 _LARGEST_KEPT = 2**25  # bytes: arrays from here on, glibc always takes from the kernel and gives back to it
 
 
-def _new_flights() -> dict[str, threading.BoundedSemaphore]:
+def _semaphores_by_kind() -> dict[str, threading.BoundedSemaphore]:
     """Blocks at a time by kind of device: see ``in_flight``."""
     return {kind: threading.BoundedSemaphore(number) for kind, number in (("cpu", 3), ("cuda", 12))}
 
 
-_flights = _new_flights()
+_semaphores = _semaphores_by_kind()
 
 
 def _after_fork() -> None:
     """New locks in a forked process: those that another thread held would never be released there."""
-    global _registry_lock, _flights, _forked
+    global _registry_lock, _semaphores, _forked
     _locks.clear()
-    _registry_lock, _flights, _forked = threading.Lock(), _new_flights(), "torch" in sys.modules
+    _registry_lock, _semaphores, _forked = threading.Lock(), _semaphores_by_kind(), "torch" in sys.modules
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
@@ -76,41 +76,28 @@ def resolve_device(device: str) -> str:
         If the device asked for is not there.
     """
     torch = _torch()
+    number = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if number else "cpu"
     try:
         kind = torch.device(device)
     except RuntimeError:
+        kind = None
+    if kind is None or kind.type not in ("cpu", "cuda", "mps"):
         raise DeviceError(
             "Unknown device.", found=repr(device), expected='"auto", "cpu", "cuda", "cuda:0" or "mps"'
-        ) from None
-    if kind.type == "cuda":
-        number = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        index = kind.index if kind.index is not None else torch.cuda.current_device() if number else 0
-        if index >= number:
-            raise DeviceError(
-                f"device={device!r} was asked for, and there is no such CUDA device here.",
-                found=f"{number} CUDA devices",
-                expected=f"at least {index + 1}",
-                remedy='device="auto" takes a GPU where there is one and the CPU elsewhere',
-            )
-        return f"cuda:{index}"
-    if kind.type == "mps":
-        if not torch.backends.mps.is_available():
-            raise DeviceError(
-                'device="mps" was asked for, and this torch has no Metal device here.',
-                found=f"torch {torch.__version__} on {sys.platform}",
-                expected="a Mac with an Apple GPU",
-                remedy='device="auto" takes a CUDA device where there is one and the CPU elsewhere',
-            )
-        return "mps"
-    if kind.type != "cpu":
-        raise DeviceError(
-            "This kind of device is not supported.",
-            found=repr(device),
-            expected='"auto", "cpu", "cuda" or "mps"',
         )
-    return "cpu"
+    if kind.type == "cpu" or (kind.type == "mps" and torch.backends.mps.is_available()):
+        return str(kind.type)
+    index = kind.index if kind.index is not None else torch.cuda.current_device() if number else 0
+    if kind.type == "cuda" and index < number:
+        return f"cuda:{index}"
+    raise DeviceError(
+        f"device={device!r} was asked for, and this process has no such device.",
+        found=f"{number} CUDA devices, torch {torch.__version__} on {sys.platform}",
+        expected=f"at least {index + 1}" if kind.type == "cuda" else "a Mac with an Apple GPU",
+        remedy='device="auto" takes a CUDA device where there is one and the CPU elsewhere',
+    )
 
 
 def resolve_precision(precision: str, device: str) -> str:
@@ -129,7 +116,7 @@ def _torch() -> Any:
 
 def check_device(device: str) -> None:
     """Fail while the graph is built if a device named outright is missing, unless workers elsewhere may have it."""
-    if device != "auto" and not _has_distributed_client():
+    if device != "auto" and _of_distributed("client", "default_client") is None:
         resolve_device(device)
 
 
@@ -195,12 +182,11 @@ def batch_size(asked: int | str | None, spec: ModelSpec, device: str, modalities
     """
     if isinstance(asked, int):
         size = asked
+    elif asked == "auto" and device.startswith("cuda"):
+        size = _batch_that_fits(spec, device)
     else:
-        option = family_option(spec.family, "batch_size")
         usual = 64 if device.startswith("cuda") else _batch_below_threshold(spec, modalities)
-        size = option or usual
-        if asked == "auto" and device.startswith("cuda"):
-            size = _batch_that_fits(spec, device)
+        size = family_option(spec.family, "batch_size") or usual
     return min(size, _batch_limits.get((spec.key, device), size))
 
 
@@ -249,8 +235,8 @@ def _batch_that_fits(spec: ModelSpec, device: str) -> int:
 
 
 @contextlib.contextmanager
-def turn(device: str) -> Iterator[None]:
-    """Wait for this device's turn: one block computes, while other threads read the next ones.
+def one_at_a_time(device: str) -> Iterator[None]:
+    """Wait for the device: one block computes, while other threads read the next ones.
 
     Two forwards at once on one device only share its cores and double the memory.
     """
@@ -271,7 +257,7 @@ def in_flight(device: str) -> Iterator[None]:
     """
     # Not resolve_device: a device that is missing is the block's own error, which names its window.
     kind = "cuda" if device != "cpu" and _torch().cuda.is_available() else "cpu"
-    with _flights[kind], _own_threads(device) if _forked else contextlib.nullcontext():
+    with _semaphores[kind], _own_threads(device) if _forked else contextlib.nullcontext():
         yield
 
 
@@ -319,23 +305,15 @@ def _own_threads(device: str) -> Iterator[None]:
 
 def _worker_threads() -> int | None:
     """Threads of the distributed worker that runs this thread, if one does; never imports distributed."""
-    if sys.modules.get("distributed.worker") is None:
-        return None
-    from distributed import get_worker
+    worker = _of_distributed("worker", "get_worker")
+    return None if worker is None else int(worker.state.nthreads)
 
+
+def _of_distributed(module: str, function: str) -> Any:
+    """What a function of distributed finds, None where it finds nothing or distributed is not in use."""
+    if sys.modules.get(f"distributed.{module}") is None:
+        return None
     try:
-        return int(get_worker().state.nthreads)
+        return getattr(sys.modules["distributed"], function)()
     except ValueError:
         return None
-
-
-def _has_distributed_client() -> bool:
-    if sys.modules.get("distributed") is None:
-        return False
-    from distributed import default_client
-
-    try:
-        default_client()
-    except ValueError:
-        return False
-    return True

@@ -12,10 +12,10 @@ from xr_rsembed.engine import devices, pixels
 from xr_rsembed.engine.plan import block_errors
 from xr_rsembed.errors import EncoderError
 from xr_rsembed.inputs.record import Pixels
-from xr_rsembed.models.spec import EncoderRequest, ModelSpec
-from xr_rsembed.models.terramind.generate import Generator
+from xr_rsembed.models.encoder import EncoderRequest, Generator
+from xr_rsembed.models.spec import ModelSpec
 from xr_rsembed.progress import tiles_done
-from xr_rsembed.tiling import AxisBlock
+from xr_rsembed.tiling import AxisBlock, Block
 
 if TYPE_CHECKING:
     import torch
@@ -27,17 +27,8 @@ __all__ = ["Drawing", "draw_block", "ramp", "ramps", "tile_seed"]
 class Drawing:
     """All that a block needs besides its place and its pixels.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-        Of the generator.
-    request : EncoderRequest
-    inputs : tuple of Pixels
-    outputs : tuple of (str, int)
-        Names and numbers of channels, in the order in which they are stacked.
-    overlap, seed : int
-    origin : (int, int)
-        Row and column of the scene's first pixel on the map's own pixel lattice.
+    ``spec`` is the generator's; ``outputs`` are names and numbers of channels, in the order in which they are stacked;
+    ``origin`` is the row and column of the scene's first pixel on the map's own pixel lattice.
     """
 
     spec: ModelSpec
@@ -89,15 +80,15 @@ def ramps(blocks: Sequence[AxisBlock], size: int, overlap: int) -> np.ndarray:
     return sums[:end]
 
 
-def draw_block(job: Drawing, y: AxisBlock, x: AxisBlock, windows: Sequence[np.ndarray]) -> np.ndarray:
+def draw_block(job: Drawing, block: Block, windows: Sequence[np.ndarray]) -> np.ndarray:
     """Generate one block.
 
     Parameters
     ----------
     job : Drawing
-    y, x : AxisBlock
+    block : Block
     windows : sequence of array, shape (..., band, y, x)
-        Raw pixels of ``y.window`` by ``x.window``, one array per modality.
+        Raw pixels of ``block.y.window`` by ``block.x.window``, one array per modality.
 
     Returns
     -------
@@ -111,13 +102,14 @@ def draw_block(job: Drawing, y: AxisBlock, x: AxisBlock, windows: Sequence[np.nd
     """
     import torch
 
-    with block_errors("generated", y, x), torch.inference_mode():
+    with block_errors("generated", block), torch.inference_mode():
         leading = windows[0].shape[:-3]
-        values = _draw(job, y, x, [window.reshape(-1, *window.shape[-3:]) for window in windows])
+        values = _draw(job, block, [window.reshape(-1, *window.shape[-3:]) for window in windows])
         return values.reshape(leading + values.shape[1:])
 
 
-def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -> np.ndarray:
+def _draw(job: Drawing, block: Block, windows: list[np.ndarray]) -> np.ndarray:
+    y, x = block.y, block.x
     valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
     number, height, width = valid[0].shape
     sums = np.zeros((number, job.channels, height, width))
@@ -127,18 +119,21 @@ def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -
     if any(mask.any() for mask in valid):
         device = devices.resolve_device(job.request.device)
         ready = [
-            pixels.Window.of(window, mask, how, y, x, device)
+            pixels.Window.of(window, mask, how, block, device)
             for window, mask, how in zip(windows, valid, job.inputs, strict=True)
         ]
         generator = cast("Generator", devices.get_encoder(job.spec, replace(job.request, device=device)))
         # In the order of their places, whatever they are grouped by: a pixel's sum then has one order in every block.
-        tiles = sorted((tile, seen) for group, seen in _groups(ready) for tile in group)
+        tiles = sorted(
+            ((tile, seen) for group, seen in pixels.tile_groups(ready) for tile in group),
+            key=lambda pair: pair[0],
+        )
         room: dict[str, torch.Tensor] = {}
-        with devices.turn(device):
+        with devices.one_at_a_time(device):
             for (n, i, j), seen in tiles:
                 top, first = y.starts[i], x.starts[j]
                 seed = tile_seed(job.seed, job.origin[0] + top, job.origin[1] + first)
-                inputs = pixels.batch_inputs([ready[number] for number in seen], y, x, [(n, i, j)], room)
+                inputs = pixels.batch_inputs(seen, block, [(n, i, j)], room)
                 image = _image(job, generator(inputs, [seed]))
                 place = sums[n, :, top - y.window[0] :, first - x.window[0] :][:, :size, :size]
                 place += (weight * image)[:, : place.shape[1], : place.shape[2]]
@@ -147,14 +142,6 @@ def _draw(job: Drawing, y: AxisBlock, x: AxisBlock, windows: list[np.ndarray]) -
     tiles_done(left)  # those without a valid pixel
     sums[np.broadcast_to(~np.logical_or.reduce(valid)[:, None], sums.shape)] = np.nan
     return sums
-
-
-def _groups(ready: Sequence[pixels.Window]) -> list[tuple[list[tuple[int, int, int]], tuple[int, ...]]]:
-    """Tiles, and which of the windows they see."""
-    return [
-        (tiles, tuple(number for number, window in enumerate(ready) if any(window is one for one in seen)))
-        for tiles, seen in pixels.tile_groups(ready)
-    ]
 
 
 def _image(job: Drawing, images: Mapping[str, torch.Tensor]) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Modalities that TerraMind imagines, as a lazy, georeferenced Dataset at the scene's resolution."""
+"""Modalities that a model generates, as a lazy, georeferenced Dataset at the scene's resolution."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
@@ -14,21 +14,21 @@ import xarray as xr
 from xr_rsembed import georef
 from xr_rsembed.config import get_option
 from xr_rsembed.engine import devices
-from xr_rsembed.engine.embed import as_dask
+from xr_rsembed.engine.embed import as_dask, is_lazy
 from xr_rsembed.engine.feather import Drawing, draw_block, ramps
-from xr_rsembed.engine.plan import Shared, average, map_tiles, regular
-from xr_rsembed.errors import OptionError
+from xr_rsembed.engine.plan import average, map_tiles, regular
+from xr_rsembed.errors import OptionError, whole_number
 from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import read_scene
 from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import laid_back
-from xr_rsembed.models.registry import find_spec
-from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
-from xr_rsembed.models.terramind.generate import LULC_CLASSES, OUTPUTS, generator_spec, resolve_tokenizers
+from xr_rsembed.models.encoder import EncoderRequest, WeightsRef
+from xr_rsembed.models.registry import families, find_spec
+from xr_rsembed.models.spec import ModelSpec, Output
 from xr_rsembed.models.weights import resolve
-from xr_rsembed.tiling import AxisBlock, Edge, tile_blocks
+from xr_rsembed.tiling import Blocks, Edge, tile_blocks
 
-__all__ = ["generate"]
+__all__ = ["generate", "generator_spec", "resolve_tokenizers"]
 
 _NO_CLASS = 255
 _CAUTION = "Imagined by a generative model from the input scene. Not an observation, and no measurement of this place."
@@ -113,45 +113,86 @@ def generate(
     ref = resolve(weights, spec)
     drawers = resolve_tokenizers(tokenizers, outputs, ref, spec)
     names = tuple(item.pixels.modality for item in inputs)
-    request = EncoderRequest(
-        generator.key, names, ref, device, options=(("timesteps", timesteps), ("tokenizers", drawers))
-    )
     job = Drawing(
         spec=generator,
-        request=request,
+        request=EncoderRequest(
+            generator.key, names, ref, device, options=(("timesteps", timesteps), ("tokenizers", drawers))
+        ),
         inputs=tuple(item.pixels for item in inputs),
-        outputs=tuple((name, len(OUTPUTS[name].bands)) for name in outputs),
+        outputs=tuple((name, len(_outputs(spec)[name].bands)) for name in outputs),
         overlap=overlap,
-        seed=_whole(seed),
+        seed=whole_number("seed", seed),
         origin=_origin(inputs[0].scene),
     )
-    rows, columns = (_axis_blocks(inputs[0].scene.sizes[dim], overlap, edge, spec) for dim in ("y", "x"))
-    stack = _blend([as_dask(item.scene, rows, columns) for item in inputs], job, rows, columns)
-    images = _label(stack, inputs[0].scene, outputs, probabilities)
+    # Half as many tiles as for embeddings: a tile's images have ten times the bytes of its cells.
+    tiles = max(1, int(get_option("block_tiles")) // 2)
+    first = inputs[0].scene
+    blocks = Blocks(
+        *(
+            tile_blocks(
+                first.sizes[dim],
+                overlap,
+                edge,
+                "mean",
+                tiles=tiles,
+                patch=spec.patch_size,
+                size=spec.image_size,
+            )
+            for dim in ("y", "x")
+        )
+    )
+    stack = _blend([as_dask(item.scene, blocks) for item in inputs], job, blocks, tiles)
+    images = _label(stack, first, {name: _outputs(spec)[name] for name in outputs}, probabilities)
     images = images.map(laid_back, flipped=inputs[0].flipped)
-    images.attrs = _record(inputs, spec, request, job, edge, drawers)
-    if any(item.scene.chunks is not None for item in inputs):
+    images.attrs = _record(inputs, spec, job, edge, drawers)
+    if is_lazy(inputs):
         return images
-    number = math.prod(inputs[0].scene.shape[:-3])
-    for axes in (rows, columns):
-        number *= sum(len(axis.starts) for axis in axes)
-    return devices.compute_here(images, number, generator.key)
+    return devices.compute_here(images, blocks.tile_count(first.shape[:-3]), generator.key)
 
 
-def _whole(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise OptionError("seed is a whole number.", found=repr(seed), expected="an int such as 0")
-    return int(seed)
+def _outputs(spec: ModelSpec) -> Mapping[str, Output]:
+    return spec.generation.outputs if spec.generation is not None else {}
 
 
-def _block_tiles() -> int:
-    """Half as many as for embeddings: a tile's images have ten times the bytes of its cells."""
-    return max(1, int(get_option("block_tiles")) // 2)
+def generator_spec(spec: ModelSpec, outputs: Sequence[str], timesteps: int) -> ModelSpec:
+    """A model as a generator, to be loaded as any other."""
+    if spec.generation is None:
+        able = [one.key for family in families() for one in family.specs if one.generation is not None]
+        raise OptionError(f"{spec.key} generates no modalities.", found=spec.key, expected=" or ".join(able))
+    known = _outputs(spec)
+    if (
+        isinstance(outputs, str)
+        or not outputs
+        or not set(outputs) <= set(known)
+        or len(set(outputs)) < len(outputs)
+    ):
+        raise OptionError(
+            "These modalities cannot be generated.",
+            found=repr(outputs),
+            expected=f"a list with some of {', '.join(known)}, each once",
+        )
+    if whole_number("timesteps", timesteps, at_least=1) > 1000:
+        raise OptionError("timesteps is too large.", found=repr(timesteps), expected="an int from 1 to 1000")
+    return replace(spec, key=f"{spec.key}_generate", load=cast("Any", spec.generation.load), declared={})
 
 
-def _axis_blocks(pixels: int, overlap: int, edge: Edge, spec: ModelSpec) -> tuple[AxisBlock, ...]:
-    return tile_blocks(
-        pixels, overlap, edge, "mean", tiles=_block_tiles(), patch=spec.patch_size, size=spec.image_size
+def resolve_tokenizers(
+    choice: str | Mapping[str, Any] | None, outputs: Sequence[str], weights: WeightsRef, spec: ModelSpec
+) -> tuple[tuple[str, WeightsRef], ...]:
+    """The weights of each output's tokenizer; those that a mapping leaves out are pretrained."""
+    if choice is None:
+        choice = "random" if weights.kind == "random" else "pretrained"
+    by_output = choice if isinstance(choice, Mapping) else dict.fromkeys(outputs, choice)
+    if unknown := set(by_output) - set(outputs):
+        raise OptionError(
+            "tokenizers= names what is not generated.",
+            found=", ".join(sorted(unknown)),
+            expected=f"some of {', '.join(outputs)}",
+        )
+    known = _outputs(spec)
+    return tuple(
+        (name, resolve(by_output.get(name, "pretrained"), replace(spec, weights=known[name].weights)))
+        for name in outputs
     )
 
 
@@ -161,19 +202,19 @@ def _origin(scene: xr.DataArray) -> tuple[int, int]:
     return round(affine.f / affine.e), round(affine.c / affine.a)
 
 
-def _blend(
-    sources: Sequence[da.Array], job: Drawing, rows: tuple[AxisBlock, ...], columns: tuple[AxisBlock, ...]
-) -> da.Array:
+def _blend(sources: Sequence[da.Array], job: Drawing, blocks: Blocks, tiles: int) -> da.Array:
     """A lazy array (..., channel, y, x) of all outputs."""
-    ranges = [[block.window for block in blocks] for blocks in (rows, columns)]
-    rows_long, columns_long = (tuple(stop - start for start, stop in along) for along in ranges)
-    shared = Shared(draw_block, job, rows, columns, (_block_tiles() * job.spec.image_size) ** 2)
-    sums = map_tiles(sources, shared, (job.channels,), (rows_long, columns_long), "float64")
-    weights = [ramps(blocks, job.spec.image_size, job.overlap) for blocks in (rows, columns)]
+    ranges = [[block.window for block in along] for along in (blocks.y, blocks.x)]
+    rows, columns = (tuple(stop - start for start, stop in along) for along in ranges)
+    most = (tiles * job.spec.image_size) ** 2
+    sums = map_tiles(draw_block, job, sources, blocks, (job.channels,), (rows, columns), "float64", most=most)
+    weights = [ramps(along, job.spec.image_size, job.overlap) for along in (blocks.y, blocks.x)]
     return regular(average(sums, ranges, weights, "float32"))
 
 
-def _label(stack: da.Array, scene: xr.DataArray, outputs: Sequence[str], probabilities: bool) -> xr.Dataset:
+def _label(
+    stack: da.Array, scene: xr.DataArray, outputs: Mapping[str, Output], probabilities: bool
+) -> xr.Dataset:
     """Variables, dims, coords and CF attrs for the stacked channels."""
     coords = georef.geobox_coords(georef.scene_geobox(scene)) | {
         name: coord.variable
@@ -182,11 +223,10 @@ def _label(stack: da.Array, scene: xr.DataArray, outputs: Sequence[str], probabi
     }
     variables: dict[str, xr.DataArray] = {}
     first = 0
-    for name in outputs:
-        number = len(OUTPUTS[name].bands)
-        images = stack[..., first : first + number, :, :]
-        first += number
-        variables |= _variables(name, images, scene.dims[:-3], coords, probabilities)
+    for name, output in outputs.items():
+        last = first + len(output.bands)
+        variables |= _variables(name, output, stack[..., first:last, :, :], scene, coords, probabilities)
+        first = last
     for variable in variables.values():
         if "spatial_ref" in coords:
             variable.encoding["grid_mapping"] = "spatial_ref"
@@ -194,36 +234,38 @@ def _label(stack: da.Array, scene: xr.DataArray, outputs: Sequence[str], probabi
 
 
 def _variables(
-    name: str, images: da.Array, leading: tuple[Any, ...], coords: Mapping[Any, Any], probabilities: bool
+    name: str,
+    output: Output,
+    images: da.Array,
+    scene: xr.DataArray,
+    coords: Mapping[Any, Any],
+    probabilities: bool,
 ) -> dict[str, xr.DataArray]:
-    output = OUTPUTS[name]
+    """One output as a variable, or, of classes, as codes and their probabilities."""
     attrs = {"long_name": f"imagined {output.long_name}", "units": output.units, "modality": name}
     if output.standard_name:
         attrs["standard_name"] = output.standard_name
     attrs["comment"] = _CAUTION
-    if name == "LULC":
-        codes = da.map_blocks(_classes, images, drop_axis=images.ndim - 3, dtype="uint8")
-        flags = {
-            "flag_values": np.arange(len(LULC_CLASSES), dtype="uint8"),
-            "flag_meanings": " ".join(LULC_CLASSES),
-            "_FillValue": np.uint8(_NO_CLASS),
-        }
-        made = {name: xr.DataArray(codes, coords, (*leading, "y", "x"), attrs=attrs | flags)}
-        if probabilities:
-            attrs["long_name"] = "imagined probability of each land use and land cover class"
-            dims = (*leading, "LULC_class", "y", "x")
-            made["LULC_probability"] = xr.DataArray(
-                images, {**coords, "LULC_class": list(LULC_CLASSES)}, dims, attrs=attrs
-            )
-        return made
-    if len(output.bands) == 1:
-        return {name: xr.DataArray(images[..., 0, :, :], coords, (*leading, "y", "x"), attrs=attrs)}
-    band = f"{name}_band"
-    return {
-        name: xr.DataArray(
-            images, {**coords, band: list(output.bands)}, (*leading, band, "y", "x"), attrs=attrs
-        )
+
+    def variable(values: da.Array, dim: str | None = None, **more: Any) -> xr.DataArray:
+        labels = {} if dim is None else {dim: list(output.bands)}
+        dims = (*scene.dims[:-3], *labels, "y", "x")
+        return xr.DataArray(values, {**coords, **labels}, dims, attrs=attrs | more)
+
+    if not output.classes:
+        single = len(output.bands) == 1
+        return {name: variable(images[..., 0, :, :]) if single else variable(images, f"{name}_band")}
+    codes = da.map_blocks(_classes, images, drop_axis=images.ndim - 3, dtype="uint8")
+    flags: dict[str, Any] = {
+        "flag_values": np.arange(len(output.bands), dtype="uint8"),
+        "flag_meanings": " ".join(output.bands),
+        "_FillValue": np.uint8(_NO_CLASS),
     }
+    made = {name: variable(codes, **flags)}
+    if probabilities:
+        title = f"imagined probability of each {output.long_name} class"
+        made[f"{name}_probability"] = variable(images, f"{name}_class", long_name=title)
+    return made
 
 
 def _classes(probabilities: np.ndarray) -> np.ndarray:
@@ -235,7 +277,6 @@ def _classes(probabilities: np.ndarray) -> np.ndarray:
 def _record(
     inputs: Sequence[Input],
     spec: ModelSpec,
-    request: EncoderRequest,
     job: Drawing,
     edge: Edge,
     drawers: Sequence[tuple[str, WeightsRef]],
@@ -251,11 +292,11 @@ def _record(
         "model_key": spec.key,
         "modality": [item.pixels.modality for item in inputs],
         "outputs": [name for name, _ in job.outputs],
-        "weights": request.weights.source,
-        "weights_sha256": request.weights.sha256,
+        "weights": job.request.weights.source,
+        "weights_sha256": job.request.weights.sha256,
         "tokenizer_weights": [ref.source for _, ref in drawers],
         "tokenizer_weights_sha256": [ref.sha256 for _, ref in drawers],
-        "timesteps": request.option("timesteps"),
+        "timesteps": job.request.option("timesteps"),
         "seed": job.seed,
         "overlap": job.overlap,
         "edge": edge,

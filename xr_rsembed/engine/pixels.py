@@ -12,7 +12,7 @@ from xr_rsembed.errors import SceneError
 from xr_rsembed.inputs.guard import check_common, check_values
 from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.normalize import normalize
-from xr_rsembed.tiling import AxisBlock
+from xr_rsembed.tiling import Block
 
 if TYPE_CHECKING:
     import torch
@@ -57,19 +57,16 @@ class Window:
     present: np.ndarray
 
     @classmethod
-    def of(
-        cls, window: np.ndarray, valid: np.ndarray, how: Pixels, y: AxisBlock, x: AxisBlock, device: str
-    ) -> Window:
+    def of(cls, window: np.ndarray, valid: np.ndarray, how: Pixels, block: Block, device: str) -> Window:
         """Pad, and copy to the device."""
         for one, mask in zip(window, valid, strict=True):
             check_values(one, mask, how)
-        ends = [axis.span[1] - axis.window[1] for axis in (y, x)]
-        padding = [(0, 0), (0, ends[0]), (0, ends[1])]
+        padding = _padding(block)
         counted = np.pad(valid, padding)
-        present = np.empty((len(window), len(y.starts), len(x.starts)), dtype=bool)
+        present = np.empty((len(window), len(block.y.starts), len(block.x.starts)), dtype=bool)
         for tile in np.ndindex(*present.shape):
-            present[tile] = _tile(counted, y, x, tile).any()
-        if any(ends):
+            present[tile] = _tile(counted, block, tile).any()
+        if counted.shape != valid.shape:
             window = np.pad(window, [(0, 0), *padding], mode="edge")
             valid = np.pad(valid, padding, mode="edge")
         return cls(
@@ -131,20 +128,24 @@ def _as_dtype(value: float, dtype: np.dtype) -> Any:
     return cast if cast == value or dtype.kind == "f" else None
 
 
-def cell_pixels(valid: np.ndarray, y: AxisBlock, x: AxisBlock, patch: int) -> tuple[np.ndarray, np.ndarray]:
+def cell_pixels(valid: np.ndarray, block: Block, patch: int) -> tuple[np.ndarray, np.ndarray]:
     """Each cell's valid pixels (n, rows, columns), and its real ones (those of the scene), over the tiles' span."""
-    ends = [axis.span[1] - axis.window[1] for axis in (y, x)]
-    padded = np.pad(valid, [(0, 0), (0, ends[0]), (0, ends[1])])
-    step, pitch = y.step, patch // y.step
+    padded = np.pad(valid, _padding(block))
+    step, pitch = block.y.step, patch // block.y.step
     rows, columns = padded.shape[1] // pitch, padded.shape[2] // pitch
     counts = padded.reshape(-1, rows, pitch, columns, pitch).sum(axis=(2, 4))
     if step > 1:
         counts = np.lib.stride_tricks.sliding_window_view(counts, (step, step), (1, 2)).sum(axis=(-2, -1))
     real_rows, real_columns = (
         (axis.window[1] - axis.window[0] - pitch * np.arange(number)).clip(0, patch)
-        for axis, number in ((y, counts.shape[1]), (x, counts.shape[2]))
+        for axis, number in ((block.y, counts.shape[1]), (block.x, counts.shape[2]))
     )
     return counts, np.outer(real_rows, real_columns)
+
+
+def _padding(block: Block) -> list[tuple[int, int]]:
+    """How far the tiles reach beyond the scene's end along (n, y, x)."""
+    return [(0, 0), *((0, axis.span[1] - axis.window[1]) for axis in (block.y, block.x))]
 
 
 def tile_groups(windows: Sequence[Window]) -> Iterator[tuple[list[Tile], list[Window]]]:
@@ -158,11 +159,7 @@ def tile_groups(windows: Sequence[Window]) -> Iterator[tuple[list[Tile], list[Wi
 
 
 def batch_inputs(
-    windows: Sequence[Window],
-    y: AxisBlock,
-    x: AxisBlock,
-    tiles: Sequence[Tile],
-    room: dict[str, torch.Tensor],
+    windows: Sequence[Window], block: Block, tiles: Sequence[Tile], room: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Normalized tiles by modality, each a float32 tensor (tile, band, 224, 224).
 
@@ -171,7 +168,7 @@ def batch_inputs(
     import torch
 
     def views(values: torch.Tensor) -> list[torch.Tensor]:
-        return [_tile(values, y, x, tile) for tile in tiles]
+        return [_tile(values, block, tile) for tile in tiles]
 
     def batch(window: Window) -> torch.Tensor:
         name, raw = window.how.modality, views(window.raw)
@@ -254,12 +251,13 @@ def _normalized(
     return normalize(raw, how.normalization, valid, counted, overwrite=True)
 
 
-def _tile(values: Any, y: AxisBlock, x: AxisBlock, tile: Tile) -> Any:
+def _tile(values: Any, block: Block, tile: Tile) -> Any:
     """A view of one tile of an array or tensor (n, ..., Y, X) that starts where the block's span does."""
-    top, left = y.starts[tile[1]] - y.span[0], x.starts[tile[2]] - x.span[0]
-    height = y.span[1] - y.starts[-1]
-    width = x.span[1] - x.starts[-1]
-    return values[tile[0], ..., top : top + height, left : left + width]
+    rows, columns = (
+        slice(axis.starts[index] - axis.span[0], axis.starts[index] - axis.span[0] + axis.size)
+        for axis, index in zip((block.y, block.x), tile[1:], strict=True)
+    )
+    return values[tile[0], ..., rows, columns]
 
 
 def _to_device(array: np.ndarray, device: str) -> torch.Tensor:

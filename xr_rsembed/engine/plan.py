@@ -17,7 +17,7 @@ from dask.local import get_sync
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.windows import read_windows
 from xr_rsembed.errors import BlockError, RsEmbedError
-from xr_rsembed.tiling import AxisBlock
+from xr_rsembed.tiling import Block, Blocks
 
 __all__ = ["Shared", "average", "block_errors", "join_blocks", "map_tiles", "planned_jobs", "regular"]
 
@@ -28,52 +28,54 @@ _JOB = "rsembed-job-"
 class Shared:
     """What all blocks share: it is one node of the graph, and travels to a worker once.
 
-    Parameters
-    ----------
-    work : callable
-        ``work(job, y, x, windows) -> array (..., *inner, y, x)``, of windows (..., band, y, x) by modality.
-    job : object
-        With a ``request`` that says the device.
-    rows, columns : tuple of AxisBlock
-    most : int
-        Pixels of the tiles that a block may hold, with their padding.
+    ``together`` says how many indices of each leading dim a block takes; the rest as in :func:`map_tiles`.
     """
 
     work: Callable[..., np.ndarray]
     job: Any
-    rows: tuple[AxisBlock, ...]
-    columns: tuple[AxisBlock, ...]
-    most: int
+    blocks: Blocks
+    together: tuple[int, ...]
 
 
 def map_tiles(
+    work: Callable[..., np.ndarray],
+    job: Any,
     sources: Sequence[da.Array],
-    shared: Shared,
+    blocks: Blocks,
     inner: tuple[int, ...],
     sizes: tuple[tuple[int, ...], tuple[int, ...]],
     dtype: str,
+    *,
+    most: int,
 ) -> da.Array:
     """Work on all blocks, each tile of the scene once.
 
     Parameters
     ----------
+    work : callable
+        ``work(job, block, windows) -> array (..., *inner, y, x)``, of windows (..., band, y, x) by modality.
+    job : object
+        With a ``request`` that says the device.
     sources : sequence of dask array, shape (..., band, y, x)
         One per modality, equal but for the bands; chunks of any shape.
-    shared : Shared
+    blocks : Blocks
     inner : tuple of int
         Sizes of the dims that come in place of band.
     sizes : pair of tuples of int
         How long the blocks' values are along y and x.
     dtype : str
         Of the values.
+    most : int
+        Pixels of the tiles that a block may hold over its leading indices, with their padding.
 
     Returns
     -------
     dask array, shape (..., *inner, y, x)
     """
     leading = sources[0].ndim - 3
-    together = _together(sources[0].shape[:leading], shared)
-    windows = [read_windows(source, together, shared.rows, shared.columns) for source in sources]
+    together = _together(sources[0].shape[:leading], blocks, most)
+    shared = Shared(work, job, blocks, together)
+    windows = [read_windows(source, together, blocks) for source in sources]
     # A node of its own: what an encoder object of the user's holds is then sent to a worker once, not with each task.
     # dask's query planning, off by default, loses such a node.
     once = (
@@ -183,17 +185,14 @@ def regular(values: da.Array) -> da.Array:
     return values.rechunk(long, method="tasks") if long else values
 
 
-def _together(sizes: Sequence[int], shared: Shared) -> tuple[int, ...]:
+def _together(sizes: Sequence[int], blocks: Blocks, most: int) -> tuple[int, ...]:
     """How many indices of each leading dim a block takes: chips of one tile would fill no batch one by one."""
-    rows, columns = (
-        max(block.span[1] - block.span[0] for block in blocks) for blocks in (shared.rows, shared.columns)
-    )
-    room, taken = max(1, shared.most // (rows * columns)), []
+    rows, columns = (max(one.span[1] - one.span[0] for one in along) for along in (blocks.y, blocks.x))
+    room, taken = max(1, most // (rows * columns)), []
     for size in reversed(sizes):
-        blocks = -(-size // min(size, room))
-        taken.append(-(-size // blocks))
-        room //= taken[-1]
-        room = max(1, room)
+        parts = -(-size // min(size, room))
+        taken.append(-(-size // parts))
+        room = max(1, room // taken[-1])
     return tuple(reversed(taken))
 
 
@@ -205,9 +204,10 @@ def planned_jobs(graph: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def block_errors(done: str, y: AxisBlock, x: AxisBlock) -> Iterator[None]:
+def block_errors(done: str, block: Block) -> Iterator[None]:
     """Say the window of a block in whatever went wrong there; our own errors keep their class."""
-    place = f"window:   y {y.window[0]}:{y.window[1]}, x {x.window[0]}:{x.window[1]} (pixels of the scene)"
+    y, x = (f"{axis.window[0]}:{axis.window[1]}" for axis in (block.y, block.x))
+    place = f"window:   y {y}, x {x} (pixels of the scene)"
     try:
         yield
     except RsEmbedError as error:
@@ -224,9 +224,10 @@ def _meta(ndim: int, dtype: Any) -> np.ndarray:
 
 
 def _run(*windows: np.ndarray, shared: Shared, block_id: tuple[int, ...]) -> np.ndarray:
-    y, x = shared.rows[block_id[-2]], shared.columns[block_id[-1]]
+    first = tuple(number * size for number, size in zip(block_id, shared.together, strict=False))
+    block = Block(shared.blocks.y[block_id[-2]], shared.blocks.x[block_id[-1]], first)
     with devices.in_flight(shared.job.request.device):
-        return shared.work(shared.job, y, x, windows)
+        return shared.work(shared.job, block, windows)
 
 
 def _last_cells(values: np.ndarray, axis: int, strip: int) -> np.ndarray:

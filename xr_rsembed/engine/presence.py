@@ -11,22 +11,19 @@ from dask.base import compute
 
 from xr_rsembed.engine.pixels import valid_pixels
 from xr_rsembed.inputs.record import Input
-from xr_rsembed.tiling import AxisBlock
+from xr_rsembed.tiling import AxisBlock, Blocks
 
 __all__ = ["count_missing"]
 
 
-def count_missing(
-    inputs: Sequence[Input], rows: Sequence[AxisBlock], columns: Sequence[AxisBlock], patch: int
-) -> dict[str, Any]:
+def count_missing(inputs: Sequence[Input], blocks: Blocks, patch: int) -> dict[str, Any]:
     """Count the tiles that a modality is left out of.
 
     Parameters
     ----------
     inputs : sequence of Input
         Scenes of one shape (..., band, y, x); read here.
-    rows, columns : sequence of AxisBlock
-        The blocks of the two axes.
+    blocks : Blocks
     patch : int
         Pixels of a patch.
 
@@ -36,9 +33,9 @@ def count_missing(
         For attrs. ``tiles``: those with a valid pixel of any modality, over all leading dims. ``tiles_without``: for
         each modality, those among them without a valid pixel of it.
     """
-    pitch = patch // rows[0].step
+    pitch = patch // blocks.y[0].step
     boxes = compute(*(_valid_boxes(item, pitch) for item in inputs), scheduler="threads")
-    tiles = np.stack([_in_tiles(_in_tiles(box, rows, pitch, -2), columns, pitch, -1) for box in boxes])
+    tiles = np.stack([_in_tiles(_in_tiles(box, blocks.y, pitch, -2), blocks.x, pitch, -1) for box in boxes])
     anywhere = tiles.any(axis=0)
     return {"tiles": int(anywhere.sum()), "tiles_without": [int((anywhere & ~own).sum()) for own in tiles]}
 
@@ -54,7 +51,7 @@ def _valid_boxes(item: Input, pitch: int) -> da.Array:
 
 def _in_tiles(boxes: np.ndarray, axes: Sequence[AxisBlock], pitch: int, dim: int) -> np.ndarray:
     """Whether each tile of an axis has any, in place of the boxes of that axis."""
-    size = axes[0].span[1] - axes[0].starts[-1]
+    size = axes[0].size
     starts = [start for axis in axes for start in axis.starts]
     runs = [slice(start // pitch, -(-(start + size) // pitch)) for start in starts]
     moved = np.moveaxis(boxes, dim, 0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import OptionError, one_of, whole_number
 from xr_rsembed.tiling import Blend, Edge
 
 __all__ = ["Settings"]
@@ -66,46 +65,43 @@ class Settings:
         object.__setattr__(self, "out_dtype", _dtype_name(self.out_dtype))
         if self.normalize == "zscore":  # the word of RS_EMBED_TERRAMIND_NORMALIZE for the model's own
             object.__setattr__(self, "normalize", "default")
+        object.__setattr__(self, "density", whole_number("density", self.density))
         for name, choices in _CHOICES.items():
-            _one_of(name, getattr(self, name), choices)
+            one_of(name, getattr(self, name), choices)
         object.__setattr__(self, "layer", _layers(self.layer))
-        if not _whole(self.overlap):
-            raise OptionError(
-                "overlap is a number of pixels.", found=repr(self.overlap), expected="an int, such as 64"
-            )
+        whole_number("overlap", self.overlap)
         if not isinstance(self.min_valid, (int, float)) or not 0.0 <= self.min_valid <= 1.0:
             raise OptionError(
                 "min_valid is a share of pixels.", found=repr(self.min_valid), expected="0.0 to 1.0"
             )
-        if self.batch_size not in (None, "auto") and not (
-            _whole(self.batch_size) and int(self.batch_size) >= 1
-        ):
-            raise OptionError(
-                "batch_size is a number of tiles.",
-                found=repr(self.batch_size),
-                expected="an int from 1, 'auto' or None",
-            )
-        if self.input_prep == "resize" and self.output == "tiles":
+        if self.batch_size not in (None, "auto"):
+            whole_number("batch_size", self.batch_size, at_least=1)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        resize, grid = self.input_prep == "resize", self.output == "grid"
+        if resize and self.output == "tiles":
             raise OptionError(
                 "A resized scene is one tile: it has no grid of tiles.",
                 found='input_prep="resize", output="tiles"',
                 expected='output="grid" or "pooled"',
                 remedy='output="pooled" gives the one vector',
             )
-        for means_nothing, setting, beside in (
-            (self.input_prep == "resize" and self.overlap, "overlap", 'input_prep="resize"'),
-            (self.input_prep == "resize" and self.blend != "center", "blend", 'input_prep="resize"'),
-            (self.input_prep == "resize" and self.edge != "shift", "edge", 'input_prep="resize"'),
-            (self.output == "grid" and self.pooling != "mean", "pooling", 'output="grid"'),
+        for setting, default, idle, beside in (
+            ("overlap", 0, resize, 'input_prep="resize"'),
+            ("blend", "center", resize, 'input_prep="resize"'),
+            ("edge", "shift", resize, 'input_prep="resize"'),
+            ("pooling", "mean", grid, 'output="grid"'),
         ):
-            if means_nothing:
+            value = getattr(self, setting)
+            if idle and value != default:
                 raise OptionError(
                     f"{setting} means nothing beside {beside}.",
-                    found=f"{setting}={getattr(self, setting)!r}, {beside}",
+                    found=f"{setting}={value!r}, {beside}",
                     expected="one of the two",
                     remedy=f"leave {setting} out",
                 )
-        if self.density > 1 and (self.output, self.input_prep) != ("grid", "tile"):
+        if self.density > 1 and (resize or not grid):
             raise OptionError(
                 "Only a grid of tiles can be made denser.",
                 found=f'density={self.density}, output="{self.output}", input_prep="{self.input_prep}"',
@@ -124,24 +120,6 @@ class Settings:
         return (self.output, self.input_prep, self.blend) == ("grid", "tile", "mean")
 
 
-def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    if value in choices and not isinstance(value, bool):
-        return
-    near = difflib.get_close_matches(
-        str(value), [one for one in choices if isinstance(one, str)], n=1, cutoff=0.4
-    )
-    raise OptionError(
-        f"{name} has a value it cannot take.",
-        found=repr(value),
-        expected=" or ".join(", ".join(map(repr, choices)).rsplit(", ", 1)),
-        remedy=f"{name}={near[0]!r}" if near else None,
-    )
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
 def _dtype_name(value: Any) -> str:
     try:
         return str(np.dtype(value))
@@ -152,12 +130,12 @@ def _dtype_name(value: Any) -> str:
 
 
 def _layers(layer: Any) -> int | tuple[int, ...]:
-    if _whole(layer):
-        return int(layer)
-    if isinstance(layer, Iterable) and not isinstance(layer, str):
-        layers = tuple(layer)
-        if layers and all(map(_whole, layers)) and len(set(layers)) == len(layers):
-            return tuple(int(one) for one in layers)
+    several = isinstance(layer, Iterable) and not isinstance(layer, str)
+    layers = tuple(layer) if several else (layer,)
+    if layers and all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in layers):
+        plain = tuple(map(int, layers))
+        if len(set(plain)) == len(plain):
+            return plain if several else plain[0]
     raise OptionError(
         "layer is an index of a transformer block, or a list of different ones.",
         found=repr(layer),

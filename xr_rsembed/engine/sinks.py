@@ -10,7 +10,7 @@ import numpy as np
 
 from xr_rsembed.errors import EncoderError
 from xr_rsembed.models.spec import Layout, Tokens
-from xr_rsembed.tiling import AxisBlock
+from xr_rsembed.tiling import AxisBlock, Block
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class GridSink:
 
     Parameters
     ----------
-    y, x : AxisBlock
+    block : Block
     layout : Layout
     usable : bool array, shape (n, part, rows, columns)
         Which of the block's cells have enough valid pixels, for each part of the layout; the others come out as NaN.
@@ -43,10 +43,8 @@ class GridSink:
         between blocks do not show.
     """
 
-    def __init__(
-        self, y: AxisBlock, x: AxisBlock, layout: Layout, usable: np.ndarray, patch: int, dtype: str
-    ) -> None:
-        self.y, self.x, self.layout, self.usable = y, x, layout, usable
+    def __init__(self, block: Block, layout: Layout, usable: np.ndarray, patch: int, dtype: str) -> None:
+        self.block, self.layout, self.usable = block, layout, usable
         self.patch, self.dtype = patch, dtype
         self.values: torch.Tensor | None = None
 
@@ -57,8 +55,8 @@ class GridSink:
             shape = (len(self.usable), *self.layout.shape, *self.usable.shape[2:])
             self.values = tokens.grid.new_zeros(shape, dtype=getattr(torch, self.dtype))
         for (n, i, j), grid in zip(tiles, tokens.grid, strict=True):
-            to_rows, from_rows = _slices(self.y, i, self.patch)
-            to_columns, from_columns = _slices(self.x, j, self.patch)
+            to_rows, from_rows = _slices(self.block.y, i, self.patch)
+            to_columns, from_columns = _slices(self.block.x, j, self.patch)
             self.values[n, ..., to_rows, to_columns] += grid[..., from_rows, from_columns]
 
     def finish(self) -> np.ndarray:
@@ -75,9 +73,9 @@ class GridSink:
             _, _, row, column = broken.nonzero()[0].tolist()
             rows, columns = (
                 [n for n, run in enumerate(axis.runs) if cell + axis.cells[0] in range(*run, axis.step)]
-                for axis, cell in ((self.y, row), (self.x, column))
+                for axis, cell in ((self.block.y, row), (self.block.x, column))
             )
-            raise _broken(list(product(rows, columns)), self.y, self.x)
+            raise _broken(list(product(rows, columns)), self.block)
         parts.masked_fill_(~usable[:, None, :, None], float("nan"))
         return self.values.cpu().numpy()
 
@@ -89,7 +87,7 @@ class TileSink:
 
     Parameters
     ----------
-    y, x : AxisBlock
+    block : Block
     layout : Layout
     usable : bool array, shape (n, part, rows, columns)
         Which cells of the tiles' span have enough valid pixels; tokens are pooled over these.
@@ -101,17 +99,16 @@ class TileSink:
 
     def __init__(
         self,
-        y: AxisBlock,
-        x: AxisBlock,
+        block: Block,
         layout: Layout,
         usable: np.ndarray,
         pixels: np.ndarray,
         pooling: str,
         patch: int,
     ) -> None:
-        self.y, self.x, self.layout, self.patch = y, x, layout, patch
+        self.block, self.layout, self.patch = block, layout, patch
         self.usable, self.pixels, self.pooling = usable, pixels, pooling
-        self.tiles = (len(usable), len(y.starts), len(x.starts))
+        self.tiles = (len(usable), len(block.y.starts), len(block.x.starts))
         each = layout.embed_dim // layout.parts_in_depth
         outer = int(np.prod(layout.shape)) // (layout.parts * each)
         self.vectors = np.full((*self.tiles, outer, layout.parts, each), np.nan, dtype="float32")
@@ -124,7 +121,7 @@ class TileSink:
         for number, tile in enumerate(tiles):
             has = masks[number].any(axis=(-2, -1))
             if not np.isfinite(vectors[number][:, has]).all():
-                raise _broken([tile[1:]], self.y, self.x)
+                raise _broken([tile[1:]], self.block)
             self.vectors[tile][:, has] = vectors[number][:, has]
             self.weights[tile][:, has] = self._own_pixels(tile)[has]
 
@@ -156,14 +153,14 @@ class TileSink:
     def _of_tile(self, cells: np.ndarray, tile: Tile, side: int) -> np.ndarray:
         row, column = (
             (axis.starts[index] - axis.span[0]) // self.patch
-            for axis, index in ((self.y, tile[1]), (self.x, tile[2]))
+            for axis, index in zip((self.block.y, self.block.x), tile[1:], strict=True)
         )
         return cells[tile[0], :, row : row + side, column : column + side]
 
     def _own_pixels(self, tile: Tile) -> np.ndarray:
         rows, columns = (
             slice(*(cell - axis.span[0] // self.patch for cell in axis.runs[index]))
-            for axis, index in ((self.y, tile[1]), (self.x, tile[2]))
+            for axis, index in zip((self.block.y, self.block.x), tile[1:], strict=True)
         )
         return np.asarray(self.pixels[tile[0], :, rows, columns].sum(axis=(-2, -1)))
 
@@ -176,8 +173,8 @@ def _slices(axis: AxisBlock, tile: int, patch: int) -> tuple[slice, slice]:
     return slice(first - axis.cells[0], last - axis.cells[0], axis.step), slice(place, place + number)
 
 
-def _broken(tiles: Sequence[tuple[int, int]], y: AxisBlock, x: AxisBlock) -> EncoderError:
-    corners = "; ".join(f"y {y.starts[i]}, x {x.starts[j]}" for i, j in tiles)
+def _broken(tiles: Sequence[tuple[int, int]], block: Block) -> EncoderError:
+    corners = "; ".join(f"y {block.y.starts[i]}, x {block.x.starts[j]}" for i, j in tiles)
     where = "the tile that begins at" if len(tiles) == 1 else "one of the tiles that begin at"
     return EncoderError(
         "The model gave NaN or infinite numbers for valid pixels.",

@@ -10,17 +10,17 @@ import dask.array as da
 import numpy as np
 from dask.array.core import normalize_chunks
 
-from xr_rsembed.tiling import AxisBlock
+from xr_rsembed.tiling import Blocks
 
 __all__ = ["read_windows"]
+
+Range = tuple[int, int]
 
 _PARTS = 12  # parts of chunks that a block takes, on average, above which small chunks are merged first
 _MERGED_BYTES = 2**28  # a merged chunk stays below: a few blocks' windows, 75 MiB each for 12 bands of uint16
 
 
-def read_windows(
-    source: da.Array, leading: Sequence[int], rows: Sequence[AxisBlock], columns: Sequence[AxisBlock]
-) -> da.Array:
+def read_windows(source: da.Array, leading: Sequence[int], blocks: Blocks) -> da.Array:
     """The raw pixels that the blocks' tiles see: windows that overlap in the scene stand side by side here.
 
     Parameters
@@ -29,12 +29,12 @@ def read_windows(
         Chunks of any shape.
     leading : sequence of int
         How many indices of each leading dim a block takes.
-    rows, columns : sequence of AxisBlock
+    blocks : Blocks
 
     Returns
     -------
     dask array, shape (..., band, Y, X)
-        Chunk (..., 0, i, j) holds all bands of ``rows[i].window`` by ``columns[j].window``; its keys begin with
+        Chunk (..., 0, i, j) holds all bands of ``blocks.y[i].window`` by ``blocks.x[j].window``; its keys begin with
         ``rsembed-windows-``.
 
     Notes
@@ -42,19 +42,20 @@ def read_windows(
     A window is cut where its chunks live, first along y, then along x, so a worker never sends a whole chunk for the
     pixels of a halo. ``dask.array.overlap`` needs two to three times as many tasks.
     """
-    source = _coarsened(source, rows, columns)
+    ranges = [[block.window for block in along] for along in (blocks.y, blocks.x)]
+    source = _coarsened(source, *ranges)
     whole = {-3: source.shape[-3:-2]} | {
         number: normalize_chunks(size, shape=(source.shape[number],))[0]
         for number, size in enumerate(leading)
     }
-    for axis, blocks in ((-2, rows), (-1, columns)):
-        source = _side_by_side(source, axis, [block.window for block in blocks], whole)
+    for axis, along in zip((-2, -1), ranges, strict=True):
+        source = _side_by_side(source, axis, along, whole)
     meta = np.empty((0,) * source.ndim, dtype=source.dtype)
     return da.map_blocks(np.asarray, source, token="rsembed-windows", dtype=source.dtype, meta=meta)
 
 
 def _side_by_side(
-    source: da.Array, axis: int, ranges: Sequence[tuple[int, int]], chunks: dict[int, tuple[int, ...]]
+    source: da.Array, axis: int, ranges: Sequence[Range], chunks: dict[int, tuple[int, ...]]
 ) -> da.Array:
     """Ranges of an axis one after the other, a chunk each, and the other axes in these chunks."""
     rest = (slice(None),) * (-axis - 1)
@@ -65,14 +66,14 @@ def _side_by_side(
     return da.concatenate(parts, axis=axis)
 
 
-def _coarsened(source: da.Array, rows: Sequence[AxisBlock], columns: Sequence[AxisBlock]) -> da.Array:
+def _coarsened(source: da.Array, rows: Sequence[Range], columns: Sequence[Range]) -> da.Array:
     """The source with neighbouring chunks merged where a block would otherwise take parts of very many.
 
     Chunks of one band, as catalogues give them, would cost 40 tasks a block and more; merged they cost four to eight.
     Chunks are merged whole, along their own borders, bands first, and never beyond 256 MiB: so slabs as wide as the
     scene stay as they are, and cost more tasks rather than more memory.
     """
-    wanted = {-3: [(0, source.shape[-3])], -2: [y.window for y in rows], -1: [x.window for x in columns]}
+    wanted = {-3: [(0, source.shape[-3])], -2: rows, -1: columns}
     chunks = list(source.chunks)
     for axis, ranges in wanted.items():
         if prod(_touched(chunks[one], pairs) for one, pairs in wanted.items()) <= _PARTS:
@@ -90,7 +91,7 @@ def _rechunk(array: da.Array, chunks: dict[int, tuple[int, ...]]) -> da.Array:
     return array.rechunk(chunks, method="tasks")
 
 
-def _touched(chunks: Sequence[int], ranges: Sequence[tuple[int, int]]) -> float:
+def _touched(chunks: Sequence[int], ranges: Sequence[Range]) -> float:
     """Chunks that a range reaches into, on average."""
     ends = np.array(list(accumulate(chunks)))
     starts, stops = np.array(ranges).T

@@ -240,8 +240,7 @@ def _mean_under(emb: xr.DataArray, geometry: Any, crs: Any) -> xr.DataArray:
         raise outside(geometries, geobox, "geometry")
     rows, columns = (xr.DataArray(axis, dims="cell") for axis in cells)
     mean: xr.DataArray = emb.isel(y=rows, x=columns).mean("cell", skipna=True)
-    lazy = emb.chunks is not None or not emb.variable._in_memory
-    if not lazy and not np.isfinite(mean.values).any():
+    if emb.chunks is None and not np.isfinite(mean.values).any():
         raise LabelError(
             "The place asked for has no valid cell.",
             found=f"{cells.shape[1]} cells, all NaN",

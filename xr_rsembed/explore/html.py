@@ -66,7 +66,8 @@ def _grid(emb: xr.DataArray) -> str:
 
 
 def _picture(emb: xr.DataArray) -> str:
-    if emb.chunks is not None or set(emb.dims) != {"D", "y", "x"} or not emb.variable._in_memory:
+    opened = {"source", "preferred_chunks"} & emb.encoding.keys()  # from a file, which may not be read yet
+    if emb.chunks is not None or set(emb.dims) != {"D", "y", "x"} or opened:
         return ""
     from matplotlib.figure import Figure
 

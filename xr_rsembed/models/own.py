@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from xr_rsembed.errors import EncoderError, OptionError
-from xr_rsembed.models.spec import (
-    Encoder,
-    EncoderRequest,
-    Modality,
-    ModelOption,
-    ModelSpec,
-    Tokens,
-    WeightsRef,
-)
+from xr_rsembed.models.encoder import Context, Encoder, EncoderRequest, Tokens, WeightsRef
+from xr_rsembed.models.spec import Modality, ModelOption, ModelSpec
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +36,10 @@ def from_encoder(encoder: Any) -> ModelSpec:
         Callable as :class:`~xr_rsembed.models.spec.Encoder` says; in place of ``Tokens`` it may give the grid alone,
         a tensor (B, D, h, w). Its attributes say the rest: ``modalities`` (a :class:`Modality` or several) and
         ``embed_dim`` are needed; ``key``, ``depth``, ``image_size``, ``patch_size``, ``grid_type``, ``pooled`` and
-        ``options`` have the defaults of a vision transformer with 16-pixel patches and a single layer, and ``joint``
-        says whether several modalities may come at once. Where it has the methods ``to`` and ``eval``, as a torch
-        module has, it is moved to the device that the embedding runs on and put into evaluation mode.
+        ``options`` have the defaults of a vision transformer with 16-pixel patches and a single layer, ``joint``
+        says whether several modalities may come at once, and ``needs`` what it takes besides pixels. Where it has the
+        methods ``to`` and ``eval``, as a torch module has, it is moved to the device that the embedding runs on and
+        put into evaluation mode.
 
     Returns
     -------
@@ -84,9 +79,10 @@ def from_encoder(encoder: Any) -> ModelSpec:
         embed_dim=int(encoder.embed_dim),
         modalities=(modalities,) if isinstance(modalities, Modality) else tuple(modalities),
         load=_Given(encoder, uuid.uuid4().hex),
-        brings=WeightsRef("object", f"object {type(encoder).__qualname__}"),
+        weights=WeightsRef("object", f"object {type(encoder).__qualname__}"),
         summary=next(iter((type(encoder).__doc__ or "").strip().splitlines()), ""),
         declared=_declared(getattr(encoder, "options", {})),
+        needs=partial(_always, tuple(getattr(encoder, "needs", ()))),
         **facts,
     )
 
@@ -94,6 +90,10 @@ def from_encoder(encoder: Any) -> ModelSpec:
 def _declared(options: Mapping[str, Any]) -> dict[str, ModelOption]:
     """Options as the encoder names them: declared, or a default each."""
     return {name: one if isinstance(one, ModelOption) else ModelOption(one) for name, one in options.items()}
+
+
+def _always(needs: tuple[str, ...], options: Mapping[str, Any]) -> tuple[str, ...]:
+    return needs
 
 
 class _Given:
@@ -128,11 +128,15 @@ class _Calling:
         self.encoder = encoder
 
     def __call__(
-        self, inputs: Mapping[str, torch.Tensor], layers: Sequence[int], options: Mapping[str, Any]
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        layers: Sequence[int],
+        options: Mapping[str, Any],
+        *context: Context,
     ) -> Tokens:
         import torch
 
-        tokens = self.encoder(inputs, tuple(layers), options)
+        tokens = self.encoder(inputs, tuple(layers), options, *context)
         if isinstance(tokens, Tokens):
             return tokens
         if torch.is_tensor(tokens):

@@ -7,14 +7,22 @@ import functools
 import html
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from typing import Any
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import OptionError, UnknownModelError, warn
 from xr_rsembed.models.own import from_encoder
-from xr_rsembed.models.spec import Encoder, EncoderRequest, Modality, ModelFamily, ModelOption, ModelSpec
+from xr_rsembed.models.spec import (
+    Encoder,
+    EncoderRequest,
+    HubFile,
+    Modality,
+    ModelFamily,
+    ModelOption,
+    ModelSpec,
+)
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -174,7 +182,14 @@ class ModelDescription:
     url: str
 
     def _rows(self) -> list[tuple[str, str]]:
-        inputs = [(f"  {m.name}", f"{' '.join(m.bands)} [{m.units}], {_said(m)}") for m in self.modalities]
+        inputs = [
+            (
+                f"  {m.name}",
+                f"{' '.join(m.bands)} [{m.units}], {how.kind}" + (f" ({how.source})" if how.source else ""),
+            )
+            for m in self.modalities
+            for how in [m.normalization]
+        ]
         return [
             ("also called", ", ".join(self.aliases)),
             ("D", f"{self.embed_dim}, from any of {self.depth} layers"),
@@ -188,7 +203,7 @@ class ModelDescription:
             ("modalities", ", ".join(m.name for m in self.modalities)),
             *inputs,
             ("options", ", ".join(f"{name}={value!r}" for name, value in self.options.items())),
-            *((f"  {name}", _said_of(one)) for name, one in self.declared.items()),
+            *((f"  {name}", _described(one)) for name, one in self.declared.items()),
             ("weights", self.weights),
             ("licence", self.licence),
             ("see", self.url),
@@ -226,36 +241,17 @@ def describe_model(name: str | ModelSpec | Encoder) -> ModelDescription:
     768
     """
     spec = find_spec(name)
-    home = spec.home
-    return ModelDescription(
-        key=spec.key,
-        family=spec.family,
-        summary=spec.summary,
-        aliases=tuple(alias for alias, target in _tables()[0].items() if _target(*target) == spec.key),
-        embed_dim=spec.embed_dim,
-        depth=spec.depth,
-        image_size=spec.image_size,
-        patch_size=spec.patch_size,
-        resolution=spec.resolution,
-        grid_type=spec.grid_type,
-        pooled=spec.pooled,
-        modalities=spec.modalities,
-        options=spec.options,
-        declared=spec.declared,
-        weights=f"{home.repo}/{home.filename}" if home else "",
-        licence=spec.licence,
-        url=spec.url,
-    )
+    published = spec.weights
+    own: dict[str, Any] = {
+        "aliases": tuple(alias for alias, target in _tables()[0].items() if _target(*target) == spec.key),
+        "weights": f"{published.repo}/{published.filename}" if isinstance(published, HubFile) else "",
+    }
+    same = {one.name: getattr(spec, one.name) for one in fields(ModelDescription) if one.name not in own}
+    return ModelDescription(**same, **own)
 
 
-def _said_of(option: ModelOption) -> str:
-    choices = f" ({', '.join(map(repr, option.choices))})" if option.choices else ""
-    return option.help + choices
-
-
-def _said(modality: Modality) -> str:
-    how = modality.normalization
-    return f"{how.kind} ({how.source})" if how.source else how.kind
+def _described(option: ModelOption) -> str:
+    return option.help + (f" ({', '.join(map(repr, option.choices))})" if option.choices else "")
 
 
 def _names(family: ModelFamily) -> list[str]:

@@ -1,27 +1,38 @@
-"""What a model is to the rest of the library: frozen facts, and an encoder that maps inputs to tokens."""
+"""What a model is to the rest of the library: a frozen description. What runs it stands in ``encoder``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal
 
 from xr_rsembed.config import family_option
 from xr_rsembed.errors import OptionError
+from xr_rsembed.models.encoder import (
+    Context,
+    Encoder,
+    EncoderRequest,
+    Generator,
+    Layout,
+    Tokens,
+    WeightsRef,
+    freeze,
+)
 from xr_rsembed.normalize import Normalization
 
-if TYPE_CHECKING:
-    import torch
-
 __all__ = [
+    "Context",
     "Encoder",
     "EncoderRequest",
-    "Home",
+    "Generation",
+    "Generator",
+    "HubFile",
     "Layout",
     "Modality",
     "ModelFamily",
     "ModelOption",
     "ModelSpec",
+    "Output",
     "Tokens",
     "WeightsRef",
     "freeze",
@@ -64,11 +75,8 @@ class Modality:
 
 
 @dataclass(frozen=True)
-class Home:
-    """Where published weights live on the Hugging Face hub.
-
-    ``note`` is said where the hub turns out not to have the file.
-    """
+class HubFile:
+    """A weights file on the Hugging Face hub; ``note`` is said where the hub turns out not to have it."""
 
     repo: str
     filename: str
@@ -77,118 +85,40 @@ class Home:
 
 
 @dataclass(frozen=True)
-class WeightsRef:
-    """One resolved choice of weights: small, picklable, the same on every worker.
+class Output:
+    """One modality that a model can generate.
 
     Parameters
     ----------
-    kind : {"hub", "file", "random", "object"}
-        ``object``: of an encoder that was given ready-made.
-    source : str
-        ``repo@revision/filename``, a path, or ``random (seed 0)``: what the attrs record.
-    sha256 : str
-        Of the weights file; empty for random weights. Workers check it before they load.
+    bands : tuple of str
+        Its channels, or its classes.
+    units, long_name, standard_name : str
+        In the words of the CF conventions; ``standard_name`` is empty where they have none.
+    weights : HubFile
+        Of the tokenizer that draws the image.
+    mean, std : tuple of float
+        Statistics that turn the model's numbers into these units; empty where they are taken as they are.
+    classes : bool
+        Whether channels are probabilities of classes, rather than bands.
     """
 
-    kind: Literal["hub", "file", "random", "object"]
-    source: str
-    sha256: str = ""
+    bands: tuple[str, ...]
+    units: str
+    long_name: str
+    standard_name: str
+    weights: HubFile
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    classes: bool = False
 
 
 @dataclass(frozen=True)
-class EncoderRequest:
-    """All that decides which encoder a worker holds: the key of the encoder cache.
+class Generation:
+    """What a model can generate, and ``load(spec, request) -> Generator``, which finds the load options ``timesteps``
+    and ``tokenizers``, pairs of an output and its :class:`WeightsRef`."""
 
-    ``options`` are the model options that change the module itself (``ModelSpec.load_options``), sorted by name,
-    with hashable values.
-    """
-
-    key: str
-    modalities: tuple[str, ...]
-    weights: WeightsRef
-    device: str = "cpu"
-    precision: str = "float32"
-    options: tuple[tuple[str, Any], ...] = ()
-
-    def option(self, name: str, default: Any = None) -> Any:
-        """The value of one load option."""
-        return dict(self.options).get(name, default)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The shape of what an encoder gives for one patch: named leading dims, then D.
-
-    ``extra`` holds (dim, coordinate values) pairs, such as ``("layer", (2, 5, 8, 11))``. ``modalities`` names those
-    whose vectors stay apart, along a ``modality`` dim (the last of ``extra``) or one after another in D; it is empty
-    where they are merged. A part is NaN where its modality has no valid pixel.
-    """
-
-    embed_dim: int
-    extra: tuple[tuple[str, tuple[Any, ...]], ...] = ()
-    modalities: tuple[str, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of the extra dims, then D."""
-        return (*(len(values) for _, values in self.extra), self.embed_dim)
-
-    @property
-    def parts(self) -> int:
-        """How many vectors stand apart, each with a validity of its own."""
-        return len(self.modalities) or 1
-
-    @property
-    def parts_in_depth(self) -> int:
-        """How many of them share one D."""
-        return 1 if "modality" in dict(self.extra) else self.parts
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """What one forward pass gives, in float32.
-
-    Parameters
-    ----------
-    grid : tensor, shape ``(B, *Layout.shape, h, w)``
-        A vector for every patch. An encoder leaves out the layer dim where one layer was asked for: whether it is
-        wanted as a dim of length one is known to the caller alone, who reshapes.
-    pooled : tensor, shape ``(B, *Layout.shape)``, optional
-        The model's own summary of a tile (a CLS output), where it has one.
-    """
-
-    grid: torch.Tensor
-    pooled: torch.Tensor | None = None
-
-
-class Encoder(Protocol):
-    """A model on a device, ready to map normalized tiles to tokens.
-
-    ``inputs`` maps modality to a float32 tensor (B, C, 224, 224) on the encoder's device, and may leave out
-    modalities of the request that a tile lacks; ``layers`` are indices of transformer blocks, counted from the end
-    when negative; ``options`` are the model options that are not ``load_options``. Called under
-    ``torch.inference_mode`` and one call at a time per device. The memory of the inputs is used again for the next
-    call: tokens may be views of them, but what an encoder keeps beyond a call must be a copy.
-    """
-
-    def __call__(
-        self, inputs: Mapping[str, torch.Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
-    ) -> Tokens: ...
-
-
-def freeze(value: Any) -> Any:
-    """A hashable copy of an option's value: lists become tuples, mappings sorted tuples of pairs.
-
-    Examples
-    --------
-    >>> freeze({"S2L2A": ["B2", "B3"]})
-    (('S2L2A', ('B2', 'B3')),)
-    """
-    if isinstance(value, Mapping):
-        return tuple(sorted((key, freeze(item)) for key, item in value.items()))
-    if isinstance(value, (list, tuple)):
-        return tuple(freeze(item) for item in value)
-    return value
+    outputs: Mapping[str, Output]
+    load: Callable[[ModelSpec, EncoderRequest], Generator]
 
 
 def plain_input(spec: ModelSpec, name: str, options: Mapping[str, Any]) -> Modality:
@@ -203,9 +133,14 @@ def plain_layout(
     return Layout(spec.embed_dim, (("layer", layers),) if layers is not None else ())
 
 
+def needs_nothing(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Pixels alone."""
+    return ()
+
+
 @dataclass(frozen=True)
 class ModelOption:
-    """One keyword argument that a model takes; what errors, ``describe_model`` and the documentation say of it.
+    """One keyword argument that a model takes; errors, ``describe_model`` and the documentation read it here.
 
     Parameters
     ----------
@@ -226,7 +161,7 @@ class ModelOption:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The facts of one model key.
+    """The description of one model key.
 
     Parameters
     ----------
@@ -238,8 +173,8 @@ class ModelSpec:
         The first one is the default where the scene leaves a choice.
     load : callable
         ``load(spec, request) -> Encoder``; the only place that imports torch.
-    home : Home, optional
-        Where ``weights="pretrained"`` comes from.
+    weights : HubFile or WeightsRef, optional
+        The file that ``weights="pretrained"`` means, or the weights that are part of the model itself.
     grid_type : str
         ``vit_patch_tokens`` or ``feature_map``: goes into attrs.
     pooled : {"tokens", "cls"}
@@ -255,14 +190,17 @@ class ModelSpec:
         ``layout(spec, modalities, layers, options) -> Layout``; layers is None unless a list was asked for.
     check : callable, optional
         ``check(spec, modalities, options) -> None``: raises OptionError for what choices cannot say.
+    needs : callable
+        ``needs(options) -> tuple of str``: what the encoder takes besides pixels, some of ``"time"``, ``"place"`` and
+        ``"resolution"``. A scene that lacks it is refused; the encoder gets a :class:`Context`.
     attrs : callable, optional
         ``attrs(bands) -> mapping``: what the family adds to the attrs of an embedding of these bands.
     joint : bool
         Whether several modalities go through one forward together.
-    brings : WeightsRef, optional
-        The weights that come with the model itself, in place of a home.
     pretrained_option : str, optional
         The user's option that turns ``weights="pretrained"`` into random weights when it is off.
+    generation : Generation, optional
+        Of a model that can also generate modalities.
     """
 
     key: str
@@ -271,7 +209,7 @@ class ModelSpec:
     depth: int
     modalities: tuple[Modality, ...]
     load: Callable[[ModelSpec, EncoderRequest], Encoder]
-    home: Home | None = None
+    weights: HubFile | WeightsRef | None = None
     grid_type: str = "vit_patch_tokens"
     pooled: Literal["tokens", "cls"] = "tokens"
     image_size: int = 224
@@ -283,10 +221,11 @@ class ModelSpec:
         plain_layout
     )
     check: Callable[[ModelSpec, tuple[str, ...], Mapping[str, Any]], None] | None = None
+    needs: Callable[[Mapping[str, Any]], tuple[str, ...]] = needs_nothing
     attrs: Callable[[Sequence[str]], Mapping[str, Any]] | None = None
     joint: bool = False
-    brings: WeightsRef | None = None
     pretrained_option: str | None = None
+    generation: Generation | None = None
     summary: str = ""
     licence: str = ""
     url: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from xr_rsembed.bands import S1, S2_L1C
-from xr_rsembed.models.spec import Encoder, EncoderRequest, Home, Modality, ModelFamily, ModelSpec, Tokens
+from xr_rsembed.models.spec import Encoder, EncoderRequest, HubFile, Modality, ModelFamily, ModelSpec, Tokens
 from xr_rsembed.normalize import Normalization
 
 if TYPE_CHECKING:
@@ -67,9 +67,8 @@ class _ViT:
     def __call__(
         self, inputs: Mapping[str, torch.Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
     ) -> Tokens:
-        import torch
-
         from xr_rsembed.models.precision import layer_indices
+        from xr_rsembed.models.vit import stacked
 
         wanted = layer_indices(layers, self.depth)
         # timm gives them in ascending order, whatever the order asked for.
@@ -82,36 +81,33 @@ class _ViT:
             intermediates_only=True,
         )
         kept = [states[ascending.index(layer)] for layer in wanted]
-        grids, pooled = zip(*((grid.float(), prefix[:, 0].float()) for grid, prefix in kept), strict=True)
-        if len(grids) == 1:
-            return Tokens(grids[0], pooled[0])
-        return Tokens(torch.stack(grids, dim=1), torch.stack(pooled, dim=1))
+        return stacked([grid.float() for grid, _ in kept], [prefix[:, 0].float() for _, prefix in kept])
 
 
 def _architecture(key: str) -> str:
-    return {"vit_small": "vit_small_patch16_224"}.get(
-        name := key.removeprefix("torchgeo_").rsplit("_", 1)[0], name
-    )
+    name = key.removeprefix("torchgeo_").rsplit("_", 1)[0]
+    return "vit_small_patch16_224" if name == "vit_small" else name
 
 
-def _spec(key: str, method: str, home: Home) -> ModelSpec:
+def _spec(key: str, embed_dim: int, repo: str, filename: str, revision: str) -> ModelSpec:
     name = _architecture(key)
     modality = _OPTICAL if key.endswith("s2") else _RADAR
     vit = name.startswith("vit")
+    method = "MoCo" if "moco" in repo else "a masked autoencoder"
     return ModelSpec(
         key=key,
         family="torchgeo",
-        embed_dim={"resnet18": 512, "resnet50": 2048}.get(name, 384),
+        embed_dim=embed_dim,
         depth=12 if vit else 1,
         patch_size=16 if vit else 32,
         modalities=(modality,),
         load=_load,
-        home=home,
+        weights=HubFile(repo, filename, revision),
         grid_type="vit_patch_tokens" if vit else "feature_map",
         pooled="cls" if vit else "tokens",
         summary=f"torchgeo's {name} for {modality.name}, trained on SSL4EO-S12 with {method}",
         licence="see the model card",
-        url=f"https://huggingface.co/{home.repo}",
+        url=f"https://huggingface.co/{repo}",
     )
 
 
@@ -119,49 +115,27 @@ FAMILY = ModelFamily(
     name="torchgeo",
     specs=(
         _spec(
-            "torchgeo_resnet18_s2",
-            "MoCo",
-            Home(
-                "torchgeo/resnet18_sentinel2_all_moco",
-                "resnet18_sentinel2_all_moco-59bfdff9.pth",
-                "5b8cddc9a14f3844350b7f40b85bcd32aed75918",
-            ),
+            *("torchgeo_resnet18_s2", 512, "torchgeo/resnet18_sentinel2_all_moco"),
+            *("resnet18_sentinel2_all_moco-59bfdff9.pth", "5b8cddc9a14f3844350b7f40b85bcd32aed75918"),
         ),
         _spec(
-            "torchgeo_resnet50_s2",
-            "MoCo",
-            Home(
-                "torchgeo/resnet50_sentinel2_all_moco",
-                "resnet50_sentinel2_all_moco-df8b932e.pth",
-                "da4f3c9dbe09272eb902f3b37f46635fa4726879",
-            ),
+            *("torchgeo_resnet50_s2", 2048, "torchgeo/resnet50_sentinel2_all_moco"),
+            *("resnet50_sentinel2_all_moco-df8b932e.pth", "da4f3c9dbe09272eb902f3b37f46635fa4726879"),
         ),
         _spec(
-            "torchgeo_resnet50_s1",
-            "MoCo",
-            Home(
-                "torchgeo/resnet50_sentinel1_all_moco",
-                "resnet50_sentinel1_all_moco-906e4356.pth",
-                "e79862c667853c10a709bdd77ea8ffbad0e0f1cf",
-            ),
+            *("torchgeo_resnet50_s1", 2048, "torchgeo/resnet50_sentinel1_all_moco"),
+            *("resnet50_sentinel1_all_moco-906e4356.pth", "e79862c667853c10a709bdd77ea8ffbad0e0f1cf"),
         ),
         _spec(
-            "torchgeo_vit_small_s2",
-            "MoCo",
-            Home(
-                "torchgeo/vit_small_patch16_224_sentinel2_all_moco",
+            *("torchgeo_vit_small_s2", 384, "torchgeo/vit_small_patch16_224_sentinel2_all_moco"),
+            *(
                 "vit_small_patch16_224_sentinel2_all_moco-67c9032d.pth",
                 "1cb683f6c14739634cdfaaceb076529adf898c74",
             ),
         ),
         _spec(
-            "torchgeo_vit_small_s1",
-            "a masked autoencoder",
-            Home(
-                "wangyi111/SSL4EO-S12",
-                "B2_vits16_mae_ep99_enc.pth",
-                "75c72195d35201dc1fb210818993518c25da566b",
-            ),
+            *("torchgeo_vit_small_s1", 384, "wangyi111/SSL4EO-S12"),
+            *("B2_vits16_mae_ep99_enc.pth", "75c72195d35201dc1fb210818993518c25da566b"),
         ),
     ),
     aliases={"torchgeo": "torchgeo_resnet50_s2"},

@@ -9,16 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Attention", "Block", "GatedMlp", "Mlp", "resized_positions", "uninitialized"]
+from xr_rsembed.models.encoder import Tokens
+
+__all__ = [
+    "Attention",
+    "Block",
+    "GatedMlp",
+    "Mlp",
+    "resized_positions",
+    "stacked",
+    "uninitialized",
+    "waves",
+]
 
 HEAD_WIDTH = 64
 Module = TypeVar("Module", bound=nn.Module)
 
 
 class Attention(nn.Module):
-    def __init__(self, width: int, bias: bool = True) -> None:
+    def __init__(self, width: int, bias: bool = True, heads: int | None = None) -> None:
         super().__init__()
-        self.heads = width // HEAD_WIDTH
+        self.heads = heads or width // HEAD_WIDTH
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.proj = nn.Linear(width, width, bias=bias)
 
@@ -75,6 +86,21 @@ def resized_positions(positions: Tensor, height: int, width: int) -> Tensor:
     grid = positions.transpose(1, 2).unflatten(2, (side, side)).float()
     grid = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)
     return grid.flatten(2).transpose(1, 2).to(positions.dtype)
+
+
+def waves(values: Tensor, width: int) -> Tensor:
+    """Numbers (N,) as sines, then cosines (N, width) of ever lower frequencies."""
+    half = width // 2
+    frequencies = 1.0 / 10000.0 ** (torch.arange(half, dtype=values.dtype, device=values.device) / half)
+    angles = values[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def stacked(grids: list[Tensor], pooled: list[Tensor] | None = None) -> Tokens:
+    """Tokens of the layers asked for, without a layer dim where it is one."""
+    if len(grids) == 1:
+        return Tokens(grids[0], pooled[0] if pooled else None)
+    return Tokens(torch.stack(grids, dim=1), torch.stack(pooled, dim=1) if pooled else None)
 
 
 def uninitialized(build: Callable[[], Module]) -> Module:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import HubError, OptionError, WeightsError, WeightsNotFoundError
-from xr_rsembed.models.spec import Home, ModelSpec, WeightsRef
+from xr_rsembed.models.spec import HubFile, ModelSpec, WeightsRef
 
 __all__ = ["RANDOM_SEED", "file_sha256", "open_weights", "resolve"]
 
@@ -59,23 +59,29 @@ def resolve(weights: str | os.PathLike[str], spec: ModelSpec) -> WeightsRef:
     """
     if weights == "pretrained" and spec.pretrained_option and not get_option(spec.pretrained_option):
         return _RANDOM
-    if spec.brings is not None:
-        if weights not in ("pretrained", spec.brings.source):
+    if isinstance(spec.weights, WeightsRef):
+        if weights not in ("pretrained", spec.weights.source):
             raise OptionError(
-                f"{spec.key} brings its own weights.", found=repr(weights), expected='"pretrained"'
+                f"{spec.key} has its own weights.", found=repr(weights), expected='"pretrained"'
             )
-        return spec.brings
+        return spec.weights
     if weights in ("random", _RANDOM.source):
         return _RANDOM
     if not isinstance(weights, (str, os.PathLike)):
         raise OptionError("weights= cannot be used.", found=repr(weights), expected=_CHOICES)
     word, _, revision = str(weights).partition("@")
     if word == "pretrained":
-        return _from_hub(_published(spec), revision)
+        if spec.weights is None:
+            raise WeightsNotFoundError(
+                f"{spec.key} has no published weights.",
+                expected='a file path or "random"',
+                remedy='weights="model.pt"',
+            )
+        return _from_hub(spec.weights, revision)
     path = Path(weights).expanduser().absolute()
     named = _HUB_FILE.fullmatch(str(weights))
     if named and not path.exists():
-        return _from_hub(Home(named["repo"], named["filename"]), named["revision"])
+        return _from_hub(HubFile(named["repo"], named["filename"]), named["revision"])
     if not path.is_file():
         raise WeightsNotFoundError(
             "There is no weights file at this path.",
@@ -98,7 +104,7 @@ def open_weights(ref: WeightsRef) -> Path:
     if ref.kind == "hub":
         named = _HUB_FILE.fullmatch(ref.source)
         assert named is not None, "resolve() writes this form"
-        path = _download(Home(**named.groupdict()))
+        path = _download(HubFile(**named.groupdict()))
     else:
         path = Path(ref.source)
         if not path.is_file():
@@ -132,26 +138,16 @@ def _sha256(path: str, mtime_ns: int, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _published(spec: ModelSpec) -> Home:
-    if spec.home is None:
-        raise WeightsNotFoundError(
-            f"{spec.key} has no published weights.",
-            expected='a file path or "random"',
-            remedy='weights="model.pt"',
-        )
-    return spec.home
-
-
-def _from_hub(home: Home, revision: str) -> WeightsRef:
-    home = replace(home, revision=revision or home.revision)
-    path = _download(home)
+def _from_hub(file: HubFile, revision: str) -> WeightsRef:
+    file = replace(file, revision=revision or file.revision)
+    path = _download(file)
     # The cache keeps each file under snapshots/<commit>/, which is the revision that the attrs should name.
     parts = path.parts
-    commit = parts[parts.index("snapshots") + 1] if "snapshots" in parts else home.revision or "main"
-    return WeightsRef("hub", f"{home.repo}@{commit}/{home.filename}", file_sha256(path))
+    commit = parts[parts.index("snapshots") + 1] if "snapshots" in parts else file.revision or "main"
+    return WeightsRef("hub", f"{file.repo}@{commit}/{file.filename}", file_sha256(path))
 
 
-def _download(home: Home) -> Path:
+def _download(file: HubFile) -> Path:
     """The file from the local hub cache or, where that lacks it, from the hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
@@ -161,21 +157,21 @@ def _download(home: Home) -> Path:
         RevisionNotFoundError,
     )
 
-    where = f"{home.repo}/{home.filename}" + (f" at revision {home.revision}" if home.revision else "")
+    where = f"{file.repo}/{file.filename}" + (f" at revision {file.revision}" if file.revision else "")
     try:
-        path = Path(hf_hub_download(home.repo, home.filename, revision=home.revision))
+        path = Path(hf_hub_download(file.repo, file.filename, revision=file.revision))
     except LocalEntryNotFoundError as error:
         raise HubError(
             f"The weights {where} are not in the local cache, and the Hugging Face hub cannot be reached.",
             found=_offline_or(error),
             expected="a connection to the hub, or the file in its cache",
-            remedy=f'on a connected machine run "hf download {home.repo} {home.filename}" and copy the file here, then'
+            remedy=f'on a connected machine run "hf download {file.repo} {file.filename}" and copy the file here, then'
             ' weights="path/to/file"; or weights="random" to try things out',
         ) from error
     except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise HubError(
             f"The Hugging Face hub does not give out {where}.",
-            found=home.note or _first_line(error),
+            found=file.note or _first_line(error),
             expected="a published file (a gated or private one needs HF_TOKEN)",
             remedy='weights="path/to/file" runs a file of your own; weights="random" tries things out',
         ) from error

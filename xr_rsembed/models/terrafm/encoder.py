@@ -13,7 +13,7 @@ from xr_rsembed.models.packed import pack
 from xr_rsembed.models.patches import patches
 from xr_rsembed.models.precision import layer_indices, place
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
-from xr_rsembed.models.vit import Attention, Block, Mlp, resized_positions, uninitialized
+from xr_rsembed.models.vit import Attention, Block, Mlp, resized_positions, stacked, uninitialized
 
 __all__ = ["TerraFM", "load"]
 
@@ -140,10 +140,7 @@ class TerraFMEncoder:
         side = tuple(size // self.patch for size in image.shape[-2:])
         tokens = self.module(image.to(self.dtype), layer_indices(layers, self.depth))
         grids = [layer[:, 1:].transpose(1, 2).unflatten(2, side).float() for layer in tokens]
-        pooled = [layer[:, 0].float() for layer in tokens]
-        if len(layers) == 1:
-            return Tokens(grids[0], pooled[0])
-        return Tokens(torch.stack(grids, dim=1), torch.stack(pooled, dim=1))
+        return stacked(grids, [layer[:, 0].float() for layer in tokens])
 
 
 def load(spec: ModelSpec, request: EncoderRequest) -> TerraFMEncoder:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from xr_rsembed.bands import S1, S2_L2A
 from xr_rsembed.errors import OptionError
 from xr_rsembed.models.spec import (
     Encoder,
     EncoderRequest,
-    Home,
+    HubFile,
     Modality,
     ModelFamily,
     ModelOption,
@@ -21,7 +22,6 @@ from xr_rsembed.normalize import Normalization
 
 __all__ = ["FAMILY"]
 
-_S2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
 _REFLECTANCE = Normalization("scale", divisor=10000.0, clip=(0.0, 1.0), source="DN / 10000, clipped to 0..1")
 _BACKSCATTER = Normalization(
     "log_percentile",
@@ -33,10 +33,10 @@ _BACKSCATTER = Normalization(
 # Both optical products come in as the same twelve bands (L1C without B10); which of the two Sentinel-2 patch
 # embeddings they go through is the option `product`.
 _MODALITIES = (
-    Modality("S2L2A", _S2, "DN", _REFLECTANCE),
-    Modality("S2L1C", _S2, "DN", _REFLECTANCE),
-    Modality("S1GRD", ("VV", "VH"), "linear", _BACKSCATTER),
-    Modality("S1RTC", ("VV", "VH"), "linear", _BACKSCATTER),
+    Modality("S2L2A", S2_L2A, "DN", _REFLECTANCE),
+    Modality("S2L1C", S2_L2A, "DN", _REFLECTANCE),
+    Modality("S1GRD", S1, "linear", _BACKSCATTER),
+    Modality("S1RTC", S1, "linear", _BACKSCATTER),
 )
 _PRODUCTS = ("L1C", "L2A")
 _NOT_PUBLISHED = (
@@ -91,7 +91,7 @@ def _spec(key: str, width: int, depth: int, note: str = "") -> ModelSpec:
         depth=depth,
         modalities=_MODALITIES,
         load=_load,
-        home=Home("MBZUAI/TerraFM", f"TerraFM-{size}.pth", note=note),
+        weights=HubFile("MBZUAI/TerraFM", f"TerraFM-{size}.pth", note=note),
         grid_type="feature_map",
         pooled="cls",
         declared=_OPTIONS,

@@ -13,7 +13,7 @@ from xr_rsembed.models import checkpoint
 from xr_rsembed.models.packed import pack
 from xr_rsembed.models.precision import layer_indices, place
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
-from xr_rsembed.models.terramind.facts import (
+from xr_rsembed.models.terramind.constants import (
     FILE_NAMES,
     band_indices,
     is_gated,
@@ -21,7 +21,7 @@ from xr_rsembed.models.terramind.facts import (
     tim_modalities,
 )
 from xr_rsembed.models.terramind.modules import PatchEmbedding, TerraMind, build
-from xr_rsembed.models.vit import uninitialized
+from xr_rsembed.models.vit import stacked, uninitialized
 
 __all__ = ["TerraMindEncoder", "load", "merge_modalities"]
 
@@ -110,7 +110,7 @@ class TerraMindEncoder:
                 tokens, (*self.modalities, *self.imagined), options.get("merge", "mean")
             )
             grids.append(merged.transpose(-1, -2).unflatten(-1, side))
-        return Tokens(grids[0] if len(grids) == 1 else torch.stack(grids, dim=1))
+        return stacked(grids)
 
 
 def merge_modalities(tokens: Mapping[str, Tensor], names: tuple[str, ...], merge: str | None) -> Tensor:

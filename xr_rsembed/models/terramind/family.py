@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from xr_rsembed.bands import terramind_name
@@ -12,7 +12,7 @@ from xr_rsembed.errors import OptionError
 from xr_rsembed.models.spec import (
     Encoder,
     EncoderRequest,
-    Home,
+    HubFile,
     Layout,
     Modality,
     ModelFamily,
@@ -20,7 +20,8 @@ from xr_rsembed.models.spec import (
     ModelSpec,
     plain_input,
 )
-from xr_rsembed.models.terramind.facts import STATISTICS, TIM, bands_of, modality, version
+from xr_rsembed.models.terramind.constants import STATISTICS, TIM, bands_of, modality, version
+from xr_rsembed.models.terramind.outputs import GENERATION
 
 __all__ = ["FAMILY", "MERGES"]
 
@@ -84,19 +85,6 @@ def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
     return load(spec, request)
 
 
-@dataclass(frozen=True)
-class _Size:
-    version: str
-    name: str
-    embed_dim: int
-    depth: int
-    home: Home
-
-    @property
-    def key(self) -> str:
-        return f"terramind_{self.version}_{self.name}"
-
-
 _OPTIONS = {
     "merge": ModelOption("mean", "how the tokens of several modalities become one", MERGES),
     "clip": ModelOption(True, "clip Sentinel-2 to 0..10000 DN before the z-score", (True, False)),
@@ -108,8 +96,10 @@ def _attrs(bands: Sequence[str]) -> dict[str, Any]:
     return {"bands_terramind": [terramind_name(band) for band in bands]}
 
 
-def _spec(size: _Size, *, tim: bool = False) -> ModelSpec:
-    options = _OPTIONS | (
+def _spec(
+    version: str, name: str, embed_dim: int, depth: int, file: HubFile, *, tim: bool = False
+) -> ModelSpec:
+    options = (
         {"tim_modalities": ModelOption(("LULC",), "what to imagine first: a list of modalities", loads=True)}
         if tim
         else {
@@ -119,41 +109,41 @@ def _spec(size: _Size, *, tim: bool = False) -> ModelSpec:
     )
     thinks = ", thinking in modalities (TiM)" if tim else ""
     return ModelSpec(
-        key=size.key + ("_tim" if tim else ""),
+        key=f"terramind_{version}_{name}" + ("_tim" if tim else ""),
         family="terramind",
-        embed_dim=size.embed_dim,
-        depth=size.depth,
-        modalities=tuple(modality(size.version, name) for name in STATISTICS[size.version]),
+        embed_dim=embed_dim,
+        depth=depth,
+        modalities=tuple(modality(version, one) for one in STATISTICS[version]),
         load=_load,
-        home=size.home,
-        declared=options,
+        weights=file,
+        declared=_OPTIONS | options,
         attrs=_attrs,
         input=_input,
         layout=_layout,
         check=_check,
         joint=True,
         pretrained_option="terramind.pretrained",
-        summary=f"TerraMind {size.version} {size.name}{thinks}, an any-to-any transformer over modalities",
+        generation=GENERATION if version == "v1" and not tim else None,
+        summary=f"TerraMind {version} {name}{thinks}, an any-to-any transformer over modalities",
         licence="Apache-2.0",
-        url=f"https://huggingface.co/{size.home.repo}",
+        url=f"https://huggingface.co/{file.repo}",
     )
 
 
-def _v1(name: str, embed_dim: int, depth: int) -> _Size:
-    home = Home(f"ibm-esa-geospatial/TerraMind-1.0-{name}", f"TerraMind_v1_{name}.pt")
-    return _Size("v1", name, embed_dim, depth, home)
+def _v1(name: str) -> HubFile:
+    return HubFile(f"ibm-esa-geospatial/TerraMind-1.0-{name}", f"TerraMind_v1_{name}.pt")
 
 
 _SIZES = (
-    _v1("tiny", 192, 12),
-    _v1("small", 384, 12),
-    _v1("base", 768, 12),
-    _v1("large", 1024, 24),
-    _Size("v01", "base", 768, 12, Home("FAST-EO/TerraMind-0.1-base", "TerraMind_v01_base.pt")),
+    ("v1", "tiny", 192, 12, _v1("tiny")),
+    ("v1", "small", 384, 12, _v1("small")),
+    ("v1", "base", 768, 12, _v1("base")),
+    ("v1", "large", 1024, 24, _v1("large")),
+    ("v01", "base", 768, 12, HubFile("FAST-EO/TerraMind-0.1-base", "TerraMind_v01_base.pt")),
 )
 
 FAMILY = ModelFamily(
     name="terramind",
-    specs=(*(_spec(size) for size in _SIZES), *(_spec(size, tim=True) for size in _SIZES)),
+    specs=(*(_spec(*size) for size in _SIZES), *(_spec(*size, tim=True) for size in _SIZES)),
     aliases={"terramind": None},
 )

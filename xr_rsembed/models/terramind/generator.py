@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from xr_rsembed.errors import OptionError
 from xr_rsembed.models import checkpoint
+from xr_rsembed.models.encoder import EncoderRequest, WeightsRef
 from xr_rsembed.models.precision import own_random
-from xr_rsembed.models.spec import EncoderRequest, ModelSpec, WeightsRef
-from xr_rsembed.models.terramind.generate import OUTPUTS
+from xr_rsembed.models.spec import ModelSpec, Output
 from xr_rsembed.models.terratorch_build import build
 
 __all__ = ["TerraMindGenerator", "load"]
@@ -24,8 +24,8 @@ class TerraMindGenerator:
     Its random numbers come from one stream for the whole batch, so a tile would look otherwise in another batch.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, outputs: Mapping[str, Output]) -> None:
+        self.model, self.outputs = model, outputs
         self.seed = 0
         draw = model.sampler.generate
         # terratorch seeds the sampler anew for every call. All that is drawn after it, the diffusion's noise, follows
@@ -43,7 +43,7 @@ class TerraMindGenerator:
         self.seed = seed
         with own_random(next(iter(tile.values()))):
             images = self.model(tile, standardize=False)
-        return {name: _physical(name, image.float()) for name, image in images.items()}
+        return {name: _physical(self.outputs[name], image.float()) for name, image in images.items()}
 
 
 def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindGenerator:
@@ -68,17 +68,17 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraMindGenerator:
             # Only its decoder draws; pixels to encode never reach it.
             tokenizer.encoder = nn.Identity()
     model.eval().requires_grad_(False)
-    return TerraMindGenerator(model.to(request.device))
+    assert spec.generation is not None
+    return TerraMindGenerator(model.to(request.device), spec.generation.outputs)
 
 
 def _key(model: Any, name: str) -> str:
     return next(key for key, output in model.output_mod_name_mapping.items() if output == name)
 
 
-def _physical(name: str, image: Tensor) -> Tensor:
+def _physical(output: Output, image: Tensor) -> Tensor:
     """From the model's numbers to the output's units, or to probabilities of classes."""
-    output = OUTPUTS[name]
-    if not output.mean:
+    if output.classes:
         return image.softmax(dim=1)
     mean, std = (image.new_tensor(values)[:, None, None] for values in (output.mean, output.std))
     return image * std + mean

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xr_rsembed.models.patches import patches
-from xr_rsembed.models.vit import Attention, Block, GatedMlp, Mlp, resized_positions, uninitialized
+from xr_rsembed.models.vit import Attention, Block, GatedMlp, Mlp, resized_positions, uninitialized, waves
 
 __all__ = ["PatchEmbedding", "TerraMind", "build", "sincos_positions"]
 
@@ -115,10 +115,7 @@ def build(
 
 def sincos_positions(side: int, width: int) -> Tensor:
     """Sine and cosine positions (1, side * side, width) of a square grid: of the row, then of the column."""
-    quarter = width // 4
-    frequencies = 1.0 / 10000.0 ** (torch.arange(quarter, dtype=torch.float32) / quarter)
-    angles = torch.arange(side)[:, None] * frequencies
-    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
-    rows = waves[:, None].expand(-1, side, -1)
-    columns = waves[None].expand(side, -1, -1)
+    along = waves(torch.arange(side, dtype=torch.float32), width // 2)
+    rows = along[:, None].expand(-1, side, -1)
+    columns = along[None].expand(side, -1, -1)
     return torch.cat([rows, columns], dim=2).reshape(1, side**2, width)

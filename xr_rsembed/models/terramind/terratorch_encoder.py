@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.precision import own_random
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec
-from xr_rsembed.models.terramind.facts import FILE_NAMES, band_indices, narrow_modalities, tim_modalities
+from xr_rsembed.models.terramind.constants import FILE_NAMES, band_indices, narrow_modalities, tim_modalities
 from xr_rsembed.models.terratorch_build import build
 
 __all__ = ["TIM_SEED", "load"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from xr_rsembed.bands import S1, S2_L1C, S2_L2A
 from xr_rsembed.errors import OptionError
 from xr_rsembed.models.spec import EncoderRequest, Modality, ModelSpec, plain_input
 from xr_rsembed.normalize import Normalization
@@ -35,9 +36,6 @@ FILE_NAMES = {
     "RGB": "untok_sen2rgb@224",
 }
 
-_L2A = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
-_L1C = (*_L2A[:10], "B10", *_L2A[10:])
-_RADAR = ("VV", "VH")
 _DN_RANGE = (0.0, 10000.0)
 
 _Statistics = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]  # modality: means, deviations
@@ -73,10 +71,10 @@ _V01: _Statistics = {
 # Version 0.1 publishes statistics of raw inputs for S2L2A alone, so that is the input it takes here.
 STATISTICS = {"v1": _V1, "v01": _V01}
 _BANDS_AND_UNITS: dict[str, tuple[tuple[str, ...], str]] = {
-    "S2L2A": (_L2A, "DN"),
-    "S2L1C": (_L1C, "DN"),
-    "S1GRD": (_RADAR, "dB"),
-    "S1RTC": (_RADAR, "dB"),
+    "S2L2A": (S2_L2A, "DN"),
+    "S2L1C": (S2_L1C, "DN"),
+    "S1GRD": (S1, "dB"),
+    "S1RTC": (S1, "dB"),
     "DEM": (("DEM",), "m"),
     "RGB": (("R", "G", "B"), "8-bit"),
 }
