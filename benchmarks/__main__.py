@@ -8,7 +8,19 @@ import warnings
 
 from benchmarks import page
 
-NAMES = ("speed", "terrafm", "roofline", "seams", "graph", "schedulers", "granule", "zonal", "start", "gpu")
+NAMES = (
+    "speed",
+    "terrafm",
+    "roofline",
+    "seams",
+    "graph",
+    "schedulers",
+    "granule",
+    "store",
+    "zonal",
+    "start",
+    "gpu",
+)
 
 
 def main() -> None:

@@ -219,6 +219,34 @@ with the encoder loaded, which takes most of it: importing terratorch alone is s
 """
 
 
+def store(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{name}, {row['shards']:,} shards",
+            f"{row['megabytes']:.0f}",
+            f"{row['seconds']['xarray']:.2f}",
+            f"{row['seconds']['ours']:.2f}",
+            f"{row['ratio']:.2f}",
+            f"{sum(row['requests']['xarray'].values()):.1f}",
+            f"{sum(row['requests']['ours'].values()):.1f}",
+        ]
+        for name, row in found["rows"].items()
+    ]
+    head = [
+        "Embedding", "MB", "xarray, seconds", "rsembed, seconds", "rsembed over xarray", "xarray, requests a shard",
+        "rsembed, requests a shard",
+    ]  # fmt: skip
+    return f"""
+The same lazy embedding (D = {found["dimensions"]}, of an encoder that costs next to nothing) to a store on a local
+disk, by `emb.to_dataset().to_zarr` and by `emb.rsembed.to_zarr`, with the same shards, chunks and compressor,
+{found["rounds"]} rounds in turn. The latter has every shard on the disk before it counts it (`fsync`), asks for its
+token before every shard, and keeps a digest of the pixels. Requests are all calls of a store in memory, metadata
+included.
+
+{_table(head, rows)}
+"""
+
+
 def zonal(found: dict[str, Any]) -> str:
     rows = [
         [
@@ -263,6 +291,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "roofline": ("Roofline", roofline),
     "seams": ("Seams", seams),
     "granule": ("A whole granule to Zarr", granule),
+    "store": ("Writing a store", store),
     "zonal": ("Vectors of polygons", zonal),
     "start": ("The first result", start),
     "graph": ("Graph", graph),

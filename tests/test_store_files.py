@@ -24,8 +24,8 @@ from xr_rsembed.errors import (
     StoreLockedError,
     StoreNotFoundError,
 )
+from xr_rsembed.store.disk import locked
 from xr_rsembed.store.export import open_file, save
-from xr_rsembed.store.lock import locked
 
 SUFFIXES = (".zarr", ".nc", ".tif")
 

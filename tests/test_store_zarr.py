@@ -30,9 +30,9 @@ from xr_rsembed.errors import (
     StoreNotFoundError,
 )
 from xr_rsembed.store import write
-from xr_rsembed.store.lock import locked
+from xr_rsembed.store.disk import DurableStore, locked
 from xr_rsembed.store.read import open_zarr
-from xr_rsembed.store.target import FOLDER, DurableStore, Target
+from xr_rsembed.store.target import FOLDER, Target
 from xr_rsembed.store.zarr import to_zarr
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -173,6 +173,15 @@ def test_no_credentials_anywhere_in_the_store(tmp_path):
     assert stored["href"].values[0] == "https://example.org/b"
     for name, content in files(tmp_path / "emb.zarr").items():
         assert b"SECRET" not in content, name
+
+
+def test_writing_on_this_machine_loads_no_cluster(tmp_path):
+    code = (
+        "import sys; from tests.chaos.fake import embedding; from xr_rsembed.store.zarr import to_zarr\n"
+        "to_zarr(embedding(), sys.argv[1], dtype='int8', scale='dimension')\n"
+        "assert 'distributed' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, tmp_path / "emb.zarr"], cwd=ROOT, check=True)
 
 
 # int8
@@ -582,7 +591,7 @@ def test_a_second_writer_is_refused(tmp_path):
 
 def test_the_lock_of_a_dead_process_holds_nobody_up(tmp_path):
     script = (
-        "import os, sys, pathlib\nfrom xr_rsembed.store.lock import locked\n"
+        "import os, sys, pathlib\nfrom xr_rsembed.store.disk import locked\n"
         "with locked(pathlib.Path(sys.argv[1])):\n    os.kill(os.getpid(), 9)"
     )
     path = tmp_path / "emb.zarr"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,62 +13,79 @@ import zarr
 
 from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
 from xr_rsembed.store.conventions import plain
+from xr_rsembed.store.disk import locked
 from xr_rsembed.store.fingerprint import (
     ATTR,
     another_run,
     coord_hash,
-    digest,
-    fingerprint,
+    hashed,
     require_format,
     require_same,
 )
-from xr_rsembed.store.group import BEFORE, BLOCKS, Group, consolidate_root, look, tidy
+from xr_rsembed.store.group import BEFORE, BLOCKS, STATE, Group, consolidate, look, tidy
 from xr_rsembed.store.layout import Layout
-from xr_rsembed.store.lock import locked
-from xr_rsembed.store.metadata import write_metadata
+from xr_rsembed.store.metadata import append_metadata
 from xr_rsembed.store.pieces import Piece
-from xr_rsembed.store.target import TOKEN, Target, shared_token
-from xr_rsembed.store.write import OutOfRangeError, Run, forget, write
+from xr_rsembed.store.record import Run, forget, shared_token
+from xr_rsembed.store.target import TOKEN, Target
+from xr_rsembed.store.write import OutOfRangeError, write
 
 __all__ = ["add"]
 
+# Attrs that say where pixels came from, not how vectors were made: they may differ from part to part of one store.
+_PROVENANCE = {"source_data", "datetime", "start_datetime", "end_datetime", "title", "description", "history"}
+_REMEDY = "add what was made with the store's model, weights, settings and grid; write anything else to another path"
+
+Region = Mapping[str, slice]
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """A dataset, and the group that it is added to with the labels that are there."""
+
+    target: Target
+    group: Group
+    dataset: xr.Dataset
+    stored: xr.Dataset
+
+    def differs(self, difference: str) -> StoreError:
+        return another_run(str(self.target), [difference], remedy=_REMEDY)
+
 
 def add(
-    target: Target,
-    there: Group | None,
-    dataset: xr.Dataset,
-    region: Any,
-    append_dim: str | None,
-    *,
-    resume: bool,
-    verify: bool,
-    retries: int,
-    progress: bool | None,
+    target: Target, dataset: xr.Dataset, region: Any, append_dim: str | None, *, resume: bool, **options: Any
 ) -> None:
     """Write a dataset into a store that is there; see :func:`xr_rsembed.store.zarr.to_zarr`."""
-    if there is None:
-        raise StoreNotFoundError(
-            f"There is no store at {target} to write a region of.",
-            expected="a store that to_zarr began",
-            remedy="to_zarr(whole, store, compute=False) begins one",
-        )
-    require_format(there.attrs.get(ATTR), str(target))
-    options: dict[str, Any] = {"resume": resume, "verify": verify, "retries": retries, "progress": progress}
-    if append_dim is None:
-        _write_region(target, there, dataset, _found_region(target, dataset, region), **options)
-        return
-    with locked(None if target.root is None else target.root / target.group):
+    with locked(None if append_dim is None else target.folder):
         there = look(target)
-        assert there is not None
+        if there is None:
+            raise StoreNotFoundError(
+                f"There is no store at {target} to write a region of.",
+                expected="a store that to_zarr began",
+                remedy="to_zarr(whole, store, compute=False) begins one",
+            )
+        require_format(there.attrs.get(ATTR), str(target))
+        stored = xr.open_zarr(
+            target.store,
+            group=target.group or None,
+            chunks=None,
+            consolidated=None if target.store.supports_consolidated_metadata and not target.group else False,
+            mask_and_scale=False,
+        )
+        addition = _Addition(target, there, dataset, stored)
+        if append_dim is None:
+            _write(addition, _found_region(addition, region), resume=resume, **options)
+            return
         try:
-            _append(target, there, dataset, append_dim, **options)
+            _append(addition, append_dim, resume=resume, **options)
         finally:
-            consolidate_root(target)
+            if target.group:
+                consolidate(target.under(""), where_it_was=True)
 
 
-def _append(
-    target: Target, there: Group, dataset: xr.Dataset, dim: str, *, resume: bool, **options: Any
-) -> None:
+def _append(addition: _Addition, dim: str, *, resume: bool, **options: Any) -> None:
+    """Write a dataset behind the end of a dim, or go on with that where it was cut off."""
+    dataset, stored = addition.dataset, addition.stored
     for name, array in dataset.data_vars.items():
         if dim not in array.dims:
             raise OptionError(
@@ -76,71 +94,83 @@ def _append(
                 expected=f"one of {array.dims}",
                 remedy=f"emb.expand_dims({dim!r})",
             )
-    stored = _stored(target)
     old, new = stored.sizes[dim], dataset.sizes[dim]
-    where = {dim: slice(old, old + new)}
-    _require_fit(target, there, dataset, stored, where)
-    labels = [one for one in (stored, dataset) if dim in one.coords]
-    if len(labels) == 1:
-        raise another_run(str(target), [f"the coord {dim!r} on one side only"])
-    if labels:
-        before, now = (one[dim].values for one in labels)
-        if old >= new and _equal(before[-new:], now) and (resume or there.state != "complete"):
-            _write_appended(target, there, dataset, dim, slice(old - new, old), **options)
-            return
-        if len(np.unique(now)) < len(now):
+    span = slice(old, old + new)
+    _require_fit(addition, {dim: span})
+    if (dim in stored.coords) != (dim in dataset.coords):
+        raise addition.differs(f"the coord {dim!r} on one side only")
+    unfinished = addition.group.state != "complete"
+    last = dim in stored.coords and _equal(stored[dim].values[-new:], dataset[dim].values)
+    if last and (resume or unfinished):
+        span = slice(old - new, old)
+    else:
+        _require_new(addition, dim)
+        if unfinished:
             raise StoreError(
-                f"Some labels of {dim!r} are there twice in what is appended.",
-                found=f"{len(now) - len(np.unique(now))} of {len(now)}",
-                expected="every label once",
-                remedy=f"emb.drop_duplicates({dim!r})",
+                f"{addition.target} is not finished, so nothing can be appended to it.",
+                found=f"a store that is {addition.group.state}",
+                expected="a finished store",
+                remedy="finish it with the call that began it and resume=True",
             )
-        double = np.isin(now, before)
-        if double.any():
-            raise StoreError(
-                f"Some labels of {dim!r} are in {target} already.",
-                found=", ".join(map(str, now[double][:3])),
-                expected="labels that it has not",
-                remedy='region="auto" writes them again, resume=True finishes an append that was cut off',
-            )
-    if there.state != "complete":
-        raise StoreError(
-            f"{target} is not finished, so nothing can be appended to it.",
-            found=f"a store that is {there.state}",
-            expected="a finished store",
-            remedy="finish it with the call that began it and resume=True",
-        )
-    layouts = _layouts(there, grown=where)
+        addition = replace(addition, group=_grow(addition, dim, span))
+    try:
+        _write(addition, {dim: span}, resume=True, **options)
+    except OutOfRangeError:
+        _take_back(addition.target, dim)
+        raise
+
+
+def _require_new(addition: _Addition, dim: str) -> None:
+    """Raise where labels of what is appended are there twice, or in the store already."""
+    if dim not in addition.dataset.coords:
+        return
+    now = addition.dataset[dim].values
+    double = now[np.isin(now, addition.stored[dim].values)]
+    if len(np.unique(now)) == len(now) and not len(double):
+        return
+    raise StoreError(
+        f"Some labels of {dim!r} are in {addition.target} already, or twice in what is appended.",
+        found=", ".join(map(str, double[:3])) or f"{len(now) - len(np.unique(now))} of {len(now)} twice",
+        expected="labels that it has not, every one once",
+        remedy=f'region="auto" writes them again, resume=True finishes an append that was cut off; '
+        f"emb.drop_duplicates({dim!r})",
+    )
+
+
+def _grow(addition: _Addition, dim: str, span: slice) -> Group:
+    """The group, with room for what is appended and with the fingerprint of the whole."""
+    target, there, dataset = addition.target, addition.group, addition.dataset
+    layouts = _layouts(there, grown={dim: span})
     for layout in layouts:
         one = layout.shard[layout.dims.index(dim)]
-        if old % one:
-            raise _unaligned(target, dim, f"{old} there, in shards of {one}")
-    facts = _grown(there, dataset, stored, dim, layouts)
-    kept = {key: value for key, value in there.attrs.items() if key != ATTR}
-    there = there.put(target, rsembed_state="incomplete")
-    data_only = dataset.drop_vars([name for name in dataset.coords if dim not in dataset[name].dims])
-    write_metadata(target.store, target.group, data_only, layouts, there.attrs, there.way, append_dim=dim)
-    for layout in layouts:
-        zarr.open_array(target.store, path=target.key(f"{BLOCKS}/{layout.name}"), mode="r+").resize(
-            layout.grid
-        )
+        if span.start % one:
+            raise _unaligned(target, dim, f"{span.start} there, in shards of {one}")
+    facts = _grown_facts(addition, dim, layouts)
+    put = there.put(target, **{STATE: "incomplete"})
+    append_metadata(target, put, dataset, layouts, dim)
+    _resize_blocks(target, layouts)
     again = look(target)
     assert again is not None
-    again = Group({**again.document, "attributes": {**kept, ATTR: facts}}).put(
-        target, rsembed_state="incomplete", **{BEFORE: there.facts}
-    )
-    _write_appended(target, again, dataset, dim, where[dim], **options)
+    again = replace(again, document={**again.document, "attributes": there.attrs})
+    return again.put(target, **{ATTR: facts, STATE: "incomplete", BEFORE: there.facts})
 
 
-def _write_appended(
-    target: Target, there: Group, dataset: xr.Dataset, dim: str, span: slice, **options: Any
-) -> None:
-    """Write what the store has grown by; where its scale cannot hold that, the store is as it was before."""
-    try:
-        _write_region(target, there, dataset, {dim: span}, resume=True, **options)
-    except OutOfRangeError:
-        _take_back(target, dim)
-        raise
+def _grown_facts(addition: _Addition, dim: str, layouts: Sequence[Layout]) -> dict[str, Any]:
+    """The store's fingerprint with what is appended."""
+    facts, dataset = addition.group.facts, addition.dataset
+    coords, arrays = dict(facts["coords"]), {}
+    for name, coord in dataset.coords.items():
+        if dim in coord.dims:
+            both = [one.variable.to_base_variable() for one in (addition.stored[name], coord)]
+            coords[str(name)] = coord_hash(xr.Variable.concat(both, dim))
+    for layout in layouts:
+        old, array = facts["arrays"][layout.name], dataset[layout.name]
+        blocks, axis = list(old["blocks"]), layout.dims.index(dim)
+        added = array.chunksizes.get(dim, (array.sizes[dim],))
+        blocks[axis] = [*blocks[axis], *([length, 1] for length in added)]
+        arrays[layout.name] = {**old, "shape": list(layout.shape), "blocks": blocks}
+    found: dict[str, Any] = plain({**facts, "arrays": arrays, "coords": coords})
+    return found
 
 
 def _take_back(target: Target, dim: str) -> None:
@@ -154,155 +184,105 @@ def _take_back(target: Target, dim: str) -> None:
     former = _layouts(there.put(target, **{ATTR: before}))
     sizes = {name: size for one in former for name, size in zip(one.dims, one.shape, strict=True)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Zarr remarks on the folder of the run's token, and on consolidation
+        warnings.simplefilter("ignore")  # Zarr remarks on the folder of the run's token
         group = zarr.open_group(target.store, path=target.group, mode="r+", use_consolidated=False)
         for _, array in list(group.arrays()):
             names = getattr(array.metadata, "dimension_names", None) or ()
             if dim in names:
                 pairs = zip(names, array.shape, strict=True)
                 array.resize(tuple(sizes[dim] if name == dim else size for name, size in pairs))
-        for layout in former:
-            blocks = zarr.open_array(target.store, path=target.key(f"{BLOCKS}/{layout.name}"), mode="r+")
-            blocks.resize(layout.grid)
-        if there.document.get("consolidated_metadata"):
-            zarr.consolidate_metadata(target.store, path=target.group or None, zarr_format=3)
+        _resize_blocks(target, former)
+    if there.document.get("consolidated_metadata"):
+        consolidate(target)
     again = look(target)
     assert again is not None
-    again.put(target, rsembed_state="complete", **{BEFORE: None})
+    again.put(target, **{STATE: "complete", BEFORE: None})
     if not target.commits:
         tidy(target)
 
 
-def _write_region(
-    target: Target,
-    there: Group,
-    dataset: xr.Dataset,
-    region: Mapping[str, slice],
-    *,
-    resume: bool,
-    verify: bool,
-    retries: int,
-    progress: bool | None,
-) -> None:
-    stored = _stored(target)
-    _require_fit(target, there, dataset, stored, region)
+def _resize_blocks(target: Target, layouts: Sequence[Layout]) -> None:
+    for layout in layouts:
+        blocks = zarr.open_array(target.store, path=target.key(f"{BLOCKS}/{layout.name}"), mode="r+")
+        blocks.resize(layout.grid)
+
+
+def _write(addition: _Addition, region: Region, *, resume: bool, **options: Any) -> None:
+    """Write a dataset into whole shards of the store."""
+    target, there = addition.target, addition.group
+    _require_fit(addition, region)
     pieces = []
     for layout in _layouts(there):
-        if layout.name not in dataset:
-            continue
         spans = [region.get(dim, slice(0, size)) for dim, size in zip(layout.dims, layout.shape, strict=True)]
         for dim, span, one, size in zip(layout.dims, spans, layout.shard, layout.shape, strict=True):
             if span.start % one or (span.stop % one and span.stop != size):
                 raise _unaligned(target, dim, f"{span.start} to {span.stop}, in shards of {one}")
         offset = tuple(span.start // one for span, one in zip(spans, layout.shard, strict=True))
-        array = dataset[layout.name].transpose(*layout.dims)
-        pieces.append(Piece.of(array, layout, offset, strict=bool(layout.scale)))
-    token = shared_token(digest(there.facts)).encode()  # runs on other regions are welcome
+        piece = Piece.of(addition.dataset[layout.name], layout, offset)
+        # Blocks are proved as those that are there: by their values, by their pixels, or not at all.
+        by_pixels = there.facts["arrays"][layout.name]["proof"] == "pixels"
+        unproved = by_pixels and piece.windows is None
+        pieces.append(replace(piece, unproved=unproved, windows=piece.windows if by_pixels else None))
+    token = shared_token(hashed(there.facts))  # runs on other regions are welcome
     if not target.commits:
         target.write(TOKEN, token)
-    run = Run(target, there.put(target, rsembed_state="incomplete"), pieces, token, shared=True)
+    run = Run(target, there.put(target, **{STATE: "incomplete"}), pieces, token)
     if not resume:
         forget(run)
-    write(run, {}, verify=verify, retries=retries, progress=progress)
+    write(run, {}, **options)
 
 
-def _stored(target: Target) -> xr.Dataset:
-    return xr.open_zarr(
-        target.store,
-        group=target.group or None,
-        chunks=None,
-        consolidated=None if target.store.supports_consolidated_metadata and not target.group else False,
-        mask_and_scale=False,
-    )
-
-
-def _require_fit(
-    target: Target, there: Group, dataset: xr.Dataset, stored: xr.Dataset, region: Mapping[str, slice]
-) -> None:
+def _require_fit(addition: _Addition, region: Region) -> None:
     """Raise unless a dataset is of the store's vector space and lies where the region says."""
-    missing = set(there.facts["arrays"]) ^ set(map(str, dataset.data_vars))
-    if missing:
-        raise another_run(str(target), [f"{name!r} on one side only" for name in sorted(missing)])
-    layouts = _layouts(there)
-    same = {
-        layout.name: array.chunks is not None and _has_windows(array)
-        for layout in layouts
-        for array in (dataset[layout.name],)
+    arrays, dataset, stored = addition.group.facts["arrays"], addition.dataset, addition.stored
+    if missing := sorted(set(arrays) ^ set(map(str, dataset.data_vars))):
+        raise addition.differs(f"{missing[0]!r} on one side only")
+    old = {name: _common(one["dims"], one["shape"], one["attrs"], region) for name, one in arrays.items()}
+    new = {
+        str(name): _common(one.dims, one.shape, one.attrs, region) for name, one in dataset.data_vars.items()
     }
-    proof = {name: "pixels" if windows else "values" for name, windows in same.items()}
-    asked = [
-        Layout(
-            one.name,
-            tuple(map(str, dataset[one.name].dims)),
-            dataset[one.name].shape,
-            one.dtype,
-            one.source,
-            one.shard,
-            one.inner,
-        )
-        for one in layouts
-    ]
-    facts = fingerprint(dataset, asked, proof=proof, group={}, scale=None)
-    require_same(there.facts, facts, str(target), along=list(region))
+    require_same({"arrays": old}, {"arrays": new}, str(addition.target), remedy=_REMEDY)
+    for layout in _layouts(addition.group):
+        dtype = dataset[layout.name].dtype
+        if not np.can_cast(dtype, layout.source, "same_kind"):
+            raise addition.differs(f"arrays.{layout.name}.dtype: {layout.source} there, {dtype} now")
     for name, coord in dataset.coords.items():
-        along = [dim for dim in coord.dims if dim in region]
         if name not in stored.coords and name not in stored:
-            raise another_run(str(target), [f"no coord {name!r} there"])
+            raise addition.differs(f"no coord {name!r} there")
         held = stored[name]
-        if along and all(region[str(dim)].stop <= held.sizes[dim] for dim in along):
-            held = held.isel({dim: region[str(dim)] for dim in along})
-        elif along:
+        along = [str(dim) for dim in coord.dims if dim in region]
+        if any(region[dim].stop > held.sizes[dim] for dim in along):
             continue  # still to be appended
-        if not _equal(held.values, coord.values):
-            raise another_run(str(target), [f"other values of the coord {name!r}"])
+        if not _equal(held.isel({dim: region[dim] for dim in along}).values, coord.values):
+            raise addition.differs(f"other values of the coord {name!r}")
 
 
-def _has_windows(array: xr.DataArray) -> bool:
-    return any(str(name).startswith("rsembed-windows-") for name in array.data.dask.layers)
-
-
-def _layouts(there: Group, grown: Mapping[str, slice] | None = None) -> list[Layout]:
-    layouts = []
-    for name, facts in there.facts["arrays"].items():
-        dims = tuple(facts["dims"])
-        shape = tuple(
-            grown[dim].stop if grown and dim in grown else size
-            for dim, size in zip(dims, facts["shape"], strict=True)
-        )
-        quantization = there.attrs.get("geoemb:quantization") or {}
-        source = str(quantization.get("original_dtype", facts["dtype"]))
-        layout = Layout(
-            name, dims, shape, facts["dtype"], source, tuple(facts["shard"]), tuple(facts["chunk"])
-        )
-        layouts.append(layout.with_scale(there.scale(name)))
-    return layouts
-
-
-def _grown(
-    there: Group, dataset: xr.Dataset, stored: xr.Dataset, dim: str, layouts: list[Layout]
-) -> dict[str, Any]:
-    """The store's fingerprint with what is appended."""
-    facts = dict(there.facts)
-    coords = dict(facts["coords"])
-    for name, coord in dataset.coords.items():
-        if dim in coord.dims:
-            both = xr.Variable.concat([one.variable.to_base_variable() for one in (stored[name], coord)], dim)
-            coords[str(name)] = coord_hash(both)
-    arrays = {}
-    for layout in layouts:
-        old = dict(facts["arrays"][layout.name])
-        axis = layout.dims.index(dim)
-        blocks = [list(runs) for runs in old["blocks"]]
-        array = dataset[layout.name]
-        added = array.chunksizes.get(dim, (array.sizes[dim],))
-        blocks[axis] = [*blocks[axis], *([length, 1] for length in added)]
-        arrays[layout.name] = {**old, "shape": list(layout.shape), "blocks": blocks}
-    found: dict[str, Any] = plain({**facts, "arrays": arrays, "coords": coords})
+def _common(dims: Any, shape: Any, attrs: Mapping[str, Any], region: Region) -> dict[str, Any]:
+    """What an array and an addition to it have in common."""
+    sizes = {dim: size for dim, size in zip(dims, shape, strict=True) if dim not in region}
+    kept = {key: value for key, value in attrs.items() if key not in _PROVENANCE}
+    found: dict[str, Any] = plain({"dims": dims, "shape": sizes, "attrs": kept})
     return found
 
 
-def _found_region(target: Target, dataset: xr.Dataset, region: Any) -> dict[str, slice]:
+def _layouts(there: Group, grown: Region | None = None) -> list[Layout]:
+    """The layouts of a store's arrays, by its fingerprint."""
+    source = (there.attrs.get("geoemb:quantization") or {}).get("original_dtype")
+    layouts = []
+    for name, one in there.facts["arrays"].items():
+        pairs = zip(one["dims"], one["shape"], strict=True)
+        shape = tuple(grown[dim].stop if grown and dim in grown else size for dim, size in pairs)
+        cut = tuple(one["shard"]), tuple(one["chunk"])
+        stored_as = one["dtype"]
+        layouts.append(
+            Layout(name, tuple(one["dims"]), shape, stored_as, source or stored_as, *cut, there.scale(name))
+        )
+    return layouts
+
+
+def _found_region(addition: _Addition, region: Any) -> dict[str, slice]:
     """The region as slices of integers."""
+    dataset, stored = addition.dataset, addition.stored
     if region != "auto" and not isinstance(region, Mapping):
         raise OptionError(
             "This region cannot be used.",
@@ -310,7 +290,6 @@ def _found_region(target: Target, dataset: xr.Dataset, region: Any) -> dict[str,
             expected='a mapping of dim to slice, or "auto"',
             remedy='region="auto"',
         )
-    stored = _stored(target)
     given = dict.fromkeys(map(str, dataset.dims), "auto") if isinstance(region, str) else dict(region)
     found: dict[str, slice] = {}
     for dim, span in given.items():
@@ -318,41 +297,41 @@ def _found_region(target: Target, dataset: xr.Dataset, region: Any) -> dict[str,
             raise OptionError(
                 "The region has a dim that the embedding has not.", found=dim, expected=tuple(dataset.dims)
             )
-        size, whole = dataset.sizes[dim], stored.sizes.get(dim, 0)
-        if isinstance(span, str):
-            span = _by_labels(target, dataset, stored, dim)
+        span = _by_labels(addition, dim) if span == "auto" else span
         if not isinstance(span, slice) or span.step not in (None, 1):
             raise OptionError(
                 "A region is made of slices.", found=repr(span), expected='slice(start, stop), or "auto"'
             )
-        start, stop, _ = span.indices(whole)
-        if stop - start != size:
+        start, stop, _ = span.indices(stored.sizes.get(dim, 0))
+        if stop - start != dataset.sizes[dim]:
             raise OptionError(
                 f"The region and the embedding differ along {dim!r}.",
-                found=f"{stop - start} there, {size} in the embedding",
+                found=f"{stop - start} there, {dataset.sizes[dim]} in the embedding",
                 expected="the same length",
             )
         found[dim] = slice(start, stop)
     return found
 
 
-def _by_labels(target: Target, dataset: xr.Dataset, stored: xr.Dataset, dim: str) -> slice:
+def _by_labels(addition: _Addition, dim: str) -> slice:
+    """Where the labels of what is added lie along a dim of the store."""
+    dataset, stored = addition.dataset, addition.stored
     size, whole = dataset.sizes[dim], stored.sizes.get(dim, 0)
-    if dim not in dataset.coords or dim not in stored.coords:
-        if size == whole:
-            return slice(0, whole)
-        raise OptionError(
-            f"The region along {dim!r} cannot be found.",
-            found="no labels",
-            expected="a coord on both sides",
-            remedy=f"region={{{dim!r}: slice(start, stop)}}",
-        )
-    held = stored[dim].values
-    match = np.flatnonzero(held == dataset[dim].values[0])
-    start = int(match[0]) if match.size else 0
-    if not match.size or not _equal(held[start : start + size], dataset[dim].values):
-        raise another_run(str(target), [f"other labels along {dim!r}"])
-    return slice(start, start + size)
+    if dim in dataset.coords and dim in stored.coords:
+        held, labels = stored[dim].values, dataset[dim].values
+        match = np.flatnonzero(held == labels[0])
+        start = int(match[0]) if match.size else whole
+        if not _equal(held[start : start + size], labels):
+            raise addition.differs(f"other labels along {dim!r}")
+        return slice(start, start + size)
+    if size == whole:
+        return slice(0, whole)
+    raise OptionError(
+        f"The region along {dim!r} cannot be found.",
+        found="no labels",
+        expected="a coord on both sides",
+        remedy=f"region={{{dim!r}: slice(start, stop)}}",
+    )
 
 
 def _unaligned(target: Target, dim: str, found: str) -> StoreError:
@@ -365,8 +344,4 @@ def _unaligned(target: Target, dim: str, found: str) -> StoreError:
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:
-    if one.shape != other.shape:
-        return False
-    if one.dtype.kind == "f" and other.dtype.kind == "f":
-        return bool(np.array_equal(one, other, equal_nan=True))
-    return bool(np.all(one == other))
+    return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == other.dtype.kind == "f"))

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["open_cog", "to_cog"]
 
+_TILED: dict[str, Any] = {
+    "driver": "GTiff", "interleave": "band", "tiled": True, "blockxsize": 256, "blockysize": 256, "bigtiff": "if_safer",
+}  # fmt: skip
+
 
 def to_cog(
     emb: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False, progress: bool | None = None
@@ -108,22 +112,15 @@ def _fill_tiff(values: xr.DataArray, path: Path, progress: bool | None) -> None:
     from rasterio.windows import Window
 
     stack = values if values.ndim == 3 else values.expand_dims("band")
-    height, width = stack.shape[1:]
+    count, height, width = stack.shape
     geobox = scene_geobox(stack)
-    profile: dict[str, Any] = {
-        "driver": "GTiff",
+    nodata = stack.attrs.get("_FillValue", stack.encoding.get("_FillValue"))
+    profile = _TILED | {
         "dtype": stack.dtype,
-        "count": stack.shape[0],
+        "count": count,
         "height": height,
         "width": width,
-        "nodata": np.nan
-        if stack.dtype.kind == "f"
-        else stack.attrs.get("_FillValue", stack.encoding.get("_FillValue")),
-        "interleave": "band",
-        "tiled": True,
-        "blockxsize": 256,
-        "blockysize": 256,
-        "bigtiff": "if_safer",
+        "nodata": np.nan if stack.dtype.kind == "f" else nodata,
     }
     if geobox.crs is not None or "x" in stack.coords:
         profile |= {"transform": geobox.affine, "crs": str(geobox.crs) if geobox.crs else None}
@@ -131,11 +128,8 @@ def _fill_tiff(values: xr.DataArray, path: Path, progress: bool | None) -> None:
 
         def put(place: tuple[slice, ...], block: np.ndarray) -> None:
             numbers, rows, columns = place
-            file.write(
-                block,
-                list(range(numbers.start + 1, numbers.stop + 1)),
-                window=Window.from_slices(rows, columns),
-            )
+            bands = list(range(numbers.start + 1, numbers.stop + 1))
+            file.write(block, bands, window=Window.from_slices(rows, columns))
 
         fill(stack, path, put, progress)
         _describe(file, values)
@@ -175,14 +169,9 @@ def _optimize(flat: Path, cog: Path) -> None:
     rasterio.shutil.copy(
         flat,
         cog,
-        driver="GTiff",
+        **_TILED,
         copy_src_overviews=True,
-        tiled=True,
-        blockxsize=256,
-        blockysize=256,
-        interleave="band",
         compress="deflate",
         predictor=3 if floats else 2,
-        bigtiff="if_safer",
         num_threads="all_cpus",
     )

@@ -17,15 +17,8 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 __all__ = [
-    "chip_layout",
-    "group_attrs",
-    "model_url",
-    "pixel_size",
-    "plain",
-    "scrubbed",
-    "source_urls",
-    "without_credentials",
-]
+    "chip_layout", "group_attrs", "model_url", "pixel_size", "plain", "scrubbed", "source_urls", "without_credentials",
+]  # fmt: skip
 
 _GEOEMB = {
     "name": "geoemb:",
@@ -44,27 +37,13 @@ def group_attrs(
     emb: xr.DataArray,
     *,
     dtype: str,
-    quantization: Mapping[str, Any] | None = None,
     model: str | None = None,
     source_data: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Attributes of the Zarr group that holds an embedding.
+    """Attributes of the Zarr group that holds an embedding, as JSON types.
 
-    Parameters
-    ----------
-    emb : DataArray
-        The embedding; its attrs, CRS and grid are read, its values are not.
-    dtype : str
-        Type of the stored numbers.
-    quantization : mapping, optional
-        The convention's quantization object.
-    model, source_data
-        See :func:`model_url` and :func:`source_urls`.
-
-    Returns
-    -------
-    dict
-        JSON types only. ``proj:`` and ``spatial:`` are there where the embedding has a CRS and a regular grid.
+    ``proj:`` and ``spatial:`` are there where it has a CRS and a regular grid; ``model`` and ``source_data`` are URLs
+    as :func:`model_url` and :func:`source_urls` take them.
 
     Examples
     --------
@@ -88,17 +67,10 @@ def group_attrs(
         attrs["geoemb:build_version"] = f"xr-rsembed {emb.attrs['xr_rsembed_version']}"
     if (size := pixel_size(emb)) is not None:
         attrs["geoemb:gsd"] = size
-    if quantization:
-        attrs["geoemb:quantization"] = dict(quantization)
-    return attrs | _grid_attrs(emb, attrs["zarr_conventions"])
-
-
-def _grid_attrs(emb: xr.DataArray, conventions: list[dict[str, str]]) -> dict[str, Any]:
-    geobox = _geobox(emb)
-    if geobox is None:
-        return {}
-    conventions.append(_SPATIAL)
-    attrs: dict[str, Any] = {
+    if (geobox := _geobox(emb)) is None:
+        return attrs
+    attrs["zarr_conventions"].append(_SPATIAL)
+    attrs |= {
         "spatial:dimensions": ["y", "x"],
         "spatial:bbox": [float(v) for v in geobox.boundingbox.bbox],
         "spatial:transform_type": "affine",
@@ -107,7 +79,7 @@ def _grid_attrs(emb: xr.DataArray, conventions: list[dict[str, str]]) -> dict[st
         "spatial:registration": "pixel",
     }
     if geobox.crs is not None:
-        conventions.append(_PROJ)
+        attrs["zarr_conventions"].append(_PROJ)
         epsg = geobox.crs.to_epsg()
         attrs |= {"proj:code": f"EPSG:{epsg}"} if epsg else {"proj:wkt2": geobox.crs.to_wkt()}
     return attrs
@@ -125,13 +97,10 @@ def _geobox(emb: xr.DataArray) -> GeoBox | None:
 
 def chip_layout(attrs: Mapping[str, Any]) -> dict[str, Any] | None:
     """How the scene was divided: by patches, or by tiles for one vector a tile; None where attrs do not say."""
-    size = attrs.get("tile_size" if attrs.get("output") == "tiles" else "patch_size")
-    if size is None:
+    tiles = attrs.get("output") == "tiles"
+    if (size := attrs.get("tile_size" if tiles else "patch_size")) is None:
         return None
-    if attrs.get("output") == "tiles":
-        stride = int(size) - int(attrs.get("overlap", 0))
-    else:
-        stride = int(size) // int(attrs.get("density", 1))
+    stride = int(size) - int(attrs.get("overlap", 0)) if tiles else int(size) // int(attrs.get("density", 1))
     return {"layout_type": "regular_grid", "chip_size": [int(size)] * 2, "stride": [stride] * 2}
 
 

@@ -1,4 +1,4 @@
-"""One door for every format: the suffix of the path decides."""
+"""Any format by the suffix of the path."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from xr_rsembed.store.target import StoreLike, is_remote
 from xr_rsembed.store.zarr import to_zarr
 
 __all__ = ["open_file", "save"]
+
+_WRITERS: Mapping[str, Callable[..., Any]] = {".zarr": to_zarr, ".nc": to_netcdf, ".tif": to_cog}
 
 
 def save(
@@ -57,16 +59,17 @@ def save(
     ...     save(emb, f"{folder}/emb.nc").load().shape
     (4, 3, 5)
     """
-    write, known = _WRITERS[_suffix(path)]
+    suffix = _suffix(path)
+    known = {name: list(inspect.signature(write).parameters)[2:] for name, write in _WRITERS.items()}
     for name in options:
-        if name not in known:
+        if name not in known[suffix]:
             raise OptionError(
-                f"{name} is no option of {_suffix(path)} files.",
+                f"{name} is no option of {suffix} files.",
                 found=f"{name}={options[name]!r} for {os.fspath(path)}",
-                expected=", ".join(known),
-                remedy="save to a .zarr store" if name in _WRITERS[".zarr"][1] else None,
+                expected=", ".join(known[suffix]),
+                remedy="save to a .zarr store" if name in known[".zarr"] else None,
             )
-    stored: xr.DataArray = write(emb, path, overwrite=overwrite, **options)
+    stored: xr.DataArray = _WRITERS[suffix](emb, path, overwrite=overwrite, **options)
     return stored
 
 
@@ -74,11 +77,6 @@ def open_file(
     path: StoreLike, *, group: str | None = None, storage_options: Mapping[str, Any] | None = None
 ) -> Any:
     """Open a stored embedding by its suffix: ``.zarr``, ``.nc`` or ``.tif``, a path, URL or Zarr store.
-
-    Returns
-    -------
-    DataArray, Dataset or DataTree
-        A Dataset where a Zarr store holds several embeddings, a DataTree where it holds groups.
 
     Raises
     ------
@@ -111,8 +109,7 @@ def _suffix(path: StoreLike) -> str:
     if "::" in text:  # a chain of addresses: the suffix of any of them
         ends = [one.rstrip("/").lower() for one in text.split("::")]
         text = next((one for one in ends if one.endswith(".zarr")), ends[0])
-    text = without_credentials(text) if "://" in text else text
-    text = text.rstrip("/").lower()
+    text = (without_credentials(text) if "://" in text else text).rstrip("/").lower()
     suffix = {".tiff": ".tif", ".nc4": ".nc"}.get(found := os.path.splitext(text)[1], found)
     if suffix not in _WRITERS:
         raise OptionError(
@@ -122,11 +119,3 @@ def _suffix(path: StoreLike) -> str:
             remedy="emb.zarr for anything large",
         )
     return suffix
-
-
-_ZARR_OPTIONS = tuple(list(inspect.signature(to_zarr).parameters)[2:])
-_WRITERS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
-    ".zarr": (to_zarr, _ZARR_OPTIONS),
-    ".nc": (to_netcdf, ("progress",)),
-    ".tif": (to_cog, ("progress",)),
-}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +14,17 @@ import xarray as xr
 
 from xr_rsembed.errors import StoreError, StoreExistsError
 from xr_rsembed.store.conventions import without_credentials
-from xr_rsembed.store.lock import locked
-from xr_rsembed.store.run import Task, bar, run
+from xr_rsembed.store.disk import locked
+from xr_rsembed.store.run import Task, bar, itself, run_blocks
 from xr_rsembed.store.target import is_remote
+from xr_rsembed.store.trouble import explained
 
 __all__ = ["ATTRS", "fill", "require_room", "whole_file"]
 
 # NetCDF and GeoTIFF know fewer types than Zarr (no lists of strings of length one, no booleans): the attrs stand there
 # a second time, as JSON under this name, and are read back from that.
 ATTRS = "xr_rsembed_attrs"
+_AGAIN = "make room or take another path, then write it again; a .zarr store can be resumed"
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[
         folder = target.with_name(f".{target.name}.part")
         shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
         try:
-            with _unfinished(target):
+            with explained(target, _AGAIN):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 folder.mkdir()
                 part = folder / target.name
@@ -61,21 +62,6 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _unfinished(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(
-            f"{target} cannot be written.",
-            found=f"{type(error).__name__}: {error}",
-            expected="a folder with room and the right to write",
-            remedy="make room or take another path, then write it again; a .zarr store can be resumed",
-        ) from error
-
-
 def fill(
     emb: xr.DataArray,
     path: Path,
@@ -84,44 +70,26 @@ def fill(
 ) -> None:
     """Compute an embedding's blocks, wherever dask computes them, and put each into a file of this process.
 
-    Parameters
-    ----------
-    emb : DataArray
-    path : path
-        Of the file, for messages.
-    put : callable
-        Takes a block's place and its values; never called twice at a time, nor after this function has ended.
-    progress : bool, optional
-        Show a bar.
+    ``put`` takes a block's place and its values. It is never called twice at a time, nor after this function has
+    ended: HDF5 dies of a value that is put into a closed file. ``path`` is for messages.
     """
     if emb.chunks is None:
         put(tuple(slice(0, size) for size in emb.shape), emb.values)
         return
     data = emb.data
     edges = [np.cumsum([0, *along]).tolist() for along in data.chunks]
-    places: dict[int, tuple[slice, ...]] = {}
     tasks = []
     for block in np.ndindex(*data.numblocks):
-        task = Task(_itself, (data.name, *block), name=f"{emb.name} {'.'.join(map(str, block))}")
-        places[id(task)] = tuple(slice(edge[n], edge[n + 1]) for edge, n in zip(edges, block, strict=True))
-        tasks.append(task)
+        place = tuple(slice(edge[n], edge[n + 1]) for edge, n in zip(edges, block, strict=True))
+        tasks.append(Task(itself, (data.name, *block), f"{emb.name} {'.'.join(map(str, block))}", place))
     with bar(len(tasks), 0, show=progress, label=f"writing {emb.name}") as advance:
-        # After a failure dask leaves blocks under way in its threads, while the caller closes the file: HDF5 dies of
-        # a value that is put into a closed one.
-        lock, ended = threading.Lock(), False
 
-        def done(task: Task, values: np.ndarray) -> None:
-            with lock, _unfinished(path):
-                if ended:
-                    return
-                put(places[id(task)], values)
+        def done(task: Task, values: Any) -> None:
+            with explained(path, _AGAIN):
+                put(task.place, values)
             advance()
 
-        try:
-            run([data], tasks, done)
-        finally:
-            with lock:
-                ended = True
+        run_blocks([data], tasks, done)
 
 
 def require_room(folder: Path, needed: int) -> None:
@@ -132,9 +100,5 @@ def require_room(folder: Path, needed: int) -> None:
             f"{folder.parent} has too little room.",
             found=f"{free / 1e9:.2f} GB free",
             expected=f"{needed / 1e9:.2f} GB, by the size of the values",
-            remedy="make room or take another path; a .zarr store can be written in part and resumed",
+            remedy=_AGAIN,
         )
-
-
-def _itself(values: np.ndarray, _: Any) -> np.ndarray:
-    return values

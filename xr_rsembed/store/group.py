@@ -6,8 +6,8 @@ import gc
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,9 @@ from xr_rsembed.store.layout import KEYS, shard_key
 from xr_rsembed.store.target import FOLDER, NEXT, Target
 
 __all__ = [
-    "BEFORE",
-    "BLOCKS",
-    "STATE",
-    "Group",
-    "consolidate_root",
-    "ensure_parents",
-    "look",
-    "own_objects",
-    "promote",
-    "reads_from",
-    "tidy",
-]
+    "BEFORE", "BLOCKS", "STATE", "Group", "consolidate", "ensure_parents", "look", "own_objects", "promote",
+    "reads_from", "tidy",
+]  # fmt: skip
 
 STATE = "rsembed_state"  # "starting", "incomplete" or "complete"
 BLOCKS = "rsembed_blocks"  # the group of the blocks' digests
@@ -45,15 +36,7 @@ _WAY, _SCALE = "rsembed_keys", "rsembed_scale"
 
 @dataclass(frozen=True)
 class Group:
-    """A group's document.
-
-    Parameters
-    ----------
-    document : dict
-        As it stands in ``zarr.json``.
-    aside : bool
-        Whether it is one that will take another's place when it is complete.
-    """
+    """A group's document, as it stands in ``zarr.json``; ``aside`` where it is to take another's place."""
 
     document: Mapping[str, Any]
     aside: bool = False
@@ -89,9 +72,9 @@ class Group:
         return tuple(self.attrs.get(_SCALE, {}).get(name, ()))
 
     def put(self, target: Target, **attrs: Any) -> Group:
-        """Write the document with other attrs; what is consolidated in it stays."""
+        """Write the document with other attrs, without those that are None; what is consolidated in it stays."""
         kept = {key: value for key, value in (self.attrs | attrs).items() if value is not None}
-        changed = Group({**self.document, "attributes": kept}, self.aside)
+        changed = replace(self, document={**self.document, "attributes": kept})
         name = f"{NEXT}/zarr.json" if self.aside else "zarr.json"
         target.write(name, json.dumps(changed.document, indent=2, allow_nan=True).encode())
         return changed
@@ -103,17 +86,18 @@ def look(target: Target, *, aside: bool = False) -> Group | None:
     if data is None:
         # Zarr 2 has other documents.
         return None if aside or target.read(".zgroup") is None else Group({"zarr_format": 2})
+    document, found = None, "no object"
     try:
         document = json.loads(data)
-        if not isinstance(document, dict):
-            raise ValueError("no object")
     except ValueError as error:
+        found = str(error)
+    if not isinstance(document, dict):
         raise StoreError(
             f"{target} cannot be read as a Zarr store.",
-            found=f"zarr.json: {error}",
+            found=f"zarr.json: {found}",
             expected="a document of Zarr 3",
             remedy="write to another path, or remove the store yourself",
-        ) from error
+        )
     return Group(document, aside)
 
 
@@ -127,13 +111,14 @@ def ensure_parents(target: Target) -> None:
             above.create("zarr.json", document)
 
 
-def consolidate_root(target: Target) -> None:
-    """Tell the root of a group that was written, where the root keeps a list of all that is below it."""
-    root = look(target.under("")) if target.group else None
-    if root is not None and root.document.get("consolidated_metadata"):
+def consolidate(target: Target, *, where_it_was: bool = False) -> None:
+    """Have a group list all that is below it; ``where_it_was`` only where it does so already."""
+    there = look(target) if where_it_was else None
+    if not where_it_was or (there is not None and there.document.get("consolidated_metadata")):
         with warnings.catch_warnings():
+            # Zarr says that consolidated metadata are not in the v3 core yet; xarray reads and writes them.
             warnings.simplefilter("ignore")
-            zarr.consolidate_metadata(target.store, zarr_format=3)
+            zarr.consolidate_metadata(target.store, path=target.group or None, zarr_format=3)
 
 
 def promote(target: Target) -> None:
@@ -142,33 +127,29 @@ def promote(target: Target) -> None:
     The group's own document goes last: who reads by it sees the old store or the new one. A run that is cut off here
     is finished by the next.
     """
-    documents = [name.removeprefix(f"{NEXT}/") for name in target.objects(NEXT)]
-    for name in sorted(documents, key=lambda one: (one == "zarr.json", one)):
+    documents = sorted(name.removeprefix(f"{NEXT}/") for name in target.objects(NEXT))
+    for name in sorted(documents, key=lambda one: one == "zarr.json"):
         target.write(name, target.read(f"{NEXT}/{name}") or b"")
-    kept = set(documents)
-    for name in documents:
-        kept |= _chunks(name, json.loads(target.read(name) or b"{}"))
+    kept = set(documents).union(
+        *(_chunks(name, json.loads(target.read(name) or b"{}")) for name in documents)
+    )
     target.remove(sorted(own_objects(target) - kept))
     if len(own_objects(target)) < len(
         target.objects()
-    ):  # groups below, which the new document has not heard of
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            zarr.consolidate_metadata(target.store, path=target.group or None, zarr_format=3)
+    ):  # groups below, of which the new document has not heard
+        consolidate(target)
 
 
 def own_objects(target: Target) -> set[str]:
     """The objects of the group itself: those of groups below it are others' and stay when it is replaced."""
-    names = set(target.objects())
+    names = target.objects()
     below = set()
     for name in names:
         child, _, document = name.partition("/")
-        if child != BLOCKS and (
-            document == ".zgroup"
-            or (
-                document == "zarr.json" and json.loads(target.read(name) or b"{}").get("node_type") == "group"
-            )
-        ):
+        is_group = document == ".zgroup" or (
+            document == "zarr.json" and json.loads(target.read(name) or b"{}").get("node_type") == "group"
+        )
+        if child != BLOCKS and is_group:
             below.add(child)
     return {name for name in names if name.partition("/")[0] not in below}
 
@@ -190,39 +171,37 @@ def _chunks(name: str, document: Mapping[str, Any]) -> set[str]:
     way = KEYS.index({"name": encoding["name"], "separator": separator})
     chunk = document["chunk_grid"]["configuration"]["chunk_shape"]
     grid = (-(-size // one) for size, one in zip(document["shape"], chunk, strict=True))
-    array = name.removesuffix("zarr.json")
-    return {array + shard_key(index, way) for index in product(*map(range, grid))}
+    return {name.removesuffix("zarr.json") + shard_key(index, way) for index in product(*map(range, grid))}
 
 
 def reads_from(dataset: xr.Dataset, target: Target) -> bool:
     """Whether the graph of an embedding reads from the group that would be replaced."""
-    for one in _reachable([array.data for array in dataset.data_vars.values() if array.chunks is not None]):
-        if isinstance(one, zarr.Array) and _same(one.store, target):
-            inside = f"{one.path}/".startswith(f"{target.group}/") if target.group else True
-            if inside:
-                return True
-    return False
+    roots = [array.data for array in dataset.data_vars.values() if array.chunks is not None]
+    return any(
+        f"{one.path}/".startswith(f"{target.group}/" if target.group else "") and _same(one.store, target)
+        for one in _reachable(roots)
+        if isinstance(one, zarr.Array)
+    )
 
 
 def _same(store: Store, target: Target) -> bool:
     while hasattr(store, "_store"):  # a WrapperStore's own word for what it wraps
         store = store._store
     if isinstance(store, LocalStore):
-        return target.root is not None and os.path.realpath(store.root) == os.path.realpath(target.root)
+        return target.root is not None and os.path.realpath(store.root) == str(target.root)
     if isinstance(store, FsspecStore):
         return target.files is not None and store.path.strip("/") == target.files[1].strip("/")
     return store is target.store or (type(store) is type(target.store) and store == target.store)
 
 
-def _reachable(roots: list[Any], limit: int = 5_000_000) -> Iterable[Any]:
+def _reachable(roots: list[Any], limit: int = 5_000_000) -> Iterator[Any]:
     """All objects that some objects hold, but for code and the bytes of arrays."""
     skipped = (type, type(gc), type(_reachable), str, bytes, int, float, np.ndarray, Path)
     seen: set[int] = set()
     waiting = list(roots)
     while waiting and len(seen) < limit:
         one = waiting.pop()
-        if id(one) in seen or isinstance(one, skipped):
-            continue
-        seen.add(id(one))
-        yield one
-        waiting += gc.get_referents(one)
+        if id(one) not in seen and not isinstance(one, skipped):
+            seen.add(id(one))
+            yield one
+            waiting += gc.get_referents(one)

@@ -9,7 +9,7 @@ take 1.4 ms and 1019 ms, and chunks of one block's whole plane 39 ms and 39 ms.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -20,7 +20,9 @@ from zarr.codecs import BloscCodec
 from xr_rsembed.errors import OptionError, StoreError
 from xr_rsembed.store import quantize
 
-__all__ = ["KEYS", "Layout", "encoding", "lay_out", "shard_key", "stored_scale"]
+__all__ = ["KEYS", "Index", "Layout", "encoding", "lay_out", "shard_key"]
+
+Index = tuple[int, ...]
 
 _SPATIAL = ("y", "x", "tile_y", "tile_x")
 _INNER = {"D": 64, **dict.fromkeys(_SPATIAL, 28)}  # every other dim, such as time: 1
@@ -32,7 +34,6 @@ _VECTORS = 256  # a shard of vectors that lie on no map, such as one a date
 # Shuffled zstd 3 takes float32 embeddings to 0.87 of their size in the time that zstd alone takes for 0.93.
 _COMPRESSOR = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
 
-
 # How Zarr may name a chunk's object. A store that replaces another in the same place takes the next way, so that it
 # can be written whole while the old one stays, and a straggler of the old run writes where nobody reads.
 KEYS = (
@@ -43,7 +44,7 @@ KEYS = (
 )
 
 
-def shard_key(index: tuple[int, ...], way: int) -> str:
+def shard_key(index: Index, way: int) -> str:
     """Name of a chunk's object below its array.
 
     Examples
@@ -98,33 +99,30 @@ class Layout:
         """Shards along every dim."""
         return tuple(-(-size // one) for size, one in zip(self.shape, self.shard, strict=True))
 
-    def tiles(self, attrs: Mapping[str, Any], shape: tuple[int, ...]) -> int | None:
-        """How many tiles an embedding of this shape ran, by its attrs; None where they do not say."""
-        if not {"y", "x"} <= set(self.dims) or not {"tile_size", "patch_size", "overlap"} <= attrs.keys():
-            return None
-        density = int(attrs.get("density", 1))
-        cells = int(attrs["tile_size"]) * density // int(attrs["patch_size"])
-        step = cells - int(attrs["overlap"]) * density // int(attrs["patch_size"])
-        count = density**2
-        for dim, size in zip(self.dims, shape, strict=True):
-            if dim in ("y", "x"):
-                size = 1 - (-max(0, size - cells) // step)
-            count *= 1 if dim in ("D", "layer", "modality") else size
-        return count
-
-    def indices(self) -> list[tuple[int, ...]]:
+    def indices(self) -> list[Index]:
         """All shards, in the order of storage."""
         return list(product(*map(range, self.grid)))
 
-    def window(self, index: tuple[int, ...]) -> tuple[slice, ...]:
+    def window(self, index: Index) -> tuple[slice, ...]:
         """Where a shard lies in the array."""
         return tuple(
             slice(i * one, min((i + 1) * one, size))
             for i, one, size in zip(index, self.shard, self.shape, strict=True)
         )
 
-    def with_scale(self, scale: tuple[float, ...]) -> Layout:
-        return replace(self, scale=scale)
+    def tiles(self, attrs: Mapping[str, Any], shape: tuple[int, ...]) -> int | None:
+        """How many tiles an embedding of this shape ran, by its attrs; None where they do not say."""
+        if not {"y", "x"} <= set(self.dims) or not {"tile_size", "patch_size", "overlap"} <= attrs.keys():
+            return None
+        density, patch = int(attrs.get("density", 1)), int(attrs["patch_size"])
+        cells, shared = (int(attrs[name]) * density // patch for name in ("tile_size", "overlap"))
+        count = density**2
+        for dim, size in zip(self.dims, shape, strict=True):
+            if dim in ("y", "x"):
+                count *= 1 - (-max(0, size - cells) // (cells - shared))
+            elif dim not in ("D", "layer", "modality"):
+                count *= size
+        return count
 
 
 def lay_out(
@@ -136,15 +134,6 @@ def lay_out(
     chunks: Mapping[str, int] | None = None,
 ) -> Layout:
     """The layout of an array: shards that match its dask chunks where those are regular and of a fair size.
-
-    Parameters
-    ----------
-    name : str
-    array : DataArray
-    dtype : str, optional
-        By default the array's own.
-    shards, chunks : mapping of dim to length, optional
-        Lengths to use instead.
 
     Raises
     ------
@@ -165,39 +154,30 @@ def lay_out(
             f"{name!r} cannot be stored.",
             found=f"shape {array.shape}, dtype {array.dtype}",
             expected="an array of numbers with at least one value",
+            remedy="emb.astype('float32') where its numbers are of another kind",
         )
-    asked = _checked(array, "shards", shards), _checked(array, "chunks", chunks)
-    pairs = [_lengths(str(dim), array, *(lengths.get(str(dim)) for lengths in asked)) for dim in array.dims]
-    return Layout(
-        name,
-        tuple(str(dim) for dim in array.dims),
-        tuple(array.shape),
-        dtype or str(array.dtype),
-        str(array.dtype),
-        shard=tuple(shard for shard, _ in pairs),
-        inner=tuple(inner for _, inner in pairs),
-    )
-
-
-def _checked(array: xr.DataArray, what: str, lengths: Mapping[str, int] | None) -> Mapping[str, int]:
-    for dim, length in (lengths or {}).items():
-        whole = isinstance(length, int) and not isinstance(length, bool) and length > 0
-        if dim not in array.dims or not whole:
-            raise OptionError(
-                f"{what} has an entry that cannot be used.",
-                found=f"{dim!r}: {length!r}",
-                expected=f"a length of at least 1 for one of {array.dims}",
-            )
-    return lengths or {}
+    for what, lengths in (("shards", shards or {}), ("chunks", chunks or {})):
+        for dim, length in lengths.items():
+            whole = isinstance(length, int | np.integer) and not isinstance(length, bool) and length > 0
+            if dim not in array.dims or not whole:
+                raise OptionError(
+                    f"{what} has an entry that cannot be used.",
+                    found=f"{dim!r}: {length!r}",
+                    expected=f"a length of at least 1 for one of {array.dims}",
+                )
+    dims = tuple(map(str, array.dims))
+    pairs = [_lengths(dim, array, (shards or {}).get(dim), (chunks or {}).get(dim)) for dim in dims]
+    shard, inner = (tuple(map(int, lengths)) for lengths in zip(*pairs, strict=True)) if pairs else ((), ())
+    source = str(array.dtype)
+    return Layout(name, dims, array.shape, dtype or source, source, shard, inner)
 
 
 def _lengths(dim: str, array: xr.DataArray, shard: int | None, inner: int | None) -> tuple[int, int]:
     """Lengths of shard and inner chunk along one dim."""
-    size = array.sizes[dim]
-    length = shard or _shard(dim, array)
+    length = shard or _fair(dim, array)
     if inner is None:
         target = _INNER.get(dim, 1 if _is_map(array) else length)
-        return _fitted(size, length, target, exact=shard is not None)
+        return _fitted(array.sizes[dim], length, target, exact=shard is not None)
     if shard is not None and shard % inner:
         raise OptionError(
             f"A shard holds whole chunks along {dim!r}.",
@@ -207,7 +187,7 @@ def _lengths(dim: str, array: xr.DataArray, shard: int | None, inner: int | None
     return -(-length // inner) * inner, inner
 
 
-def _shard(dim: str, array: xr.DataArray) -> int:
+def _fair(dim: str, array: xr.DataArray) -> int:
     """A fair length for shards along one dim."""
     size = array.sizes[dim]
     if dim == "D":
@@ -240,7 +220,7 @@ def _fitted(size: int, shard: int, inner: int, *, exact: bool = False) -> tuple[
 
 def encoding(layout: Layout, way: int = 0) -> dict[str, Any]:
     """xarray's encoding that gives the array its place in the store."""
-    facts: dict[str, Any] = {
+    found: dict[str, Any] = {
         "dtype": layout.dtype,
         "chunks": layout.inner,
         "shards": layout.shard,
@@ -249,14 +229,7 @@ def encoding(layout: Layout, way: int = 0) -> dict[str, Any]:
         "chunk_key_encoding": KEYS[way],
     }
     if layout.scale or np.dtype(layout.dtype).kind == "f":
-        facts["_FillValue"] = np.dtype(layout.dtype).type(layout.fill)
+        found["_FillValue"] = np.dtype(layout.dtype).type(layout.fill)
     if len(layout.scale) == 1:
-        facts["scale_factor"] = layout.scale[0]
-    return facts
-
-
-def stored_scale(attrs: Mapping[str, Any], scales: np.ndarray | None) -> tuple[float, ...]:
-    """The scale that a store was begun with, from its array's attrs or its array of scales."""
-    if scales is not None:
-        return tuple(float(value) for value in scales)
-    return (float(attrs["scale_factor"]),) if "scale_factor" in attrs else ()
+        found["scale_factor"] = layout.scale[0]
+    return found

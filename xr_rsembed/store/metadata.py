@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
 import zarr
 from zarr.abc.store import Store
+from zarr.storage import MemoryStore
 
 from xr_rsembed.errors import StoreError
 from xr_rsembed.store.conventions import plain, scrubbed
+from xr_rsembed.store.group import Group
 from xr_rsembed.store.layout import KEYS, Layout, encoding
+from xr_rsembed.store.target import NEXT, Target
 
-__all__ = ["as_dataset", "write_metadata"]
+__all__ = ["append_metadata", "as_dataset", "write_metadata"]
 
 
 def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
@@ -30,17 +32,13 @@ def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
     StoreError
         If there is nothing to store, or a name cannot be a folder's.
     """
-    if not isinstance(emb, xr.DataArray | xr.Dataset):
+    if not isinstance(emb, xr.DataArray | xr.Dataset) or (isinstance(emb, xr.Dataset) and not emb.data_vars):
         raise StoreError(
             "Only a labelled embedding can be stored.",
-            found=type(emb).__name__,
+            found=f"{type(emb).__name__}{' without variables' if isinstance(emb, xr.Dataset) else ''}",
             expected="DataArray or Dataset",
         )
     dataset = emb.to_dataset(name=emb.name or "embedding") if isinstance(emb, xr.DataArray) else emb
-    if not dataset.data_vars:
-        raise StoreError(
-            "There is nothing to store.", found="a Dataset without variables", expected="an embedding"
-        )
     for name in dataset.variables:
         text = str(name)
         if not text or text.startswith((".", "_")) or set(text) & set("/\\@"):
@@ -49,69 +47,65 @@ def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
                 found=repr(name),
                 expected="such as 'embedding'",
             )
-    mapping = {name: _grid_mapping(dataset[name]) for name in dataset.data_vars}
-    ready = dataset.assign_coords(
-        {name: _ready(str(name), coord) for name, coord in dataset.coords.items()}
-    ).drop_encoding()
+    coords = {name: _ready(str(name), coord) for name, coord in dataset.coords.items()}
+    ready = dataset.assign_coords(coords).drop_encoding()
     ready.attrs = plain(scrubbed(dataset.attrs))
-    for name, crs in mapping.items():
-        attrs = {key: value for key, value in dataset[name].attrs.items() if key != "grid_mapping"}
-        ready[name].attrs = plain(scrubbed(attrs))
-        if crs is not None:
-            ready[name].encoding["grid_mapping"] = crs
+    for name, array in dataset.data_vars.items():
+        kept = {key: value for key, value in array.attrs.items() if key != "grid_mapping"}
+        ready[name].attrs = plain(scrubbed(kept))
+        crs = array.encoding.get("grid_mapping") or array.attrs.get("grid_mapping") or "spatial_ref"
+        if crs in array.coords:
+            ready[name].encoding["grid_mapping"] = str(crs)
     return ready
 
 
 def write_metadata(
-    store: Store,
-    group: str,
-    dataset: xr.Dataset,
-    layouts: Sequence[Layout],
-    attrs: Mapping[str, Any],
-    way: int,
-    *,
-    append_dim: str | None = None,
+    target: Target, group: Group, dataset: xr.Dataset, layouts: Sequence[Layout], store: Store
 ) -> None:
     """Write a group's metadata and coords; consolidated, so that the store reads while its shards are written.
 
-    With ``append_dim`` the arrays that are there grow by the dataset's.
+    ``store`` is the target's, as this run writes it.
     """
-    arrays: dict[str, Any] = {
-        layout.name: _placeholder(dataset[layout.name], layout, way, encoded=append_dim is None)
+    scales = {
+        f"{layout.name}_scale": xr.Variable("D", np.asarray(layout.scale, dtype="float32"))
         for layout in layouts
+        if len(layout.scale) > 1
     }
-    for layout in layouts:
-        if len(layout.scale) > 1 and append_dim is None:
-            arrays[f"{layout.name}_scale"] = (
-                "D",
-                np.asarray(layout.scale, dtype="float32"),
-                {},
-                {"chunk_key_encoding": KEYS[way]},
-            )
-    coords = {name: _writable(coord, way) for name, coord in dataset.coords.items()}
-    if append_dim is not None:
-        coords = {name: coord.drop_encoding() for name, coord in coords.items() if append_dim in coord.dims}
-    template = xr.Dataset(arrays, coords=coords, attrs=dataset.attrs | dict(attrs))
+    for one in scales.values():
+        one.encoding["chunk_key_encoding"] = KEYS[group.way]
+    coords = {str(name): _writable(coord, group.way) for name, coord in dataset.coords.items()}
     with warnings.catch_warnings():
         # Zarr says that consolidated metadata and strings are not in the v3 core yet; xarray reads and writes both.
         warnings.simplefilter("ignore")
-        template.to_zarr(
-            store,
-            group=group or None,
-            mode="a",
-            append_dim=append_dim,
-            zarr_format=3,
-            consolidated=store.supports_consolidated_metadata and not group,
-            compute=False,
+        xr.Dataset(coords | scales, attrs=dataset.attrs | group.attrs).to_zarr(
+            store, group=target.group or None, mode="a", zarr_format=3, consolidated=False
         )
-        if group and store.supports_consolidated_metadata:
-            # xarray would do so for the whole store, which runs on several groups would do over one another.
-            zarr.consolidate_metadata(store, path=group, zarr_format=3)
+        for layout in layouts:
+            document = _document(dataset[layout.name], layout, group.way)
+            target.write(f"{NEXT if group.aside else ''}/{layout.name}/zarr.json".lstrip("/"), document)
+        if store.supports_consolidated_metadata:
+            zarr.consolidate_metadata(store, path=target.group or None, zarr_format=3)
 
 
-def _grid_mapping(array: xr.DataArray) -> str | None:
-    name = array.encoding.get("grid_mapping") or array.attrs.get("grid_mapping") or "spatial_ref"
-    return str(name) if name in array.coords else None
+def append_metadata(
+    target: Target, group: Group, dataset: xr.Dataset, layouts: Sequence[Layout], dim: str
+) -> None:
+    """Let the arrays of a group grow to their layouts, and their coords by the dataset's along a dim."""
+    coords = {
+        str(name): _writable(coord, group.way).drop_encoding()
+        for name, coord in dataset.coords.items()
+        if dim in coord.dims
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if coords:
+            xr.Dataset(coords).to_zarr(
+                target.store, group=target.group or None, append_dim=dim, zarr_format=3, consolidated=False
+            )
+        for layout in layouts:
+            zarr.open_array(target.store, path=target.key(layout.name), mode="r+").resize(layout.shape)
+        if target.store.supports_consolidated_metadata:
+            zarr.consolidate_metadata(target.store, path=target.group or None, zarr_format=3)
 
 
 def _ready(name: str, coord: xr.DataArray) -> xr.DataArray:
@@ -133,23 +127,24 @@ def _plain_values(name: str, values: np.ndarray) -> np.ndarray:
     """Objects as numbers, times (zoned ones in UTC) or text; lists, dicts and None as JSON."""
     items = list(values.flat)
     present = [item for item in items if item is not None and item is not pd.NaT]
-    if present and all(isinstance(item, datetime | np.datetime64) for item in present):
+
+    def all_are(items: list[Any], *kinds: type) -> bool:
+        return bool(items) and all(isinstance(item, kinds) for item in items)
+
+    if all_are(present, datetime, np.datetime64):
         times = pd.to_datetime(items, utc=True).tz_localize(None).as_unit("ns").to_numpy()
         return times.reshape(values.shape)
-    if present and all(isinstance(item, bool | np.bool_) for item in items):
+    booleans = any(isinstance(item, bool) for item in present)
+    if all_are(present, bool, np.bool_) and len(present) == len(items):
         return values.astype(bool)
-    if present and all(
-        isinstance(item, int | float | np.number) and not isinstance(item, bool) for item in present
-    ):
-        if len(present) == len(items) and all(isinstance(item, int | np.integer) for item in items):
-            return values.astype("int64")
-        return np.asarray([np.nan if item is None else item for item in items], "float64").reshape(
-            values.shape
-        )
+    if all_are(present, int, np.integer) and len(present) == len(items) and not booleans:
+        return values.astype("int64")
+    if all_are(present, int, float, np.number) and not booleans:
+        numbers = np.asarray([np.nan if item is None else item for item in items], "float64")
+        return numbers.reshape(values.shape)
     texts = np.empty(values.shape, dtype=object)
     for place, item in zip(np.ndindex(*values.shape), items, strict=True):
-        texts[place] = item if isinstance(item, str) else _as_json(name, item)
-        texts[place] = scrubbed(texts[place])
+        texts[place] = scrubbed(item if isinstance(item, str) else _as_json(name, item))
     return texts
 
 
@@ -172,18 +167,19 @@ def _unfit(name: str, found: str, remedy: str) -> StoreError:
     )
 
 
-def _placeholder(array: xr.DataArray, layout: Layout, way: int, *, encoded: bool) -> xr.Variable:
-    """A variable that costs nothing and whose metadata is the array's."""
-    dtype = array.dtype if layout.scale else layout.dtype
-    shape = [array.sizes[dim] for dim in layout.dims]
-    zeros = da.zeros(shape, chunks=layout.shard, dtype=dtype)
-    if not encoded:
-        return xr.Variable(layout.dims, zeros)
-    names = [str(name) for name, coord in array.coords.items() if name not in array.dims]
+def _document(array: xr.DataArray, layout: Layout, way: int) -> bytes:
+    """An array's ``zarr.json`` as xarray writes it, of a single cell that is made as large as the array."""
+    dtype = array.dtype if layout.scale else np.dtype(layout.dtype)
+    cell = np.full([1] * len(layout.dims), np.nan if dtype.kind == "f" else 0, dtype)
+    names = [str(name) for name in array.coords if name not in array.dims]
     mapping = {"grid_mapping": array.encoding["grid_mapping"]} if "grid_mapping" in array.encoding else {}
     # Listed by hand: xarray leaves the CRS out of the list where grid_mapping names it, and then reads it as data.
     listed = {"coordinates": " ".join(names)} if names else {}
-    return xr.Variable(layout.dims, zeros, array.attrs, encoding(layout, way) | mapping | listed)
+    variable = xr.Variable(layout.dims, cell, array.attrs, encoding(layout, way) | mapping | listed)
+    store = MemoryStore()
+    xr.Dataset({layout.name: variable}).to_zarr(store, zarr_format=3, consolidated=False)
+    written = Target(store, layout.name).read(f"{layout.name}/zarr.json")
+    return json.dumps(json.loads(written or b"{}") | {"shape": layout.shape}, indent=2).encode()
 
 
 def _writable(coord: xr.DataArray, way: int) -> xr.Variable:

@@ -46,16 +46,15 @@ def to_netcdf(
     StoreExistsError
         If the file is there already.
     """
-    if not isinstance(emb, xr.DataArray):
-        raise StoreError("Only a DataArray can be one file.", found=type(emb).__name__, expected="DataArray")
+    if not isinstance(emb, xr.DataArray) or 0 in emb.shape or emb.dtype.kind not in "fiu":
+        about = f", shape {emb.shape}, dtype {emb.dtype}" if isinstance(emb, xr.DataArray) else ""
+        raise StoreError(
+            "This cannot be one NetCDF file.",
+            found=f"{type(emb).__name__}{about}",
+            expected="a DataArray of numbers with at least one value",
+        )
     dataset = as_dataset(emb)
     (name,) = dataset.data_vars
-    if 0 in emb.shape or emb.dtype.kind not in "fiu":
-        raise StoreError(
-            f"{name!r} cannot be stored.",
-            found=f"shape {emb.shape}, dtype {emb.dtype}",
-            expected="an array of numbers with at least one value",
-        )
     with whole_file(path, overwrite) as (part, folder):
         require_room(folder, emb.nbytes)
         # HDF5 dies of a disk that is full while it closes a file: the head is made in memory, the rest goes through
@@ -79,7 +78,7 @@ def _write_values(values: xr.DataArray, part: Path, progress: bool | None) -> No
     if listed := [key for key in others if key != mapping]:
         attrs["coordinates"] = " ".join(listed)
     chunks = tuple(min(size, 64 if dim == "D" else 28) for dim, size in values.sizes.items())
-    with _Guarded(part, "r+b") as raw, _by_the_disk(raw), h5netcdf.File(raw, "r+") as file:
+    with _Guarded(part, "r+b") as raw, raw.checked(), h5netcdf.File(raw, "r+") as file:
         for dim, size in values.sizes.items():
             if dim not in file.dimensions:
                 file.dimensions[str(dim)] = size
@@ -101,7 +100,6 @@ def _write_values(values: xr.DataArray, part: Path, progress: bool | None) -> No
             raw.check()
 
         fill(values, part, put, progress)
-    raw.check()
 
 
 class _Guarded(io.FileIO):
@@ -124,15 +122,13 @@ class _Guarded(io.FileIO):
         if self.error is not None:
             raise self.error
 
-
-@contextmanager
-def _by_the_disk(raw: _Guarded) -> Iterator[None]:
-    """HDF5's own complaints about a file that was cut short, replaced by the disk's."""
-    try:
-        yield
-    except Exception:
-        raw.check()
-        raise
+    @contextmanager
+    def checked(self) -> Iterator[None]:
+        """Raise what went wrong within, in the place of HDF5's complaints about a file that was cut short."""
+        try:
+            yield
+        finally:
+            self.check()
 
 
 def open_netcdf(path: str) -> xr.DataArray:

@@ -13,13 +13,13 @@ from tlz import partition_all  # type: ignore[import-untyped]
 
 from xr_rsembed.errors import OptionError, StoreError
 from xr_rsembed.store import quantize
-from xr_rsembed.store.evidence import windows_of
-from xr_rsembed.store.layout import Layout, lay_out
-from xr_rsembed.store.run import Task, bar, run
+from xr_rsembed.store.digests import windows_of
+from xr_rsembed.store.layout import Index, Layout, lay_out
+from xr_rsembed.store.run import Task, bar, itself, run_blocks
 
-__all__ = ["Index", "Piece", "described_scales", "measured", "pieces_of"]
+__all__ = ["DTYPES", "Piece", "measured", "pieces_of"]
 
-Index = tuple[int, ...]
+DTYPES = ("float32", "float16", "float64", "int8")
 _SAMPLE = 8  # blocks that an int8 scale is taken from
 
 
@@ -34,13 +34,16 @@ class Piece:
     layout : Layout
         Of the whole array in the store.
     windows : mapping, optional
-        Keys of the windows that every block hangs on.
+        Keys of the windows that every block hangs on; None where blocks are proved by their values.
     local : bool
         Whether it was in this process's memory all along, so that no cluster should be sent a copy.
     offset : tuple of int
         The shard in the store that its first block is.
-    strict : bool
-        Whether values beyond the range of an int8 scale are an error.
+    added : bool
+        Whether it is written into a store that another call began: values beyond the range of its int8 scale are an
+        error then.
+    unproved : bool
+        Whether the store proves its blocks by pixels, which are not known of this one.
     """
 
     data: da.Array
@@ -48,15 +51,16 @@ class Piece:
     windows: Mapping[Index, tuple[Any, ...]] | None
     local: bool
     offset: Index
-    strict: bool = False
+    added: bool = False
+    unproved: bool = False
 
     @classmethod
-    def of(cls, array: xr.DataArray, layout: Layout, offset: Index | None = None, **more: Any) -> Piece:
+    def of(cls, array: xr.DataArray, layout: Layout, offset: Index | None = None) -> Piece:
         local = array.chunks is None
         shard = tuple(min(one, size) for one, size in zip(layout.shard, array.shape, strict=True))
-        data = da.from_array(array.values, chunks=shard) if local else array.data
-        windows = None if local else windows_of(data.rechunk(shard))
-        return cls(data.rechunk(shard), layout, windows, local, offset or (0,) * array.ndim, **more)
+        data = da.from_array(array.values, chunks=shard) if local else array.data.rechunk(shard)
+        windows = None if local else windows_of(data)
+        return cls(data, layout, windows, local, offset or (0,) * array.ndim, offset is not None)
 
     @property
     def name(self) -> str:
@@ -68,10 +72,10 @@ class Piece:
         return "values" if self.windows is None else "pixels"
 
     def scaled(self, scale: tuple[float, ...]) -> Piece:
-        return replace(self, layout=self.layout.with_scale(scale)) if scale else self
+        return replace(self, layout=replace(self.layout, scale=scale)) if scale else self
 
     def blocks(self) -> dict[Index, Index]:
-        """The store's shards, and which block of the data each is."""
+        """The store's shards, in the order of storage, and which block of the data each is."""
         return {
             tuple(i + zero for i, zero in zip(block, self.offset, strict=True)): block
             for block in np.ndindex(*self.data.numblocks)
@@ -84,38 +88,45 @@ class Piece:
 def pieces_of(
     dataset: xr.Dataset,
     dtype: str | None,
-    shards: Mapping[str, int] | None,
-    chunks: Mapping[str, int] | None,
+    lengths: Mapping[str, Mapping[str, int] | None],
     encoding: Mapping[str, Mapping[str, Any]] | None,
 ) -> list[Piece]:
-    """The pieces of all variables, laid out as asked or as their blocks are."""
+    """The pieces of all variables, laid out as ``lengths`` (of shards and chunks) ask, or as their blocks are."""
     pieces = []
     for name, array in dataset.data_vars.items():
         asked = dict((encoding or {}).get(str(name), {}))
-        given: dict[str, Mapping[str, int] | None] = {"shards": shards, "chunks": chunks}
-        for word in ("shards", "chunks"):
-            if asked.get(word) is not None:
-                given[word] = dict(zip(map(str, array.dims), asked[word], strict=True))
-        unknown = set(asked) - {"dtype", "shards", "chunks"}
-        if unknown or (encoding and set(encoding) - set(dataset.data_vars)):
+        given = {word: asked.get(word) for word in ("shards", "chunks")}
+        stored_as = _dtype(asked.get("dtype") or dtype or array.dtype)
+        fits = set(asked) <= {"dtype", *given} and set(encoding or {}) <= set(map(str, dataset.data_vars))
+        fits = fits and all(value is None or np.size(value) == array.ndim for value in given.values())
+        if not fits or stored_as not in (*DTYPES, str(array.dtype)):
             raise OptionError(
                 "This encoding cannot be used.",
                 found=dict(encoding or {}),
-                expected="dtype, chunks and shards of a variable that is stored",
+                expected=f"of a variable that is stored: dtype ({', '.join(DTYPES)}), and chunks and shards with a "
+                f"length for each of {array.dims}",
                 remedy="scale= for int8; the compressor is fixed, because byte-identity after a resume rests on it",
             )
-        asked_dtype = str(np.dtype(asked["dtype"])) if asked.get("dtype") else dtype
-        layout = lay_out(str(name), array, asked_dtype, shards=given["shards"], chunks=given["chunks"])
-        pieces.append(Piece.of(array, layout))
+        if stored_as == "int8" and array.dtype.kind in "iu" and not np.can_cast(array.dtype, "int8"):
+            raise OptionError(
+                f"The integers of {name!r} do not fit into int8.",
+                found=f"dtype {array.dtype}",
+                expected="floats, which a scale brings into its range",
+                remedy="leave dtype out, or emb.astype('float32')",
+            )
+        found = {
+            word: lengths[word] if value is None else dict(zip(map(str, array.dims), value, strict=True))
+            for word, value in given.items()
+        }
+        pieces.append(Piece.of(array, lay_out(str(name), array, stored_as, **found)))
     return pieces
 
 
-def described_scales(layouts: Sequence[Layout]) -> dict[str, Any]:
-    """The quantization, as a group's attrs describe it."""
-    first = layouts[0]
-    if not first.scale:
-        return {}
-    return {"geoemb:quantization": quantize.described(first.name, first.scale, first.source)}
+def _dtype(asked: Any) -> str:
+    try:
+        return str(np.dtype(asked))
+    except TypeError:
+        return str(asked)
 
 
 def measured(
@@ -125,14 +136,13 @@ def measured(
     found: list[Piece] = []
     early: dict[str, dict[Index, np.ndarray]] = {}
     for piece in pieces:
-        layout = piece.layout
-        if layout.dtype != "int8" or np.dtype(layout.source).kind != "f":
-            found.append(piece)
-        elif isinstance(scale, int | float):
-            found.append(piece.scaled((float(scale),)))
-        else:
-            values, early[piece.name] = _measured(piece, scale == "dimension", progress, retries)
-            found.append(piece.scaled(values))
+        values: tuple[float, ...] = ()
+        if piece.layout.dtype == "int8" and np.dtype(piece.layout.source).kind == "f":
+            if isinstance(scale, int | float):
+                values = (float(scale),)
+            else:
+                values, early[piece.name] = _measured(piece, scale == "dimension", progress, retries)
+        found.append(piece.scaled(values))
     return found, early
 
 
@@ -143,27 +153,18 @@ def _measured(
     every = list(np.ndindex(*piece.data.numblocks))
     chosen = [every[i] for i in sorted({int(i) for i in np.linspace(0, len(every) - 1, _SAMPLE).round()})]
     # The others only matter where the chosen ones are NaN throughout.
-    others = [block for block in every if block not in set(chosen)]
-    for sample in (chosen, *partition_all(_SAMPLE, others)):
-        tasks = [Task(_itself, piece.key(block), name=f"block {block}") for block in sample]
-        blocks = {id(task): block for task, block in zip(tasks, sample, strict=True)}
+    for sample in (chosen, *partition_all(_SAMPLE, [block for block in every if block not in set(chosen)])):
+        tasks = [Task(itself, piece.key(block), f"block {block}", block) for block in sample]
         values: dict[Index, np.ndarray] = {}
         with bar(len(sample), 0, show=progress, label="int8 scale") as advance:
 
-            def done(
-                task: Task,
-                result: np.ndarray,
-                values: Any = values,
-                blocks: Any = blocks,
-                advance: Any = advance,
-            ) -> None:
-                values[blocks[id(task)]] = result
+            def done(task: Task, result: Any, values: Any = values, advance: Any = advance) -> None:
+                values[task.place] = result
                 advance()
 
-            run([piece.data], tasks, done, local=piece.local, retries=retries)
+            run_blocks([piece.data], tasks, done, local=piece.local, retries=retries)
         magnitudes = [quantize.magnitude(one, piece.layout.axis) for one in values.values()]
-        scale = quantize.fit(magnitudes, per_dimension=per_dimension)
-        if scale is not None:
+        if (scale := quantize.fit(magnitudes, per_dimension=per_dimension)) is not None:
             return scale, values
     raise StoreError(
         "There is no value to take the int8 scale from.",
@@ -171,7 +172,3 @@ def _measured(
         expected="at least one valid cell",
         remedy="store it as float32, or give the scale: scale=0.05",
     )
-
-
-def _itself(values: np.ndarray, _: Any) -> np.ndarray:
-    return values

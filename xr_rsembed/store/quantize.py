@@ -38,19 +38,7 @@ def magnitude(block: np.ndarray, axis: int) -> np.ndarray:
 
 
 def fit(magnitudes: Sequence[np.ndarray], *, per_dimension: bool) -> tuple[float, ...] | None:
-    """The scale for values of these magnitudes, with room for a quarter more.
-
-    Parameters
-    ----------
-    magnitudes : sequence of array, shape (D,)
-        Of the blocks of a sample.
-    per_dimension : bool
-        One scale for each dimension instead of one for all.
-
-    Returns
-    -------
-    tuple of float, or None
-        One number, or one for each dimension; None where no value is finite.
+    """One scale, or one for each dimension, from blocks' magnitudes; None where no value is finite.
 
     Examples
     --------

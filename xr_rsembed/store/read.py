@@ -20,10 +20,7 @@ __all__ = ["open_target", "open_zarr"]
 
 
 def open_zarr(
-    store: StoreLike,
-    *,
-    group: str | None = None,
-    storage_options: Mapping[str, Any] | None = None,
+    store: StoreLike, *, group: str | None = None, storage_options: Mapping[str, Any] | None = None
 ) -> Any:
     """Open a Zarr store of an embedding, lazily.
 
@@ -56,20 +53,18 @@ def open_zarr(
 
 def open_target(target: Target, *, quiet: bool = False) -> Any:
     """Open the group at a target; ``quiet`` where the caller knows that it is not complete."""
-    with explained(target, "read", local=target.root is not None):
+    with explained(target, "check the address and your rights", doing="read", local=target.root is not None):
         there = look(target)
         if there is None or there.state == "starting":
-            raise StoreNotFoundError(
-                f"There is no Zarr store at {target}.",
-                found="nothing that is one" if there is None else "metadata that is not written yet",
-                expected="a store that to_zarr wrote, or any Zarr store of arrays",
+            raise _nothing(target, "nothing that is one" if there is None else "metadata not written yet")
+        if not there.ours and there.attrs.get("zarr_format") != 2 and (names := _groups(target)):
+            opened = {name: open_target(target.under(name), quiet=quiet) for name in names}
+            return xr.DataTree.from_dict(
+                {
+                    f"/{name}": one.to_dataset() if isinstance(one, xr.DataArray) else one
+                    for name, one in opened.items()
+                }
             )
-        if not there.ours and there.attrs.get("zarr_format") != 2:
-            names = _groups(target)
-            if names:
-                return xr.DataTree.from_dict(
-                    {"/" + name: _as_dataset(open_target(target.under(name), quiet=quiet)) for name in names}
-                )
         if there.ours and there.state != "complete" and not quiet:
             warn(
                 f"{target} is not finished: cells that are not written yet read as NaN. Where no process is at work "
@@ -81,21 +76,10 @@ def open_target(target: Target, *, quiet: bool = False) -> Any:
 def _groups(target: Target) -> list[str]:
     """Paths of the groups below a group that hold embeddings, by their documents."""
     names = sorted(name for name in target.objects() if name.endswith("/zarr.json"))
-    paths = [f"{target.group}/{name.removesuffix('/zarr.json')}".strip("/") for name in names]
-    return [
-        path
-        for path in paths
-        if not path.endswith(f"/{BLOCKS}")
-        and path != BLOCKS
-        and (found := look(target.under(path)))
-        and (
-            found.ours or "geoemb:dimensions" in found.attrs
-        )  # a region's zones have only the convention's attrs
-    ]
-
-
-def _as_dataset(found: xr.DataArray | xr.Dataset) -> xr.Dataset:
-    return found.to_dataset() if isinstance(found, xr.DataArray) else found
+    paths = [target.key(name).removesuffix("/zarr.json") for name in names]
+    found = {path: look(target.under(path)) for path in paths if path.rpartition("/")[2] != BLOCKS}
+    # A region's zones have only the convention's attrs.
+    return [path for path, one in found.items() if one and (one.ours or "geoemb:dimensions" in one.attrs)]
 
 
 def _decoded_group(target: Target) -> xr.DataArray | xr.Dataset:
@@ -103,6 +87,7 @@ def _decoded_group(target: Target) -> xr.DataArray | xr.Dataset:
 
     By the small chunks inside the shards a granule would be tens of thousands of tasks.
     """
+    consolidated = target.store.supports_consolidated_metadata and not target.group
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -111,14 +96,10 @@ def _decoded_group(target: Target) -> xr.DataArray | xr.Dataset:
                 group=target.group or None,
                 chunks=None,
                 decode_coords="all",
-                consolidated=None
-                if target.store.supports_consolidated_metadata and not target.group
-                else False,
+                consolidated=None if consolidated else False,
             )
     except FileNotFoundError as error:
-        raise StoreNotFoundError(
-            f"There is no Zarr store at {target}.", found=str(error), expected="a store that to_zarr wrote"
-        ) from error
+        raise _nothing(target, str(error)) from error
     except (ValueError, KeyError) as error:
         raise StoreError(
             f"{target} cannot be read as a Zarr store.",
@@ -126,28 +107,24 @@ def _decoded_group(target: Target) -> xr.DataArray | xr.Dataset:
             expected="a Zarr store of labelled arrays",
         ) from error
     token = tokenize(str(target), _changed(target))
-    dataset = dataset.map(lambda array: _chunked(array, token), keep_attrs=True)
+
+    def chunked(array: xr.DataArray) -> xr.DataArray:
+        lengths = array.encoding.get("shards") or array.encoding.get("chunks") or array.shape
+        return array.chunk(dict(zip(array.dims, lengths, strict=True)), token=f"{token}-{array.name}")
+
+    dataset = dataset.map(chunked, keep_attrs=True)
     decoded = dataset.map(lambda array: _decoded(array, dataset), keep_attrs=True)
-    scales = [f"{name}_scale" for name in decoded.data_vars if f"{name}_scale" in decoded]
-    arrays = decoded.drop_vars(scales)
+    arrays = decoded.drop_vars([f"{name}_scale" for name in decoded.data_vars if f"{name}_scale" in decoded])
     names = list(arrays.data_vars)
     return arrays[names[0]] if len(names) == 1 else arrays
 
 
 def _changed(target: Target) -> Any:
     """What differs between one state of a store and the next: a local one's times, another's every opening."""
-    if target.root is None:
+    if target.folder is None:
         return os.urandom(8)
-    found = [target.root / target.group, target.root / target.key("zarr.json")]
+    found = [target.folder, target.folder / "zarr.json"]
     return [path.stat().st_mtime_ns for path in found if path.exists()]
-
-
-def _chunked(array: xr.DataArray, token: str) -> xr.DataArray:
-    lengths = array.encoding.get("shards") or array.encoding.get("chunks") or array.shape
-    chunked: xr.DataArray = array.chunk(
-        dict(zip(array.dims, lengths, strict=True)), token=f"{token}-{array.name}"
-    )
-    return chunked
 
 
 def _decoded(array: xr.DataArray, dataset: xr.Dataset) -> xr.DataArray:
@@ -160,3 +137,11 @@ def _decoded(array: xr.DataArray, dataset: xr.Dataset) -> xr.DataArray:
     if "scale_factor" in array.encoding and quantization:
         return array.astype(np.dtype(quantization.get("original_dtype", "float32")), copy=False)
     return array
+
+
+def _nothing(target: Target, found: str) -> StoreNotFoundError:
+    return StoreNotFoundError(
+        f"There is no Zarr store at {target}.",
+        found=found,
+        expected="a store that to_zarr wrote, or any Zarr store of arrays",
+    )

@@ -1,32 +1,37 @@
-"""Run one step on every block: on the local scheduler in waves, or on the cluster at hand, with a bar."""
+"""Run one step on every block: on the local scheduler or on the cluster at hand, with a bar."""
 
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import dask
 import dask.array as da
+import dask.config
+import dask.local
+import dask.threaded
 from dask.array.optimization import optimize
 from dask.base import get_scheduler
-from dask.core import get_dependencies
 from dask.highlevelgraph import HighLevelGraph
-from dask.system import CPU_COUNT
+from dask.optimization import cull
 
 from xr_rsembed.errors import RsEmbedError, StoreError
 from xr_rsembed.progress import progress
-from xr_rsembed.store import evidence
+from xr_rsembed.store.digests import code_digest, digest
 
-__all__ = ["Task", "bar", "local_threads", "run"]
+__all__ = ["Task", "bar", "elsewhere", "itself", "run_blocks"]
 
-_WAVE = 4  # blocks for each thread, at the end of which threads may wait for one another
+_BATCH = 64  # blocks whose results another process sends back at a time
+_SUSPECTS = 16  # blocks that are run one by one after a failure, in which the failed one most likely is
 _FAILURES = 8  # after so many failed blocks it is not the block
+_IN_PROCESS = (dask.threaded.get, dask.local.get_sync)
 WORKERS_GONE_S = 60.0
 
 
@@ -40,20 +45,26 @@ class Task:
         Takes the block's values (None where ``key`` is None) and its windows' digests.
     key : tuple, optional
         Of the block in the graph.
-    windows : tuple of keys
-        Whose digests the step is given.
     name : str
         For messages.
+    place : object
+        For the caller: where the block belongs.
+    windows : tuple of keys
+        Whose digests the step is given.
     """
 
     step: Callable[[Any, list[int]], Any]
     key: Any
+    name: str
+    place: Any = None
     windows: tuple[Any, ...] = ()
-    name: str = ""
+
+
+Done = Callable[[Task, Any], None]
 
 
 @dataclass
-class Failures:
+class _Failures:
     """Blocks that failed, by name."""
 
     found: dict[str, BaseException] = field(default_factory=dict)
@@ -83,13 +94,8 @@ class Failures:
         ) from first
 
 
-def run(
-    arrays: Sequence[da.Array],
-    tasks: Sequence[Task],
-    done: Callable[[Task, Any], None],
-    *,
-    local: bool = False,
-    retries: int = 0,
+def run_blocks(
+    arrays: Sequence[da.Array], tasks: Sequence[Task], done: Done, *, local: bool = False, retries: int = 0
 ) -> None:
     """Run tasks on blocks of arrays that may share a graph; each block is computed once and let go after its step.
 
@@ -109,190 +115,116 @@ def run(
         return
     name = f"store-{uuid4().hex}"  # never the key of another store that the same cluster writes
     by_key: dict[Any, Task] = {(name, n): task for n, task in enumerate(tasks)}
-    client = None if local else cluster()
-    if client is not None:
-        _on_cluster(client, _graph(arrays, by_key), by_key, done, retries)
-        return
-    schedule = dask.threaded.get if local else get_scheduler() or dask.threaded.get
-    told = _Told(by_key, done, here=schedule in (dask.threaded.get, dask.local.get_sync))
-    _in_waves(schedule, _graph(arrays, by_key, told if told.here else None), told, retries)
+    get = _scheduler()
+    client = None if local else getattr(get, "__self__", None)
+    if hasattr(client, "scheduler_info"):
+        _on_cluster(client, arrays, by_key, done, retries)
+    else:
+        _on_scheduler(dask.threaded.get if local or get is None else get, arrays, by_key, done, retries)
 
 
-def cluster() -> Any:
-    """The distributed client that dask would use now, or None; distributed is imported only where it already is."""
-    client = getattr(get_scheduler(), "__self__", None)
-    return client if hasattr(client, "scheduler_info") else None
+def elsewhere() -> bool:
+    """Whether dask's present scheduler runs in other processes."""
+    return _scheduler() not in (None, *_IN_PROCESS)
 
 
-def local_threads() -> bool:
-    """Whether dask's present scheduler runs in this process."""
-    scheduler = get_scheduler()
-    return scheduler is None or scheduler in (dask.threaded.get, dask.local.get_sync)
+def _scheduler() -> Any:
+    """dask's present scheduler, None for threads; where distributed is not loaded there is no cluster to look for."""
+    loaded = "distributed" in sys.modules or dask.config.get("scheduler", None) is not None
+    return get_scheduler() if loaded else None
 
 
-def _graph(arrays: Sequence[da.Array], by_key: Mapping[Any, Task], told: _Told | None = None) -> Any:
+def itself(values: Any, _: Any = None) -> Any:
+    """The step that gives the block."""
+    return values
+
+
+def _graph(arrays: Sequence[da.Array], by_key: Mapping[Any, Task], steps: Mapping[Any, Any]) -> Any:
     """The arrays' graph with a layer of digests and a layer of steps on top, optimized."""
     merged = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
     name, digests = next(iter(by_key))[0], f"digest-{uuid4().hex}"
-    windows = {key for task in by_key.values() for key in task.windows}
-    numbers = {key: (digests, n) for n, key in enumerate(sorted(windows, key=repr))}
-    steps = {
-        key: (
-            told.step(key) if told else task.step,
-            task.key,
-            [numbers[one] for one in task.windows],
-        )
-        for key, task in by_key.items()
-    }
+    windows = sorted({key for task in by_key.values() for key in task.windows}, key=repr)
+    numbers = {key: (digests, n) for n, key in enumerate(windows)}
     layers: dict[str, Any] = {
         **merged.layers,
-        digests: {mine: (evidence.digest, key) for key, mine in numbers.items()},
+        digests: {mine: (digest, key) for key, mine in numbers.items()},
+        name: {
+            key: (steps[key], task.key, [numbers[one] for one in task.windows])
+            for key, task in by_key.items()
+        },
     }
     depends = {
         **merged.dependencies,
         digests: {key[0] for key in windows},
         name: {digests, *(array.name for array in arrays)},
     }
-    graph = HighLevelGraph(layers | {name: steps}, depends)
-    return optimize(graph, list(by_key))
+    return optimize(HighLevelGraph(layers, depends), list(by_key))
 
 
-class _Told:
-    """Which tasks are finished, told as soon as they are: also those of a wave that is cut off."""
-
-    def __init__(self, by_key: Mapping[Any, Task], done: Callable[[Task, Any], None], *, here: bool) -> None:
-        self.by_key, self.done, self.here = by_key, done, here
-        self.finished: set[Any] = set()
-        self.lock = threading.Lock()
-
-    def step(self, key: Any) -> Callable[[Any, list[int]], None]:
-        """The step of a task that runs in this process and tells of its end itself."""
-
-        def stepped(values: Any, digests: list[int]) -> None:
-            self.tell(key, self.by_key[key].step(values, digests))
-
-        return stepped
-
-    def tell(self, key: Any, result: Any) -> None:
-        with self.lock:
-            if key not in self.finished:
-                self.finished.add(key)
-                self.done(self.by_key[key], result)
-
-
-class _Held:
-    """A value that an earlier wave computed, as a task: it is never taken for a key or a task itself."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __call__(self) -> Any:
-        return self.value
-
-
-def _in_waves(schedule: Callable[..., Any], graph: Any, told: _Told, retries: int) -> None:
-    """Work through the blocks some at a time, in order, and keep between waves just what later ones still need.
-
-    Left to itself, dask begins chunks all over a scene whose windows share them: of 21 960 x 21 960 pixels in 12
-    bands it would hold 7.2 GB at a time, in order 1.8 GB: the part of a row of chunks that the next row of blocks
-    needs.
-    """
-    keys = list(told.by_key)
-    size = _WAVE * max(4, int(dask.config.get("num_workers", None) or CPU_COUNT))
-    waves = [keys[n : n + size] for n in range(0, len(keys), size)]
-    graph = dict(graph)
-    needs: dict[Any, set[Any]] = {}
-    last = _last_waves(graph, waves, needs)
-    held: dict[Any, Any] = {}
-    failures = Failures()
-    for number, wave in enumerate(waves):
-        held = {key: value for key, value in held.items() if last[key] >= number}
-        part = _closure(graph, wave, held, needs)
-        keep = [key for key in part if last.get(key, -1) > number and key not in held]
-        try:
-            results, kept = schedule(part, [wave, keep])
-        except Exception as error:
-            if isinstance(error, StoreError):
-                raise
-            _one_by_one(schedule, graph, wave, held, needs, told, retries, failures)
-            continue
-        if not told.here:
-            for key, result in zip(wave, results, strict=True):
-                told.tell(key, result)
-        held |= dict(zip(keep, kept, strict=True))
-    failures.check()
-
-
-def _last_waves(
-    graph: Mapping[Any, Any], waves: Sequence[Sequence[Any]], needs: dict[Any, set[Any]]
-) -> dict[Any, int]:
-    """The last wave in which some task that is new there needs a key; fills in what every task needs."""
-    last: dict[Any, int] = {}
-    for number, wave in enumerate(waves):
-        waiting = list(wave)
-        while waiting:
-            key = waiting.pop()
-            if key in needs:
-                continue
-            needs[key] = get_dependencies(graph, key)
-            for one in needs[key]:
-                last[one] = number
-                waiting.append(one)
-    return last
-
-
-def _closure(
-    graph: Mapping[Any, Any], keys: Sequence[Any], held: Mapping[Any, Any], needs: Mapping[Any, set[Any]]
-) -> dict[Any, Any]:
-    part: dict[Any, Any] = {}
-    waiting = list(keys)
-    while waiting:
-        key = waiting.pop()
-        if key in part:
-            continue
-        if key in held:
-            part[key] = (_Held(held[key]),)
-            continue
-        part[key] = graph[key]
-        waiting += needs[key]
-    return part
-
-
-def _one_by_one(
-    schedule: Callable[..., Any],
-    graph: Mapping[Any, Any],
-    wave: Sequence[Any],
-    held: Mapping[Any, Any],
-    needs: Mapping[Any, set[Any]],
-    told: _Told,
-    retries: int,
-    failures: Failures,
+def _on_scheduler(
+    schedule: Any, arrays: Sequence[da.Array], by_key: Mapping[Any, Task], done: Done, retries: int
 ) -> None:
-    """A wave in which a block failed, block by block, so that the others are done and the failed one is named."""
-    for key in wave:
-        if key in told.finished:
-            continue
+    """Work through the blocks in dask's own order; where one fails, the others are done and the failed one is named.
+
+    In this process a step tells of its end itself, also in a computation that is cut off.
+    """
+    told: set[Any] = set()
+    lock, in_process, failures = threading.Lock(), schedule in _IN_PROCESS, _Failures()
+
+    def tell(key: Any, result: Any) -> None:
+        with lock:
+            if key not in told:
+                told.add(key)
+                done(by_key[key], result)
+
+    def step(key: Any, values: Any, digests: list[int]) -> None:
+        tell(key, by_key[key].step(values, digests))
+
+    steps = {key: partial(step, key) if in_process else task.step for key, task in by_key.items()}
+    graph = dict(_graph(arrays, by_key, steps))
+
+    def compute(keys: Sequence[Any]) -> None:
+        results = schedule(cull(graph, keys)[0], keys)
+        for key, result in () if in_process else zip(keys, results, strict=True):
+            tell(key, result)
+
+    def compute_alone(key: Any) -> None:
         for left in range(retries, -1, -1):
             try:
-                (result,) = schedule(_closure(graph, [key], held, needs), [key])
+                compute([key])
+                return
             except Exception as error:
-                if left and not isinstance(error, StoreError):
-                    continue
-                failures.add(told.by_key[key].name, error)
-            else:
-                if not told.here:
-                    told.tell(key, result)
-            break
+                if not left or isinstance(error, StoreError):
+                    failures.add(by_key[key].name, error)
+
+    try:
+        while left := [key for key in by_key if key not in told and by_key[key].name not in failures.found]:
+            batch = left if in_process else left[:_BATCH]
+            try:
+                compute(batch)
+            except StoreError:
+                raise
+            except Exception:
+                for key in batch[:_SUSPECTS]:
+                    if key not in told:
+                        compute_alone(key)
+        failures.check()
+    finally:
+        with lock:
+            told.update(
+                by_key
+            )  # blocks that a failed computation left in dask's threads are not told of any more
 
 
 def _on_cluster(
-    client: Any, graph: Any, by_key: Mapping[Any, Task], done: Callable[[Task, Any], None], retries: int
+    client: Any, arrays: Sequence[da.Array], by_key: Mapping[Any, Task], done: Done, retries: int
 ) -> None:
     from distributed import as_completed
 
     _require_same_code(client)
+    graph = _graph(arrays, by_key, {key: task.step for key, task in by_key.items()})
     futures = client.get(graph, list(by_key), sync=False, retries=retries)
-    failures, seen = Failures(), time.monotonic()
+    failures, seen = _Failures(), time.monotonic()
     # Futures are let go one by one: a finished block whose future is still held would be run again when the worker
     # that holds its result dies, though its bytes are safe.
     waiting = as_completed(futures, raise_errors=False)
@@ -347,17 +279,16 @@ def _lost(found: str) -> StoreError:
 
 
 def _require_same_code(client: Any) -> None:
-    mine = evidence.code_digest()
     try:
-        theirs = client.run(evidence.code_digest)
+        theirs = client.run(code_digest)
     except Exception as error:
         theirs = {"a worker": f"{type(error).__name__}: {error}"}
     for worker, found in theirs.items():
-        if found != mine:
+        if found != code_digest():
             raise StoreError(
                 "A worker has another xr_rsembed than this process.",
                 found=f"{worker} with code {found}",
-                expected=f"code {mine}",
+                expected=f"code {code_digest()}",
                 remedy="install the same version on every worker, then start the workers again",
             )
 

@@ -18,7 +18,7 @@ import xarray as xr
 import zarr
 from zarr.abc.store import Store
 
-from xr_rsembed.errors import OptionError, RsEmbedError, StoreError, StoreNotFoundError
+from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
 from xr_rsembed.georef import scene_geobox
 from xr_rsembed.store.conventions import (
     model_url,
@@ -101,20 +101,19 @@ def to_stac_item(
     stem, suffix = os.path.splitext(name)
     geometry, bbox, grid = _footprint(emb, url)
     start, end = _times(emb, time)
+    span: dict[str, Any] = {"start_datetime": start, "end_datetime": end} if start != end else {}
     item = pystac.Item(
         id=id or stem,
         geometry=geometry,
         bbox=bbox,
-        datetime=start if start == end else None,
-        start_datetime=None if start == end else start,
-        end_datetime=None if start == end else end,
+        datetime=None if span else start,
+        **span,
         properties=_properties(emb, url) | grid | dict(properties or {}),
         stac_extensions=list(_EXTENSIONS),
         collection=collection,
     )
-    item.set_self_href(
-        without_credentials(f"{folder}/{stem}.json") if "://" in folder else f"{folder}/{stem}.json"
-    )
+    beside = f"{folder}/{stem}.json"
+    item.set_self_href(without_credentials(beside) if "://" in beside else beside)
     media = _MEDIA.get(suffix.lower().replace(".tiff", ".tif"), _MEDIA[".zarr"])
     item.add_asset(_ASSET, pystac.Asset(f"./{name}", title="Embeddings", media_type=media, roles=["data"]))
     item.add_link(pystac.Link("emb:model", model_url(emb.attrs)))
@@ -179,13 +178,10 @@ def _read_item(path: str) -> pystac.Item:
     place = without_credentials(url) if is_remote(url) else url
     try:
         # Not by pystac's own reader: below it urllib3 logs addresses with their signatures.
-        try:
-            content = fsspec.open(url, "rb").open().read()
-        except (FileNotFoundError, NotADirectoryError):
-            raise StoreNotFoundError(f"There is no STAC item at {place}.", expected="a STAC item") from None
-        return pystac.Item.from_dict(json.loads(content), href=url)
-    except RsEmbedError:
-        raise
+        with fsspec.open(url, "rb") as file:
+            return pystac.Item.from_dict(json.load(file), href=url)
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreNotFoundError(f"There is no STAC item at {place}.", expected="a STAC item") from None
     except (pystac.STACError, ValueError, KeyError, TypeError, OSError) as error:
         raise StoreError(
             f"{place} cannot be read as a STAC item.",
@@ -230,12 +226,11 @@ def _below(base: str, href: str) -> str | None:
     """The path of a local item's file, if it lies below the item's folder, links followed."""
     if not base or urlsplit(href).scheme not in ("", "file"):
         return None
-    folder = Path(
-        unquote(base.removeprefix("file://")) if base.startswith("file://") else base
-    ).parent.resolve()
-    path = (
-        folder / (unquote(href.removeprefix("file://")) if href.startswith("file://") else href)
-    ).resolve()
+    place, link = (
+        unquote(text.removeprefix("file://")) if text.startswith("file://") else text for text in (base, href)
+    )
+    folder = Path(place).parent.resolve()
+    path = (folder / link).resolve()
     return str(path) if path.is_relative_to(folder) else None
 
 
@@ -301,11 +296,9 @@ def _times(emb: xr.DataArray, given: Time | None) -> tuple[datetime, datetime]:
     if found is None and "time" in emb.coords:
         found = [str(value) for value in np.datetime_as_string(np.ravel(emb["time"].values), unit="s")]
     if found is None:
-        dates = emb.attrs.get("scene_dates") or [
-            emb.attrs.get(f"scene_time_{end}") for end in ("start", "end")
-        ]
-        found = [date for date in dates if date]
-    moments = [_moment(one) for one in ([found] if isinstance(found, str | datetime) else found)]
+        ends = [emb.attrs.get(f"scene_time_{end}") for end in ("start", "end")]
+        found = [date for date in emb.attrs.get("scene_dates") or ends if date]
+    moments = [_moment(one) for one in ([found] if isinstance(found, datetime) else found)]
     if not moments:
         raise OptionError(
             "Nothing says when the scene was taken, and a STAC item must.",

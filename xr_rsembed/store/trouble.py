@@ -30,17 +30,16 @@ _OTHERS = {
 }  # fmt: skip
 
 
-@contextmanager
-def explained(place: object, doing: str = "written", *, local: bool = True) -> Iterator[None]:
-    """Errors from within as StoreErrors that say what is safe and what to do.
+RESUME = "make room, or mend the access or the address, then go on with resume=True; finished blocks are safe"
 
-    Parameters
-    ----------
-    place : object
-        Named in the message.
-    doing : {"written", "read"}
-    local : bool
-        Whether others' errors can be shown as causes: those of networks carry addresses with signatures.
+
+@contextmanager
+def explained(
+    place: object, remedy: str = RESUME, *, doing: str = "written", local: bool = True
+) -> Iterator[None]:
+    """Errors of places as StoreErrors that say what is safe and what to do.
+
+    ``local`` says whether they can be shown as causes: those of networks carry addresses with signatures.
     """
     try:
         yield
@@ -50,10 +49,6 @@ def explained(place: object, doing: str = "written", *, local: bool = True) -> I
         found = _found(error)
         if found is None:
             raise
-        remedy = "check the address and your rights"
-        if doing == "written":
-            remedy = "make room, or mend the access or the address, then go on with resume=True; "
-            remedy += "finished blocks are safe"
         raise StoreError(
             f"{place} cannot be {doing}.",
             found=scrubbed(found.split("\n")[0][:400]),
@@ -63,7 +58,7 @@ def explained(place: object, doing: str = "written", *, local: bool = True) -> I
 
 
 def _found(error: BaseException) -> str | None:
-    """What a failure of a store's own kind was; None for any other."""
+    """What a failure of a place was; None for any other."""
     chain: Any = error
     while chain is not None:
         if isinstance(chain, OSError) and chain.errno in _DISK:
@@ -72,6 +67,4 @@ def _found(error: BaseException) -> str | None:
     module = type(error).__module__.split(".")[0]
     if isinstance(error, OSError) or module in _OTHERS or module.startswith("_"):
         return f"{type(error).__name__}: {error}"
-    if module == "distributed":
-        return f"the cluster failed, {type(error).__name__}: {error}"
-    return None
+    return f"the cluster failed, {type(error).__name__}: {error}" if module == "distributed" else None

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 from uuid import uuid4
 
 import xarray as xr
 
 from xr_rsembed.errors import OptionError, StoreError, StoreExistsError, StoreLockedError
-from xr_rsembed.store import additions
+from xr_rsembed.store import additions, quantize
 from xr_rsembed.store.conventions import group_attrs
-from xr_rsembed.store.fingerprint import ATTR, digest, fingerprint, require_format, require_same
+from xr_rsembed.store.disk import locked
+from xr_rsembed.store.fingerprint import ATTR, fingerprint, hashed, require_format, require_same
 from xr_rsembed.store.group import (
+    STATE,
     Group,
-    consolidate_root,
+    consolidate,
     ensure_parents,
     look,
     own_objects,
@@ -23,17 +26,16 @@ from xr_rsembed.store.group import (
     reads_from,
 )
 from xr_rsembed.store.layout import KEYS
-from xr_rsembed.store.lock import locked
 from xr_rsembed.store.metadata import as_dataset, write_metadata
-from xr_rsembed.store.pieces import Piece, described_scales, measured, pieces_of
+from xr_rsembed.store.pieces import DTYPES, Piece, measured, pieces_of
 from xr_rsembed.store.read import open_target
-from xr_rsembed.store.target import FOLDER, TOKEN, RunStore, StoreLike, Target, shared_token
+from xr_rsembed.store.record import Run, begin_records, shared_token
+from xr_rsembed.store.target import FOLDER, NEXT, TOKEN, StoreLike, Target
 from xr_rsembed.store.trouble import explained
-from xr_rsembed.store.write import Run, anything_missing, begin_records, write
+from xr_rsembed.store.write import anything_missing, write
 
 __all__ = ["to_zarr"]
 
-_DTYPES = ("float32", "float16", "float64", "int8")
 _MODES = ("w-", "w", "a", "r+")
 
 
@@ -154,59 +156,48 @@ def to_zarr(
     _check_options(mode, overwrite, resume, region, append_dim, part, dtype, scale, retries)
     dataset = as_dataset(emb)
     target = Target.at(store, group=group, storage_options=storage_options)
-    run_options: dict[str, Any] = {"retries": retries, "progress": progress}
+    if target.store.read_only:
+        raise StoreError(
+            f"{target} cannot be written.",
+            found="a store that was opened read-only",
+            expected="a store that takes writes",
+            remedy="open it without read_only=True; of Icechunk repository.writable_session(branch).store",
+        )
+    options: dict[str, Any] = {"retries": retries, "progress": progress}
     with explained(target, local=target.root is not None):
-        if region is not None or append_dim is not None:
-            there = look(target)
-            if there is not None or region is not None:
-                additions.add(
-                    target, there, dataset, region, append_dim, resume=resume, verify=verify, **run_options
-                )
-                return open_target(target, quiet=region is not None)
-        pieces = pieces_of(dataset, dtype, shards, chunks, encoding)
-        attrs = group_attrs(
-            dataset[pieces[0].name], dtype=pieces[0].layout.dtype, model=model_url, source_data=source_data
-        )
-        proof = {piece.name: piece.proof for piece in pieces}
-        facts = fingerprint(
-            dataset, [piece.layout for piece in pieces], proof=proof, group=attrs, scale=scale
-        )
+        if region is not None or (append_dim is not None and look(target) is not None):
+            additions.add(target, dataset, region, append_dim, resume=resume, verify=verify, **options)
+            return open_target(target, quiet=region is not None)
+        pieces = pieces_of(dataset, dtype, {"shards": shards, "chunks": chunks}, encoding)
+        about = dataset[pieces[0].name]
+        attrs = group_attrs(about, dtype=pieces[0].layout.dtype, model=model_url, source_data=source_data)
+        facts = fingerprint(dataset, pieces, group=attrs, scale=scale)
         begun = _there(target, facts, dataset, overwrite, resume, part)
         proved = False
         if begun is not None and begun.state == "complete" and not overwrite:
-            run = Run(target, begun, pieces, b"", part)
-            if not anything_missing(run, verify=verify, progress=progress):
+            if not anything_missing(Run(target, begun, pieces, part=part), verify=verify, progress=progress):
                 if begun.aside:
                     promote(target)
                 return open_target(target)
             proved = verify
-        with locked(_lock_path(target)) if part is None else nullcontext():
+        with locked(target.folder) if part is None else nullcontext():
             begun = _there(target, facts, dataset, overwrite, resume, part)
-            token = shared_token(digest(facts)) if part else uuid4().hex
+            token = shared_token(hashed(facts)) if part else uuid4().hex.encode()
+            early: dict[str, Any] = {}
             if begun is None or begun.state == "starting" or overwrite:
-                begun, pieces, early = _begin(
-                    target,
-                    begun,
-                    pieces,
-                    dataset,
-                    facts,
-                    scale,
-                    token.encode(),
-                    part,
-                    fresh=not (overwrite or resume or part),
-                    **run_options,
-                )
+                pieces, early = measured(pieces, scale, **options)
+                run = Run(target, _next(target, begun, facts, pieces), pieces, token, part)
+                run = _begin(run, begun, dataset, fresh=not (overwrite or resume or part))
             else:
-                pieces = [piece.scaled(begun.scale(piece.name)) for piece in pieces]
-                early = {}
-            run = Run(target, begun, pieces, token.encode(), part)
+                run = Run(target, begun, [one.scaled(begun.scale(one.name)) for one in pieces], token, part)
             if compute:
-                write(run, early, verify=None if proved else verify, **run_options)
-                if begun.aside and (look(target, aside=True) or begun).state == "complete":
+                write(run, early, verify=None if proved else verify, **options)
+                if run.group.aside and (look(target, aside=True) or run.group).state == "complete":
                     promote(target)
             elif not target.commits:
                 target.remove([TOKEN])
-            consolidate_root(target)
+            if target.group:
+                consolidate(target.under(""), where_it_was=True)
         return open_target(target, quiet=part is not None or not compute)
 
 
@@ -221,50 +212,35 @@ def _check_options(
     scale: Any,
     retries: int,
 ) -> None:
-    if mode is not None and mode not in _MODES:
-        raise OptionError("There is no such mode.", found=repr(mode), expected=", ".join(_MODES))
-    if (mode == "a" and append_dim is None) or (mode == "r+" and region is None):
-        raise OptionError(
-            f"mode={mode!r} needs to know where.",
-            found=f"mode={mode!r} alone",
-            expected='append_dim="time" beside "a", region={...} beside "r+"',
-            remedy="overwrite=True replaces a store, resume=True goes on with it",
-        )
-    chosen = [
-        name
-        for name, on in (("overwrite", overwrite), ("region", region), ("append_dim", append_dim))
-        if on not in (None, False)
-    ]
-    if overwrite and resume:
-        chosen.append("resume")
-    if part is not None and (chosen or resume):
-        chosen += ["part"]
-    if len(chosen) > 1:
-        raise OptionError(
-            f"{' and '.join(chosen)} exclude each other.", found="both", expected="at most one of them"
-        )
-    if part is not None:
-        whole = isinstance(part, tuple | list) and len(part) == 2
-        whole = whole and all(isinstance(n, int) and not isinstance(n, bool) for n in part)
-        if not whole or not 0 <= part[0] < part[1]:
-            raise OptionError("part names one of n parts.", found=repr(part), expected="(i, n), 0 <= i < n")
-    if dtype is not None and dtype not in _DTYPES:
-        raise OptionError("An embedding cannot be stored as this dtype.", found=dtype, expected=_DTYPES)
-    if not isinstance(retries, int) or retries < 0:
-        raise OptionError("retries is a number.", found=repr(retries), expected="0 or more")
-    if scale is None:
-        return
-    if dtype != "int8":
-        raise OptionError("scale is for int8 only.", found=f"dtype={dtype!r}", expected="dtype='int8'")
+    is_part = isinstance(part, tuple | list) and len(part) == 2 and all(type(n) is int for n in part)
     number = isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < float("inf")
-    if scale != "dimension" and not number:
+    for name, value, fits, expected in (
+        ("mode", mode, mode in (None, *_MODES), f"one of {', '.join(_MODES)}"),
+        ("mode", mode, mode != "a" or append_dim is not None, 'append_dim="time" beside "a"'),
+        ("mode", mode, mode != "r+" or region is not None, 'region={...} beside "r+"'),
+        (
+            "part",
+            part,
+            part is None or (is_part and 0 <= part[0] < part[1]),
+            "(i, n): the i-th of n parts, from 0",
+        ),
+        ("dtype", dtype, dtype in (None, *DTYPES), f"one of {', '.join(DTYPES)}"),
+        ("retries", retries, isinstance(retries, int) and retries >= 0, "a number, 0 or more"),
+        ("scale", scale, scale is None or dtype == "int8", "dtype='int8' beside it: scale is for int8 only"),
+        ("scale", scale, scale in (None, "dimension") or number, "a number above 0, or 'dimension'"),
+    ):
+        if not fits:
+            raise OptionError(
+                f"{name} cannot be used like this.", found=f"{name}={value!r}", expected=expected
+            )
+    chosen = {"overwrite": overwrite, "region": region, "append_dim": append_dim, "part": part}
+    names = [name for name, value in chosen.items() if value not in (None, False)]
+    if resume and (overwrite or part):
+        names.append("resume")
+    if len(names) > 1:
         raise OptionError(
-            "This scale cannot be used.", found=repr(scale), expected="a number above 0, or 'dimension'"
+            f"{' and '.join(names)} exclude each other.", found="both", expected="at most one of them"
         )
-
-
-def _lock_path(target: Target) -> Any:
-    return None if target.root is None else target.root / target.group
 
 
 def _there(
@@ -272,39 +248,31 @@ def _there(
 ) -> Group | None:
     """What stands at the target; raises where going on would destroy or mix what nobody said to."""
     there = look(target)
+    begun, foreign = there is not None, ""
     if there is None:
         held = {name for name in target.objects() if not name.startswith(f"{FOLDER}/")}
-        begun = target.read(TOKEN) is not None if not target.commits else False
+        begun = not target.commits and target.read(TOKEN) is not None
         if (held and not begun) or (target.root is not None and target.root.is_file()):
-            raise StoreExistsError(
-                f"{target} is there already and is no Zarr store.",
-                found=f"a folder with {', '.join(sorted(held)[:3])}" if held else "a file",
-                expected="a new path, or a store that to_zarr wrote",
-                remedy="write to another path; what is there is left alone, whatever the options",
-            )
-        if begun and not (overwrite or resume or part):
-            raise StoreExistsError(
-                f"{target} is there already.",
-                found="a store whose writing was cut off or has just begun",
-                expected="a new path",
-                remedy="resume=True to go on with it, overwrite=True to replace it",
-            )
-        return None
-    if not there.ours:
+            foreign = "is no Zarr store"
+    elif not there.ours:
+        foreign = "to_zarr did not write it"
+    if foreign:
         raise StoreExistsError(
-            f"{target} is there already, and to_zarr did not write it.",
-            found="a Zarr group without the fingerprint of an embedding",
+            f"{target} is there already, and {foreign}.",
+            found="other files, or a Zarr group without the fingerprint of an embedding",
             expected="a new path, or a store that to_zarr wrote",
-            remedy="write to another path or group, or remove the store yourself; it is left alone, "
-            "whatever the options",
+            remedy="write to another path or group; what is there is left alone, whatever the options",
         )
-    if not (overwrite or resume or part):
+    if begun and not (overwrite or resume or part):
+        whole = there is not None and there.state == "complete"
         raise StoreExistsError(
             f"{target} is there already.",
-            found="a finished store" if there.state == "complete" else "a store whose writing was cut off",
+            found="a finished store" if whole else "a store whose writing was cut off or has just begun",
             expected="a new path",
             remedy="resume=True to go on with it, overwrite=True to replace it",
         )
+    if there is None:
+        return None
     if overwrite:
         if reads_from(dataset, target):
             raise StoreError(
@@ -315,59 +283,49 @@ def _there(
             )
         return there
     following = None if target.commits else look(target, aside=True)
-    if following is not None and following.ours and digest(following.facts) == digest(facts):
+    if following is not None and following.ours and hashed(following.facts) == hashed(facts):
         return following
     require_format(there.facts, str(target))
     require_same(there.facts, facts, str(target))
     return there
 
 
-def _begin(
-    target: Target,
-    there: Group | None,
-    pieces: Sequence[Piece],
-    dataset: xr.Dataset,
-    facts: Mapping[str, Any],
-    scale: Any,
-    token: bytes,
-    part: Any,
-    *,
-    fresh: bool,
-    retries: int,
-    progress: bool | None,
-) -> tuple[Group, list[Piece], dict[str, Any]]:
-    """Settle the scales, and write all metadata and coords: aside, where another store keeps its place till the end."""
-    pieces, early = measured(pieces, scale, progress=progress, retries=retries)
+def _next(target: Target, there: Group | None, facts: Mapping[str, Any], pieces: Sequence[Piece]) -> Group:
+    """The document of the group that is about to be written: aside, where another keeps its place till the end."""
     aside = there is not None and not target.commits and (there.state != "starting" or there.aside)
     following = look(target, aside=True) if aside else None
     taken = {one.way for one in (there, following) if one is not None} if aside else set()
+    layouts = [piece.layout for piece in pieces]
+    attrs = {**facts["group"], ATTR: dict(facts)}
+    if layouts[0].scale:
+        quantization = quantize.described(layouts[0].name, layouts[0].scale, layouts[0].source)
+        attrs["geoemb:quantization"] = quantization
     way = next(n for n in range(len(KEYS)) if n not in taken)
+    return Group.new(attrs, way, {one.name: one.scale for one in layouts}, aside)
+
+
+def _begin(run: Run, there: Group | None, dataset: xr.Dataset, *, fresh: bool) -> Run:
+    """Write all metadata and coords."""
+    target, group = run.target, run.group
     if not target.commits:
-        if fresh and not target.create(TOKEN, token):
+        if fresh and not target.create(TOKEN, run.token):
             raise StoreLockedError(
                 f"Another writer has just begun {target}.",
                 found="its token in the store",
                 expected="one writer at a time",
                 remedy="wait until it is done; if it died, go on with resume=True",
             )
-        target.write(TOKEN, token)
-        if aside:
-            left = list(target.objects(f"{FOLDER}/next"))
-            if left:
-                target.remove(left)
-    if (
-        there is not None and not aside
-    ):  # halves of a beginning; in an Icechunk session, what its commit replaces
-        # The group's document is written over below: without it, Icechunk would drop the groups below it too.
+        target.write(TOKEN, run.token)
+        if group.aside and (left := target.objects(NEXT)):
+            target.remove(left)
+    if there is not None and not group.aside:
+        # Halves of a beginning; in an Icechunk session, what its commit replaces. The group's document is written
+        # over below: without it, Icechunk would drop the groups below it too.
         target.remove(sorted(own_objects(target) - {TOKEN, "zarr.json"}))
     ensure_parents(target)
-    layouts = [piece.layout for piece in pieces]
-    attrs = {**facts["group"], ATTR: dict(facts), **described_scales(layouts)}
-    begun = Group.new(attrs, way, {one.name: one.scale for one in layouts}, aside)
-    begun = begun.put(target)
-    fenced = None if target.commits else token
-    store = target.store if target.commits else RunStore(target.store, target.group, fenced, aside)
-    write_metadata(store, target.group, dataset, layouts, begun.attrs, way)
-    begin_records(Run(target, begun, pieces, token, part))
-    begun = look(target, aside=aside) or begun
-    return begun.put(target, rsembed_state="incomplete"), pieces, early
+    group = group.put(target)
+    layouts = [piece.layout for piece in run.pieces]
+    write_metadata(target, group, dataset, layouts, run.store(writing=True))
+    begin_records(run)
+    begun = look(target, aside=group.aside) or group
+    return replace(run, group=begun.put(target, **{STATE: "incomplete"}))

@@ -15,40 +15,37 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.core import flatten
+
+from xr_rsembed.store.layout import Index
 
 __all__ = ["code_digest", "combined", "digest", "windows_of"]
 
-_WINDOWS = "rsembed-windows-"
 
-
-def windows_of(array: da.Array) -> Mapping[tuple[int, ...], tuple[Any, ...]] | None:
+def windows_of(array: da.Array) -> Mapping[Index, tuple[Any, ...]] | None:
     """Keys of the windows that each block of an array hangs on; None where its graph has none.
 
     A block without a window of its own (padding only) has an empty tuple.
     """
     graph: Any = array.__dask_graph__()
-    names = [name for name in graph.layers if str(name).startswith(_WINDOWS)]
+    names = [name for name in graph.layers if str(name).startswith("rsembed-windows-")]
     if not names:
         return None
     windows = {key for name in names for key in graph.layers[name].get_output_keys()}
     needs = graph.get_all_dependencies()
     known: dict[Any, frozenset[Any]] = {}
-    for block in _flat(array.__dask_keys__()):
-        waiting = [block]
-        while waiting:
-            key = waiting[-1]
-            if key in known:
-                waiting.pop()
-                continue
-            if key in windows:
-                known[waiting.pop()] = frozenset((key,))
-                continue
-            below = [one for one in needs.get(key, ()) if one not in known]
-            if below:
-                waiting += below
-                continue
-            known[waiting.pop()] = frozenset().union(*(known[one] for one in needs.get(key, ())))
-    return {tuple(block[1:]): tuple(sorted(known[block], key=repr)) for block in _flat(array.__dask_keys__())}
+    blocks = list(flatten(array.__dask_keys__()))
+    waiting = list(blocks)
+    while waiting:
+        key = waiting[-1]
+        below = () if key in windows else needs.get(key, ())
+        unknown = [one for one in below if one not in known]
+        if unknown:
+            waiting += unknown
+            continue
+        own = (key,) if key in windows else ()
+        known[waiting.pop()] = frozenset(own).union(*(known[one] for one in below))
+    return {tuple(block[1:]): tuple(sorted(known[block], key=repr)) for block in blocks}
 
 
 def digest(values: np.ndarray) -> int:
@@ -85,9 +82,3 @@ def code_digest() -> str:
 
 def _number(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) or 1
-
-
-def _flat(keys: Any) -> list[Any]:
-    if isinstance(keys, list):
-        return [key for one in keys for key in _flat(one)]
-    return [keys]
