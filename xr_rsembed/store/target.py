@@ -119,19 +119,22 @@ class Target:
             return False
         return True
 
-    def objects(self, name: str = "") -> set[str]:
-        """Names of all objects below a name in the group; links are objects and are not followed."""
+    def objects(self, name: str = "", *, filled: bool = False) -> set[str]:
+        """Names of all objects below a name in the group; links are objects and are not followed.
+
+        ``filled`` leaves out those that a listing shows to be empty.
+        """
         start = self.key(name).strip("/")
         if self.files is not None:
             files, path = self.files
             files.invalidate_cache()
             base = f"{path}/{self.group}".strip("/") + "/"
             try:
-                return {
-                    key.lstrip("/").removeprefix(base) for key in files.find(f"{path}/{start}".rstrip("/"))
-                }
+                found = files.find(f"{path}/{start}".rstrip("/"), detail=True)
             except (FileNotFoundError, NotADirectoryError):
                 return set()
+            keys = [key for key, info in found.items() if not filled or info.get("size") != 0]
+            return {key.lstrip("/").removeprefix(base) for key in keys}
         if self.commits and start and self.read(f"{name}/zarr.json".lstrip("/")) is None:
             return set()  # Icechunk lists below groups and arrays only
 
@@ -139,8 +142,8 @@ class Target:
             below = self.store.list_prefix(f"{start}/" if start else "")
             return {key.removeprefix(self.key("")) async for key in below}
 
-        found: set[str] = _wait(listed)
-        return found
+        names: set[str] = _wait(listed)
+        return names
 
     def read(self, name: str) -> bytes | None:
         """One object's bytes, or None where there is none."""

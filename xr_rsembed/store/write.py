@@ -160,7 +160,7 @@ def _with_values(step: Any, values: np.ndarray, _: Any, digests: list[int]) -> A
 
 def _end(run: Run, records: Sequence[Record]) -> None:
     """Mark the store complete, unless other parts are still to come."""
-    keys = run.target.objects()
+    keys = run.target.objects(filled=True)
     whole = True
     for piece, record in zip(run.pieces, records, strict=True):
         present = run.present(piece.layout, keys)
@@ -199,7 +199,7 @@ def _missing(
     StoreError
         Where the scene behind a finished shard is not the same any more.
     """
-    keys = run.target.objects()
+    keys = run.target.objects(filled=True)
     missing: list[list[Index]] = []
     trusted = False
     for piece, record in zip(run.pieces, records, strict=True):
