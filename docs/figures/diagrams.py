@@ -278,61 +278,50 @@ ROOMS = {
 
 
 def architecture() -> Figure:
-    """The layers of the package on the left, as its contract has them; the life of an embedding on the right."""
-    figure, axes = canvas(11.4, 6.5)
+    """The layers of the package, as its contract has them; below, the life of an embedding."""
     rows = layers()
-    step, width = 5.85 / len(rows), 6.1
-    note(axes, 0.2, 6.28, "a module imports what lies below it", color=INK, size=10)
+    step, width, foot = 0.36, 6.9, 3.75
+    figure, axes = canvas(width + 0.4, foot + len(rows) * step + 0.4)
+    top = foot + len(rows) * step
+    note(axes, 0.2, top + 0.2, "a module imports what lies below it", color=INK, size=10)
     for number, row in enumerate(rows):
         side = width / len(row)
         for place, name in enumerate(row):
-            x, y = 0.2 + place * side, 6.05 - (number + 1) * step
-            box(axes, x + 0.03, y + 0.05, side - 0.06, step - 0.1, name, ROOMS.get(name, LEAF), 9)
-    axes.plot([6.6, 6.6], [0.2, 6.3], color="#cbd2d9", lw=1)
+            x, y = 0.2 + place * side, top - (number + 1) * step
+            box(axes, x + 0.03, y + 0.04, side - 0.06, step - 0.08, name, ROOMS.get(name, LEAF), 9.5)
 
-    note(axes, 6.9, 6.28, "the life of an embedding", color=INK, size=10)
-    steps = (
-        ("scene", "labelled, lazy (..., band, y, x)", DATA),
-        ("inputs/", "bands, units, grid, nodata: no pixel is read", PIXELS_IN),
-        ("windows", "the pixels that each block's tiles see", STEP),
-    )
-    y = 5.5
-    for number, (name, what, color) in enumerate(steps):
-        box(axes, 6.9, y, 1.2, 0.5, name, color)
-        note(axes, 8.2, y + 0.25, what)
-        if number:
-            arrow(axes, (7.5, y + 0.73), (7.5, y + 0.52))
-        y -= 0.73
+    note(axes, 0.2, foot - 0.3, "the life of an embedding", color=INK, size=10)
     axes.add_patch(
         FancyBboxPatch(
-            (6.9, 1.85),
-            4.3,
-            1.95,
+            (0.2, 1.3),
+            width,
+            1.12,
             boxstyle="round,pad=0,rounding_size=0.06",
             facecolor="#f6faf5",
             edgecolor="#5a9367",
             lw=1,
         )
     )
-    arrow(axes, (7.5, 4.02), (7.5, 3.83))
-    note(axes, 7.02, 3.62, "engine/: one block, one task, on a worker", color="#3d6b48")
-    for row_number, (name, what) in enumerate(
-        (
-            ("normalize", "a window of raw pixels, on the device"),
-            ("encode", "batches of tiles, one forward at a time"),
-            ("place cells", "each from its own tile, or sums for a mean"),
-        )
-    ):
-        at = 3.02 - row_number * 0.53
-        box(axes, 7.05, at, 1.1, 0.42, name, MODEL if name == "encode" else STEP, 9.5)
-        note(axes, 8.25, at + 0.21, what)
-    for y, name, what, color in (
-        (1.12, "cells", "what neighbouring blocks share is added up", STEP),
-        (0.3, "embedding", "labelled, lazy (..., D, y, x), attrs to make it again", DATA),
-    ):
-        box(axes, 6.9, y, 1.2, 0.5, name, color)
-        note(axes, 8.2, y + 0.25, what)
-        arrow(axes, (7.5, y + (0.72 if y > 1 else 0.81)), (7.5, y + 0.52))
+    note(axes, 0.3, 2.28, "engine/: one block, one task, on a worker", color="#3d6b48")
+    life = (
+        (2.95, ("scene", "labelled, lazy\n(..., band, y, x)", DATA)),
+        (2.95, ("inputs/", "bands, units, grid, nodata:\nno pixel is read", PIXELS_IN)),
+        (2.95, ("windows", "the pixels that each\nblock's tiles see", STEP)),
+        (1.75, ("normalize", "a window of raw\npixels, on the device", STEP)),
+        (1.75, ("encode", "batches of tiles,\none forward at a time", MODEL)),
+        (1.75, ("place cells", "each from its own tile,\nor sums for a mean", STEP)),
+        (0.65, ("cells", "what neighbouring\nblocks share is added", STEP)),
+        (0.65, ("embedding", "labelled, lazy (..., D, y, x),\nattrs to make it again", DATA)),
+    )
+    for number, (y, (name, what, color)) in enumerate(life):
+        column = number % 3
+        x = 0.35 + column * 2.3
+        box(axes, x, y, 1.3, 0.36, name, color, 9.5)
+        note(axes, x, y - 0.22, what, size=8.5)
+        if column and y == life[number - 1][0]:
+            arrow(axes, (x - 0.97, y + 0.18), (x - 0.03, y + 0.18))
+        if column == 2:  # it goes on in the next line
+            arrow(axes, (x + 1.33, y + 0.18), (x + 1.75, y + 0.18))
     return figure
 
 

@@ -17,14 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
 from pyproj import Transformer
 from rasterio.transform import Affine
 
-from .loopback import Loopback
 from .truth import (
     LAT,
     LON,
@@ -37,6 +36,9 @@ from .truth import (
     dn,
     pixel_centres,
 )
+
+if TYPE_CHECKING:
+    from .loopback import Loopback
 
 SIDE_M = 4800  # of a tile; whole pixels of 10, 20 and 60 m
 BLOCK = 128  # of a COG
@@ -230,6 +232,8 @@ def world_folder() -> Path:
 @contextmanager
 def stac_api(items: Callable[[str], list[dict]]) -> Iterator[Loopback]:
     """A STAC API and the files of its items at one address; ``items`` is called with that address."""
+    from .loopback import Loopback  # here, so that the world alone needs no package of the tests
+
     front = Loopback(world_folder())
     with tempfile.TemporaryDirectory() as scratch:
         rustac = RustacServer(items(front.url), Path(scratch), front)
