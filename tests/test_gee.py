@@ -528,7 +528,9 @@ def test_a_session_of_a_service_account_names_it_in_the_plan(both_zones, monkeyp
 def test_stac_and_earth_engine_give_the_same_region(tmp_path):
     made_region = region.make_region(tmp_path)
     assert len(made_region.items) >= 40
-    where = {"time": made_region.time, "cloudy_pct": 50}
+    names = ("B2", "B5", "B9")  # of 10, 20 and 60 m
+    picked = [bands.S2_L2A.index(name) for name in names]
+    where = {"time": made_region.time, "cloudy_pct": 50, "bands": names}
     for tile in region.TILES[:2]:  # with the hole, and with the split tile
         grid = GeoBox((region.SIDE, region.SIDE), tile.transform, f"EPSG:{tile.epsg}")
         skip = [made_region.unreadable]
@@ -538,7 +540,7 @@ def test_stac_and_earth_engine_give_the_same_region(tmp_path):
             gee = fetch("gee", grid, project="xr-test", url=server.url, **where).compute()
         np.testing.assert_array_equal(stac, gee)
         assert stac.attrs["dates"] == gee.attrs["dates"]
-        clear = [pixels for (name, when), pixels in made_region.pixels.items()
+        clear = [pixels[picked] for (name, when), pixels in made_region.pixels.items()
                  if name == tile.name and when != region.DATES[region.CLOUDY]]  # fmt: skip
         inside = np.s_[:, 64:96, 64:96]
         want = np.floor(np.nanmedian(np.where(np.stack(clear) > 0, np.stack(clear), np.nan), axis=0) + 0.5)

@@ -64,6 +64,12 @@ class Tile:
         left, top = self.origin()
         return Affine(resolution, 0, left, 0, -resolution, top), (SIDE_M // resolution,) * 2
 
+    def lonlat(self, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        """Longitude and latitude of the pixels' centres: worked out once, they serve every band and date."""
+        transform, shape = self.grid(resolution)
+        to_degrees = Transformer.from_crs(self.epsg, 4326, always_xy=True)
+        return to_degrees.transform(*pixel_centres(tuple(transform), shape))
+
     def footprint(self) -> list[list[float]]:
         left, top = self.origin()
         corners = [(0, 0), (1, 0), (1, -1), (0, -1), (0, 0)]
@@ -91,18 +97,21 @@ def write_world(folder: Path) -> None:
     """Every COG of both tiles and all dates; ``_h`` marks a file whose offset is removed already."""
     jobs = []
     for tile in TILES:
+        grids = {
+            resolution: (tile.grid(resolution)[0], tile.lonlat(resolution)) for resolution in (10, 20, 60)
+        }
         for pass_ in S2_ACQUISITIONS:
             for band in (*S2_BANDS, "SCL"):
-                transform, shape = tile.grid(RESOLUTION[band])
-                pixels = dn(band, pass_.when, *pixel_centres(tuple(transform), shape), tile.epsg)
+                transform, lonlat = grids[RESOLUTION[band]]
+                pixels = dn(band, pass_.when, *lonlat, 4326)
                 stored = pixels if band == "SCL" else pixels + np.uint16(pass_.offset)
                 jobs.append((folder / s2_path(tile, pass_, band), stored, transform, tile.epsg, 0))
                 if pass_.baseline == "05.09" and band != "SCL":
                     jobs.append((folder / s2_path(tile, pass_, band, "_h"), pixels, transform, tile.epsg, 0))
         for pass_ in S1_ACQUISITIONS:
             for band in ("VV", "VH"):
-                transform, shape = tile.grid(10)
-                pixels = backscatter(band, pass_.when, *pixel_centres(tuple(transform), shape), tile.epsg)
+                transform, lonlat = grids[10]
+                pixels = backscatter(band, pass_.when, *lonlat, 4326)
                 jobs.append((folder / s1_path(tile, pass_, band), pixels, transform, tile.epsg, -32768))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda job: write_cog(*job), jobs))

@@ -89,7 +89,7 @@ class Land(NamedTuple):
     height: Array
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def land(seed: int, corner: Corner) -> Land:
     """The land of one square."""
     river = noise(seed + 2, corner, (1100, 1), (300, 0.26), (110, 0.085), (60, 0.03))
