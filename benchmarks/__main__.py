@@ -10,6 +10,7 @@ from benchmarks import page
 
 NAMES = (
     "speed",
+    "engine",
     "terrafm",
     "roofline",
     "seams",

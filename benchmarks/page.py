@@ -108,6 +108,28 @@ Random weights; the neighbours are among the cells of one scene.
 """
 
 
+def engine(found: dict[str, Any]) -> str:
+    cases = {name: row for name, row in found["rows"].items() if name != "granule"}
+    rows = [
+        [name, f"{row['before']['ms']:.1f}", f"{row['now']['ms']:.1f}", f"{row['now']['speed']:.2f}"]
+        for name, row in cases.items()
+    ]
+    memory = ""
+    if granule := found["rows"].get("granule"):
+        before, now = (granule[name]["peak_mib"] - granule[name]["torch_mib"] for name in ("before", "now"))
+        memory = (
+            f"A whole granule to a store takes {now:.0f} MiB above torch's own; before, {before:.0f} MiB."
+        )
+    return f"""
+The engine beside itself at commit {found["against"]}, which built its graph by hand and ran border tiles twice in a
+mean: {found["model"]} over {found["side"]} x {found["side"]} tiles, in turn.
+
+{_table(["Case", "ms a tile, before", "ms a tile, now", "Speed over before"], rows)}
+
+{memory}
+"""
+
+
 def terrafm(found: dict[str, Any]) -> str:
     key = "cpu_speed" if found.get("threads") else "speed"
     rows = [[name, f"{row[key]:.2f}"] for name, row in found["rows"].items()]
@@ -287,6 +309,7 @@ At {found["before"]} the encoder was TerraTorch's. A worker's time and memory ar
 
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "speed": ("TerraMind: embed beside the raw model", speed),
+    "engine": ("The engine beside an earlier one", engine),
     "terrafm": ("TerraFM-B: one pass beside two", terrafm),
     "roofline": ("Roofline", roofline),
     "seams": ("Seams", seams),

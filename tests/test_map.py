@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 import xr_rsembed
 from tests import fakes, reference, strategies
 from tests.test_engine import embed, expected, random_pixels, scene_of
+from xr_rsembed.engine import embed as pipeline
+from xr_rsembed.errors import OptionError
 from xr_rsembed.tiling import tile_blocks
 
 pytestmark = pytest.mark.usefixtures("probe")
@@ -170,6 +172,14 @@ eager = xr_rsembed.embed(scene, "probe", weights="random", device="cpu", overlap
 assert isinstance(eager.data, np.ndarray)
 lazy = xr_rsembed.embed(scene.chunk(y=100), "probe", weights="random", device="cpu", overlap=64, blend="mean")
 np.testing.assert_array_equal(lazy.compute(), eager)
+pooled = xr_rsembed.embed(scene, "probe", weights="random", device="cpu", output="pooled")
+assert np.isfinite(pooled).all()
+from xr_rsembed.engine.presence import count_missing
+from xr_rsembed.inputs.record import Input, Pixels
+from xr_rsembed.normalize import Normalization
+from xr_rsembed.tiling import Blocks, tile_blocks
+checked = Input(scene, fakes.S2, Pixels("S2L2A", Normalization("none")))
+assert count_missing([checked], Blocks(tile_blocks(500), tile_blocks(300)), 16)["tiles"] == 6
 print("same")
 """
 
@@ -183,6 +193,19 @@ def test_under_query_planning():
         check=False,
     )
     assert done.stdout.strip() == "same", done.stderr
+
+
+@pytest.mark.parametrize(("planning", "kind"), [(True, OptionError), (False, NotImplementedError)])
+def test_what_query_planning_cannot_do_is_named(monkeypatch, planning, kind):
+    def lacking(*args, **options):
+        raise NotImplementedError("Function where is not implemented for dask-expr.")
+
+    monkeypatch.setattr(pipeline, "map_tiles", lacking)
+    with (
+        dask.config.set({"array.query-planning": planning}),
+        pytest.raises(kind, match=r'"array\.query-planning" is on' if planning else "Function where"),
+    ):
+        embed(scene_of(random_pixels(300, 250, seed=1)))
 
 
 def test_no_private_module_or_name_of_dask_distributed_xarray_or_zarr_is_imported():

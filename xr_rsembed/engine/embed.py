@@ -19,7 +19,7 @@ from xr_rsembed.engine import devices
 from xr_rsembed.engine.attrs import record
 from xr_rsembed.engine.block import Job, run_block
 from xr_rsembed.engine.context import origin_of
-from xr_rsembed.engine.plan import average, join_blocks, map_tiles, regular
+from xr_rsembed.engine.plan import average, join_blocks, map_tiles, query_planning_named, regular
 from xr_rsembed.engine.presence import count_missing
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import OptionError, warn
@@ -32,6 +32,7 @@ from xr_rsembed.tiling import AxisBlock, Blocks, coverage, tile_blocks
 __all__ = ["as_dask", "by_modality", "embed_inputs", "is_lazy", "plan_job", "scene_blocks"]
 
 
+@query_planning_named()
 def embed_inputs(
     inputs: tuple[Input, ...],
     spec: ModelSpec,
@@ -210,13 +211,27 @@ def _spatial(geobox: Any, job: Job, blocks: Blocks) -> tuple[tuple[str, ...], di
 def _pooled(values: da.Array, layout: Layout, dtype: str) -> da.Array:
     """The mean over tiles, weighted by the valid pixels that each tile owns; NaN where no tile has any."""
     parts = layout.parts_in_depth
-    vectors = values[..., :-parts, :, :].astype("float64")
-    weights = values[..., -parts:, :, :].astype("float64")
-    if parts > 1:
-        weights = da.repeat(weights, layout.embed_dim // parts, axis=-3)
-    total = da.nansum(vectors * weights, axis=(-2, -1))
-    weight = weights.sum(axis=(-2, -1))
-    return da.where(weight > 0, total / da.where(weight > 0, weight, 1.0), np.nan).astype(dtype)
+    one_each = tuple((1,) * number for number in values.numblocks[-2:])
+    sums = da.map_blocks(
+        _weighted_sums, values, parts=parts, chunks=(*values.chunks[:-2], *one_each), dtype="float64"
+    )
+    total = sums.sum(axis=(-2, -1))
+    chunks = (*total.chunks[:-1], (layout.embed_dim,))
+    return da.map_blocks(_weighted_mean, total, parts=parts, out_dtype=dtype, chunks=chunks, dtype=dtype)
+
+
+def _weighted_sums(values: np.ndarray, parts: int) -> np.ndarray:
+    """Sums over a block's tiles: of vectors by their weights, then of the weights."""
+    vectors, weights = (part.astype("float64") for part in np.split(values, [-parts], axis=-3))
+    products = vectors * np.repeat(weights, vectors.shape[-3] // parts, axis=-3)
+    both = np.concatenate([products, weights], axis=-3)
+    return np.asarray(np.nansum(both, axis=(-2, -1), keepdims=True))
+
+
+def _weighted_mean(sums: np.ndarray, parts: int, out_dtype: str) -> np.ndarray:
+    total, weights = np.split(sums, [-parts], axis=-1)
+    weights = np.repeat(weights, total.shape[-1] // parts, axis=-1)
+    return np.divide(total, weights, out=np.full_like(total, np.nan), where=weights > 0).astype(out_dtype)
 
 
 def is_lazy(inputs: Sequence[Input]) -> bool:

@@ -16,7 +16,7 @@ from xr_rsembed.config import get_option
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.embed import as_dask, is_lazy
 from xr_rsembed.engine.feather import Drawing, draw_block, ramps
-from xr_rsembed.engine.plan import average, map_tiles, regular
+from xr_rsembed.engine.plan import average, map_tiles, query_planning_named, regular
 from xr_rsembed.errors import OptionError, whole_number
 from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import read_scene
@@ -34,6 +34,7 @@ _NO_CLASS = 255
 _CAUTION = "Imagined by a generative model from the input scene. Not an observation, and no measurement of this place."
 
 
+@query_planning_named()
 def generate(
     scene: xr.DataArray | Scenes,
     outputs: Sequence[str],

@@ -16,10 +16,19 @@ from dask.local import get_sync
 
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.windows import read_windows
-from xr_rsembed.errors import BlockError, RsEmbedError
+from xr_rsembed.errors import BlockError, OptionError, RsEmbedError
 from xr_rsembed.tiling import Block, Blocks
 
-__all__ = ["Shared", "average", "block_errors", "join_blocks", "map_tiles", "planned_jobs", "regular"]
+__all__ = [
+    "Shared",
+    "average",
+    "block_errors",
+    "join_blocks",
+    "map_tiles",
+    "planned_jobs",
+    "query_planning_named",
+    "regular",
+]
 
 _JOB = "rsembed-job-"
 
@@ -215,6 +224,23 @@ def block_errors(done: str, block: Block) -> Iterator[None]:
     except Exception as error:
         raise BlockError(
             f"A block could not be {done}: {type(error).__name__}: {error}\n  {place}"
+        ) from error
+
+
+@contextmanager
+def query_planning_named() -> Iterator[None]:
+    """Name dask's setting where its array expressions lack a function."""
+    try:
+        yield
+    except NotImplementedError as error:
+        if not dask.config.get("array.query-planning", False):
+            raise
+        raise OptionError(
+            "dask's query planning for arrays cannot do this.",
+            found=f'"array.query-planning" is on; {error}',
+            expected="that it is off when dask.array is imported first",
+            remedy='dask.config.set({"array.query-planning": False}) before other imports, or '
+            "DASK_ARRAY__QUERY_PLANNING=False",
         ) from error
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from dask.base import compute
 
 from xr_rsembed.engine.pixels import valid_pixels
-from xr_rsembed.inputs.record import Input
+from xr_rsembed.inputs.record import Input, Pixels
 from xr_rsembed.tiling import AxisBlock, Blocks
 
 __all__ = ["count_missing"]
+
+_SIDE = 2048  # pixels of a chunk that is looked through at once
 
 
 def count_missing(inputs: Sequence[Input], blocks: Blocks, patch: int) -> dict[str, Any]:
@@ -43,10 +45,21 @@ def count_missing(inputs: Sequence[Input], blocks: Blocks, patch: int) -> dict[s
 def _valid_boxes(item: Input, pitch: int) -> da.Array:
     """Whether each box of pitch x pitch pixels has a valid one, shape (..., rows, columns)."""
     scene = item.scene.data if item.scene.chunks is not None else da.from_array(item.scene.values, name=False)
-    scene = scene.rechunk({scene.ndim - 3: -1})
-    valid = da.map_blocks(valid_pixels, scene, how=item.pixels, drop_axis=scene.ndim - 3, dtype=bool)
+    whole = pitch * max(1, _SIDE // pitch)  # no box lies in two chunks
+    scene = scene.rechunk({scene.ndim - 3: -1, scene.ndim - 2: whole, scene.ndim - 1: whole}, method="tasks")
+    boxes = [tuple(-(-size // pitch) for size in sizes) for sizes in scene.chunks[-2:]]
+    chunks = (*scene.chunks[:-3], *boxes)
+    return da.map_blocks(
+        _boxes, scene, how=item.pixels, pitch=pitch, chunks=chunks, drop_axis=scene.ndim - 3, dtype=bool
+    )
+
+
+def _boxes(window: np.ndarray, how: Pixels, pitch: int) -> np.ndarray:
+    valid = valid_pixels(window, how)
     ends = [(0, 0)] * (valid.ndim - 2) + [(0, -length % pitch) for length in valid.shape[-2:]]
-    return da.coarsen(np.any, da.pad(valid, ends), {valid.ndim - 2: pitch, valid.ndim - 1: pitch})
+    padded = np.pad(valid, ends)
+    rows, columns = (length // pitch for length in padded.shape[-2:])
+    return padded.reshape(*valid.shape[:-2], rows, pitch, columns, pitch).any(axis=(-3, -1))
 
 
 def _in_tiles(boxes: np.ndarray, axes: Sequence[AxisBlock], pitch: int, dim: int) -> np.ndarray:

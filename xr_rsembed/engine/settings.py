@@ -74,8 +74,14 @@ class Settings:
             raise OptionError(
                 "min_valid is a share of pixels.", found=repr(self.min_valid), expected="0.0 to 1.0"
             )
-        if self.batch_size not in (None, "auto"):
-            whole_number("batch_size", self.batch_size, at_least=1)
+        if self.batch_size not in (None, "auto") and not (
+            _is_whole(self.batch_size) and int(self.batch_size) >= 1
+        ):
+            raise OptionError(
+                "batch_size is a number of tiles.",
+                found=repr(self.batch_size),
+                expected="an int from 1, 'auto' or None",
+            )
         self._check_together()
 
     def _check_together(self) -> None:
@@ -120,6 +126,10 @@ class Settings:
         return (self.output, self.input_prep, self.blend) == ("grid", "tile", "mean")
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _dtype_name(value: Any) -> str:
     try:
         return str(np.dtype(value))
@@ -132,7 +142,7 @@ def _dtype_name(value: Any) -> str:
 def _layers(layer: Any) -> int | tuple[int, ...]:
     several = isinstance(layer, Iterable) and not isinstance(layer, str)
     layers = tuple(layer) if several else (layer,)
-    if layers and all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in layers):
+    if layers and all(map(_is_whole, layers)):
         plain = tuple(map(int, layers))
         if len(set(plain)) == len(plain):
             return plain if several else plain[0]
