@@ -59,7 +59,7 @@ def _boxes(window: np.ndarray, how: Pixels, pitch: int) -> np.ndarray:
     ends = [(0, 0)] * (valid.ndim - 2) + [(0, -length % pitch) for length in valid.shape[-2:]]
     padded = np.pad(valid, ends)
     rows, columns = (length // pitch for length in padded.shape[-2:])
-    return padded.reshape(*valid.shape[:-2], rows, pitch, columns, pitch).any(axis=(-3, -1))
+    return np.asarray(padded.reshape(*valid.shape[:-2], rows, pitch, columns, pitch).any(axis=(-3, -1)))
 
 
 def _in_tiles(boxes: np.ndarray, axes: Sequence[AxisBlock], pitch: int, dim: int) -> np.ndarray:

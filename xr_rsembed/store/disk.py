@@ -24,7 +24,8 @@ class DurableStore(LocalStore):
     """Zarr's LocalStore, whose objects outlive a power cut; it writes through no link that leads out of its folder."""
 
     async def set(self, key: str, value: Any) -> None:
-        self._check_writable()
+        if self.read_only:
+            raise ValueError(f"{self.root} was opened to be read only.")
         await asyncio.to_thread(put_file, Path(self.root), key, value.as_buffer_like())
 
 
