@@ -46,9 +46,14 @@ def assert_contract(embedding: xr.DataArray, scene: xr.DataArray, *, nodata: tup
 
 def flipped(scene: xr.DataArray) -> list[str]:
     """Dims that do not run from north to south, or from west to east, by the rule of DESIGN.md."""
-    if not {"y", "x"} <= set(scene.coords):
+    placed = {"y", "x"} & set(scene.coords)
+    if not placed:
         return []
-    steps = {dim: np.diff(scene[dim].values.astype("float64")[:2]) for dim in ("y", "x")}
+    # An axis without labels counts pixels.
+    steps = {
+        dim: np.diff(scene[dim].values.astype("float64")[:2]) if dim in placed else [0.0]
+        for dim in ("y", "x")
+    }
     y, x = (float(steps[dim][0]) if len(steps[dim]) else 0.0 for dim in ("y", "x"))
     counted = scene.odc.crs is None and {abs(y or x), abs(x or y)} == {1.0} and abs(float(scene.y[0])) <= 1
     return [] if counted else [dim for dim, wrong in (("y", y > 0), ("x", x < 0)) if wrong]

@@ -6,6 +6,7 @@ The model gives each cell's mean pixel, band by band, in its own units: numbers 
 # ruff: noqa: E501  (tables of one row a line)
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,7 @@ RIGHT: dict[str, Right] = {
             "Earth Search": EARTH_SEARCH,
             "TerraMind": TERRAMIND,
             "CDSE": CDSE,
+            "bytes": [name.encode() for name in S2],
             "lower case": [name.lower() for name in S2],
             "blanks": [f" {name.replace('_', ' ')} " for name in TERRAMIND],
         }.items()
@@ -420,6 +422,37 @@ RIGHT: dict[str, Right] = {
     "nodata in encoding": (lambda _: embed(with_encoding(scene(hole(DN)), _FillValue=0)), holed),
     "nodata -9999": (lambda _: embed(scene(hole(DN.astype("int16"), -9999), _FillValue=-9999)), holed),
     "nodata NaN": (lambda _: embed(scene(hole(DN.astype("f4"), np.nan), _FillValue=np.nan)), holed),
+    "nodata in GDAL's text": (lambda _: embed(scene(hole(DN.astype("int16"), -9999), _FillValue="-9999")), holed),
+    "numbers without a sign, stored with one": (
+        lambda _: embed(scene(hole(DN, 65535).astype("int16"), _Unsigned="true", _FillValue=np.int16(-1))),
+        holed,
+    ),
+    **{
+        f"invalid beyond {name}": (
+            lambda _, attrs=attrs, value=value: embed(scene(hole(DN.astype("int16"), value), **attrs)),
+            holed,
+        )
+        for name, attrs, value in (
+            ("valid_range", {"valid_range": [1, 16000]}, -30),
+            ("valid_range in text", {"valid_range": "1, 16000"}, 20000),
+            ("valid_min", {"valid_min": np.int16(1)}, -30),
+            ("valid_max", {"valid_max": 16000}, 20000),
+        )
+    },
+    "invalid beyond valid_range, packed": (
+        lambda _: embed(scene(hole(DN + 1000), valid_range=(1, 17000), scale_factor=1e-4, add_offset=-0.1)),
+        holed,
+    ),
+    "invalid beyond valid_range in values, packed": (
+        lambda _: embed(scene(hole(DN + 1000), valid_range=(0.0, 1.6), scale_factor=1e-4, add_offset=-0.1)),
+        holed,
+    ),
+    "invalid beyond valid_range, decoded": (
+        lambda _: embed(
+            with_encoding(scene(hole(REFL, 3.0), valid_range=(1, 17000)), scale_factor=1e-4, add_offset=-0.1)
+        ),
+        holed,
+    ),
     "nodata infinite": (lambda _: embed(scene(hole(DN.astype("f4"), np.inf), _FillValue=np.inf)), holed),
     "nodata that the dtype cannot hold": (lambda _: embed(scene(_FillValue=-9999)), dn_means),
     "nodata other in each band": (
@@ -471,6 +504,7 @@ RIGHT: dict[str, Right] = {
     "dB": (lambda _: embed(DB), lambda: means(DB)),
     "dB, stated": (lambda _: embed(DB.assign_attrs(units="Decibel")), lambda: means(DB)),
     "linear power": (lambda _: embed(LINEAR.assign_attrs(units="linear")), lambda: means(DB)),
+    "linear power, as CF says it": (lambda _: embed(LINEAR.assign_attrs(units="m2 m-2")), lambda: means(DB)),
     "linear power as an argument": (lambda _: embed(LINEAR, units="power"), lambda: means(DB)),
     "dB in hundredths": (
         lambda _: embed(scene((DB.values * 100).round().astype("int16"), ("VV", "VH"), units="dB", scale_factor=0.01)),
@@ -534,6 +568,8 @@ RIGHT: dict[str, Right] = {
             "deep shadow": dn(1, 60),
             "water at DN 1": np.where(np.random.default_rng(1).random(DN.shape) < 0.9, 1, dn(1, 200)),
             "desert or cloud, all above 1000": dn(1400, 5000),
+            "a few pixels of 0": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) < 3, 0, DN),
+            "saturated cloud": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) % 9 == 0, 65535, DN),
             "one saturated pixel": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) == 700, 65535, DN),
             "one hot pixel in shadow": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) == 700, 9000, dn(1, 60)),
             "all of one value": np.full_like(DN, 1500),
@@ -568,6 +604,8 @@ RIGHT: dict[str, Right] = {
     "south up": (lambda _: embed(scene().isel(y=UP)), lambda: means(DN)[:, ::-1]),
     "east left": (lambda _: embed(scene().isel(x=LEFT)), lambda: means(DN)[:, :, ::-1]),
     "both": (lambda _: embed(scene().isel(y=UP, x=LEFT)), lambda: means(DN)[:, ::-1, ::-1]),
+    "south up, without x": (lambda _: embed(scene().isel(y=UP).drop_vars("x")), lambda: means(DN)[:, ::-1]),
+    "east left, without y": (lambda _: embed(scene().isel(x=LEFT).drop_vars("y")), lambda: means(DN)[:, :, ::-1]),
     "south up, lazy": (lambda _: embed(scene().isel(y=UP).chunk({"y": 17})), lambda: means(DN)[:, ::-1]),
     "a file that is south up": (
         lambda folder: embed(rioxarray.open_rasterio(tif(folder, DN[:, ::-1], nodata=None, south_up=True))),
@@ -722,6 +760,48 @@ REFUSED: dict[str, Refused] = {
         Unit,
         ("offset of 1000",),
     ),
+    "a lost nodata, ds.to_array": (
+        lambda: embed(variables(hole(DN), _FillValue=0).to_dataarray("band")),
+        Scene,
+        ("0 in 11.1%", "da.rio.write_nodata(0)"),
+    ),
+    "a lost nodata after an offset": (lambda: embed(scene(hole(DN.astype("int32"), -1000))), Scene, ("-1000", "write_nodata(-1000)")),
+    "a lost nodata of 65535": (lambda: embed(scene(hole(DN, 65535))), Scene, ("65535", "write_nodata(65535)")),
+    "an offset taken off without a sign": (lambda: embed(scene(dn(600, 6000)) - np.uint16(1000)), Unit, ("65536", "int32")),
+    "an alpha band among unnamed ones": (
+        lambda: tiny(scene(np.concatenate([DN, MASK]), None)),
+        Scene,
+        ("mask", "255 and 0 alone in band number 12", "open_scene"),
+    ),
+    "a range of other numbers": (lambda: embed(scene(valid_range=(0, 1))), Unit, ("valid range", "valid_range", "pop")),
+    "a range that is none": (lambda: embed(scene(valid_range="all")), Scene, ("valid_range", "'all'", "pop")),
+    "an offset taken off twice": (lambda: embed(scene(dn(1, 6000).astype("int32") - 1000)), Unit, ("taken off twice", "da + 1000")),
+    "an offset taken off twice, in reflectance": (
+        lambda: embed(scene(dn(1, 6000) / 1e4 - 0.1, units="reflectance")),
+        Unit,
+        ("taken off twice", "da + 0.1"),
+    ),
+    "an offset taken off before, dark and bright": (lambda: embed(scene(dn(1, 6000), add_offset=-1000)), Unit, ("added before", "pop")),
+    **{
+        f"nodata {mark:g} unsaid": (
+            lambda mark=mark, dtype=dtype: embed(HEIGHTS.copy(data=hole(HEIGHTS.values, mark)).astype(dtype)),
+            Scene,
+            ("mark invalid pixels", "write_nodata"),
+        )
+        for mark, dtype in ((-32767, "f4"), (-99999, "f4"), (-3.4028234663852886e38, "f4"), (9.96921e36, "f4"), (-(2**31), "i4"))
+    },
+    "counts of GRD as power, in whole numbers": (lambda: embed(radar(60.0, 9.0).round(), POWER), Unit, ("whole numbers",)),
+    "Landsat's numbers": (
+        lambda: embed(scene(DN[:7], [f"B0{n}" for n in range(1, 8)], platform="landsat-8")),
+        Band,
+        ("Landsat", "nir08"),
+    ),
+    "Landsat's numbers, by a coord": (
+        lambda: scene().assign_coords(platform=("time", ["sentinel-2a", "landsat-9"])).rsembed.to_bands(MODEL),
+        Band,
+        ("Landsat", "nir08"),
+    ),
+    "units that are a scale": (lambda: embed(scene(units="0.0001")), Unit, ("Unknown units", 'scale_factor=0.0001, units="reflectance"')),
     # packing
     "packed, of unknown units": (lambda: embed(scene(scale_factor=0.01)), Unit, ("packed", "'%'")),
     "unpacked, attrs kept": (lambda: embed(scene(REFL, scale_factor=1e-4, add_offset=-0.1)), Unit, ("unpacked already", "pop")),
@@ -842,6 +922,42 @@ REMEDIES: dict[str, Remedy] = {
         "da.rio.write_nodata(0)",
         lambda: embed(scene(DN * 0).rio.write_nodata(0)),
         lambda: np.full((12, 3, 3), np.nan),
+    ),
+    "a lost nodata": (
+        lambda: embed(variables(hole(DN), _FillValue=0).to_dataarray("band")),
+        "da.rio.write_nodata(0)",
+        lambda: embed(variables(hole(DN), _FillValue=0).to_dataarray("band").rio.write_nodata(0)),
+        holed,
+    ),
+    "the offset taken off with a sign": (
+        lambda: embed(scene(dn(600, 6000)) - np.uint16(1000)),
+        "xr.where(da == 0, 0, (da.astype('int32') - 1000).clip(1)).assign_attrs(da.attrs)",
+        lambda: embed(dn_minus_offset(scene(dn(600, 6000)))),
+        lambda: means(np.maximum(dn(600, 6000).astype("int32") - 1000, 1)),
+    ),
+    "alpha by its name": (
+        lambda: tiny(scene(np.concatenate([hole(DN, 77), MASK]), None)),
+        'da.assign_coords(band=["B1", ..., "alpha"])',
+        lambda: embed(scene(np.concatenate([hole(DN, 77), MASK]), None).assign_coords(band=[*S2, "alpha"])),
+        holed,
+    ),
+    "a range taken away": (
+        lambda: embed(scene(valid_range=(0, 1))),
+        'for name in ("valid_range", "valid_min", "valid_max"): da.attrs.pop(name, None)',
+        lambda: embed(without(scene(valid_range=(0, 1)), "valid_range", "valid_min", "valid_max")),
+        dn_means,
+    ),
+    "an offset added again": (
+        lambda: embed(scene(dn(1, 6000).astype("int32") - 1000)),
+        "dn = (da + 1000).assign_attrs(da.attrs)",
+        lambda: embed((scene(dn(1, 6000).astype("int32") - 1000) + 1000).assign_attrs()),
+        lambda: means(dn(1, 6000)),
+    ),
+    "a scale that stood as units": (
+        lambda: embed(scene(units="0.0001")),
+        'da.assign_attrs(scale_factor=0.0001, units="reflectance")',
+        lambda: embed(scene(units="0.0001").assign_attrs(scale_factor=0.0001, units="reflectance")),
+        dn_means,
     ),
     "a sentinel is nodata": (
         lambda: embed(scene(hole(DN.astype("int16"), -9999))),
@@ -999,6 +1115,18 @@ def test_normalize_and_to_bands_read_the_same() -> None:
     assert not {"scale_factor", "add_offset", "_FillValue", "units"} & set(seen.attrs)
     kept = packed.isel(band=UP).rsembed.to_bands(MODEL)
     np.testing.assert_allclose(embed(kept), means(DN), rtol=2e-5)
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_offset_that_no_metadata_tell_of_is_said_once() -> None:
+    shifted = scene(dn(1, 6000) + 1000).chunk({"y": 16})
+    with pytest.warns(errors.RsEmbedWarning, match="offset of Sentinel-2's baseline 04.00") as caught:
+        np.testing.assert_allclose(embed(shifted), means(dn(1, 6000) + 1000), rtol=1e-5)
+    assert sum("04.00" in str(one.message) for one in caught) == 1
+    for true in (dn(1, 6000), dn(1400, 5000)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", errors.RsEmbedWarning)
+            embed(scene(true))
 
 
 def test_clip_is_an_option_that_is_recorded() -> None:

@@ -8,7 +8,7 @@ import xarray as xr
 
 import xr_rsembed
 from tests.test_engine import random_pixels, scene_of
-from xr_rsembed.errors import WeightsError
+from xr_rsembed.errors import RsEmbedWarning, WeightsError
 
 EXPECTED = {
     "model",
@@ -124,3 +124,10 @@ def test_a_scene_s_origin_goes_with_its_embedding():
     assert attrs["scene_dates"] == ["2022-06-05"]
     assert attrs["scene_item_ids"] == ["S2A_1"]
     assert "x" not in attrs.values()
+
+
+def test_another_scene_is_said():
+    pixels = scene()
+    first = pixels.rsembed.embed("terramind_v1_tiny", weights="random")
+    with pytest.warns(RsEmbedWarning, match="another scene .* its y and x differ"):
+        xr_rsembed.reproduce(first, pixels.assign_coords(y=pixels.y + 40, x=pixels.x - 40))

@@ -13,7 +13,7 @@ from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import SceneError, UnitsError
 from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import configured, read_scene
-from xr_rsembed.inputs.stored import nodata_of
+from xr_rsembed.inputs.stored import held_values, nodata_of
 from xr_rsembed.models.registry import describe_model, find_spec, list_models
 from xr_rsembed.models.spec import Encoder, ModelSpec
 from xr_rsembed.scenes import open_scene
@@ -238,7 +238,7 @@ def normalize(
     True
     """
     from xr_rsembed.engine.pixels import normalized_pixels
-    from xr_rsembed.inputs.scene import laid_back
+    from xr_rsembed.inputs.scene import on_own_axes
     from xr_rsembed.inputs.stored import NODATA_ATTRS, PACKING_ATTRS
 
     spec = find_spec(model)
@@ -270,7 +270,7 @@ def normalize(
     gone = {*NODATA_ATTRS, *PACKING_ATTRS, "units"}
     seen.attrs = {name: value for name, value in checked.scene.attrs.items() if name not in gone}
     seen.attrs |= {"normalization": how.source, "model_key": spec.key}
-    return laid_back(seen, checked.flipped)
+    return on_own_axes(seen, checked.flipped)
 
 
 def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
@@ -301,7 +301,9 @@ def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
     """
     step = max(1, int(np.sqrt(scene.size / 4e6)))
     values = np.asarray(scene.isel(y=slice(None, None, step), x=slice(None, None, step)), dtype="float64")
-    values = values[np.isfinite(values) & ~np.isin(values, (0.0, *nodata_of(scene)))]  # 0 was never measured
+    values = values[
+        np.isfinite(values) & ~np.isin(values, (0.0, *held_values(nodata_of(scene), scene.dtype)))
+    ]  # 0 was never measured
     nothing = SceneError("The scene has no valid pixel.", found="no power above 0", expected="linear power")
     if not values.size:
         raise nothing

@@ -9,7 +9,14 @@ import xarray as xr
 
 from xr_rsembed.errors import GridError
 
-__all__ = ["crs_name", "crs_of", "described_crs", "grid_mapping", "stored_transform"]
+__all__ = [
+    "checked_transform",
+    "crs_name",
+    "crs_of",
+    "grid_mapping",
+    "stored_transform",
+    "why_no_crs",
+]
 
 _MAPPING_ATTRS = {"crs_wkt", "spatial_ref", "grid_mapping_name", "GeoTransform", "gcps"}
 
@@ -37,6 +44,32 @@ def stored_transform(scene: xr.DataArray) -> Any:
     return Affine(*map(float, tuple(transform)[:6]))
 
 
+def checked_transform(scene: xr.DataArray) -> Any:
+    """That affine; rotated grids, and files with ground control points alone, are refused."""
+    mapping, stored = grid_mapping(scene), stored_transform(scene)
+    if (
+        mapping is not None
+        and "gcps" in mapping.attrs
+        and (stored is None or (stored.is_rectilinear and stored.a == 1))
+    ):
+        raise GridError(
+            "The scene is not geocoded: it has ground control points alone.",
+            found=f"gcps in {mapping.name}, no transform",
+            expected="a grid",
+            remedy='da.rio.reproject("EPSG:32632"), with the UTM zone that it lies in',
+        )
+    if stored is None:
+        return None
+    if abs(stored.b) > 1e-9 or abs(stored.d) > 1e-9:
+        raise GridError(
+            "The scene's grid is rotated or sheared.",
+            found=f"transform {tuple(stored)[:6]}",
+            expected="a north-up (or south-up) grid",
+            remedy="da.odc.reproject(da.rio.crs, resolution=10)",
+        )
+    return stored
+
+
 def _six_numbers(text: str) -> list[float]:
     try:
         numbers = [float(part) for part in text.split()]
@@ -56,7 +89,7 @@ def crs_of(scene: xr.DataArray) -> Any:
     """The CRS that the scene names anywhere, as odc-geo's; None where it names none."""
     from odc.geo.crs import CRS
 
-    described = described_crs(scene)
+    described = _described_crs(scene)
     if described is None:
         return None
     try:
@@ -70,7 +103,7 @@ def crs_of(scene: xr.DataArray) -> Any:
         ) from error
 
 
-def described_crs(scene: xr.DataArray) -> Any:
+def _described_crs(scene: xr.DataArray) -> Any:
     mapping = grid_mapping(scene)
     if mapping is not None:
         attrs = mapping.attrs
@@ -82,12 +115,31 @@ def described_crs(scene: xr.DataArray) -> Any:
             return lambda: CRS.from_cf(attrs)
     for name in ("crs", "crs_wkt", "epsg", "proj:code", "proj:epsg"):
         coord = scene.coords.get(name)
-        said = scene.attrs.get(name) or (coord.item() if coord is not None and coord.ndim == 0 else None)
-        if said:
-            return int(said) if str(said).isdigit() else said
+        stated = scene.attrs.get(name) or (coord.item() if coord is not None and coord.ndim == 0 else None)
+        if stated:
+            return int(stated) if str(stated).isdigit() else stated
     units = {dim: str(scene[dim].attrs.get("units", "")) for dim in ("y", "x") if dim in scene.coords}
     degrees = units.get("y", "").startswith("degree") and units.get("x", "").startswith("degree")
     return 4326 if degrees and units["y"].endswith(("north", "N")) else None
+
+
+def why_no_crs(scene: xr.DataArray) -> str:
+    """Why a scene has no CRS, and what gives it one."""
+    named = scene.encoding.get("grid_mapping") or scene.attrs.get("grid_mapping")
+    if _described_crs(scene) is not None:
+        return (
+            f"The scene has the CRS {crs_name(crs_of(scene))}, but neither coords y and x nor a transform say where "
+            "it lies: the embedding gets plain coords. Open it with its coords, or da.rio.write_transform(...)."
+        )
+    if named and str(named) not in scene.coords:
+        return (
+            f"The scene's grid mapping {str(named)!r} is not among its coords, so it has no CRS: the embedding gets "
+            'plain coords. Open the file with decode_coords="all", or da.rio.write_crs("EPSG:32632").'
+        )
+    return (
+        "The scene has no CRS: the embedding gets plain coords. Give it one with "
+        'da.rio.write_crs("EPSG:32632") to have it georeferenced.'
+    )
 
 
 def crs_name(crs: Any) -> str:

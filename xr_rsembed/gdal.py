@@ -48,20 +48,9 @@ def gdal_path(path: str) -> str:
 
 
 def open_raster(path: str, chunk: int) -> xr.DataArray:
-    """A raster as a lazy array; every read of it, in any process, opens the file under :data:`GDAL_SETTINGS`.
+    """A raster (band, y, x) as a lazy array of raw numbers, opened under :data:`GDAL_SETTINGS` by every read of it.
 
-    Parameters
-    ----------
-    path : str
-        A path, a URL, or a GDAL path.
-    chunk : int
-        Side of a chunk in pixels.
-
-    Returns
-    -------
-    DataArray, dims (band, y, x), or a list or Dataset where the file holds several rasters
-        As rioxarray labels it, with raw numbers. Where the file has a mask or an alpha band, in floats that hold the
-        raw numbers, with NaN where the mask is 0, and without the alpha band.
+    A mask or an alpha band makes floats of them, NaN where it is 0. A list or Dataset where there are several rasters.
     """
     import dask.array as da
     import rasterio

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.crs import crs_name, crs_of, described_crs, grid_mapping, stored_transform
+from xr_rsembed.crs import checked_transform, crs_name, crs_of, stored_transform, why_no_crs
 from xr_rsembed.errors import GridError, SceneError, warn
 
 if TYPE_CHECKING:
@@ -34,27 +34,21 @@ _OUTPUT_DIMS = ("D", "layer", "modality", "tile_y", "tile_x")
 
 
 def check_grid(scene: xr.DataArray, resolution: float = NATIVE_RESOLUTION) -> None:
-    """Raise unless the scene has y and x dims on a regular, unrotated grid; warn of what may surprise.
-
-    Parameters
-    ----------
-    scene : DataArray
-    resolution : float
-        Metres a pixel that the model was trained on.
-
-    Raises
-    ------
-    SceneError
-        If y or x is not a dim.
-    GridError
-        If the coords are irregular, or the grid is rotated or not geocoded.
-    """
+    """Raise unless the scene has y and x dims on a regular, unrotated grid; warn of what may surprise."""
     _check_dims(scene)
     geobox = scene_geobox(scene)
     if geobox.crs is None:
-        warn(_no_place(scene))
+        warn(why_no_crs(scene))
         return
     if geobox.crs.geographic:
+        box = geobox.boundingbox
+        if max(abs(box.left), abs(box.right)) > 361 or max(abs(box.bottom), abs(box.top)) > 91:
+            raise GridError(
+                f"The scene's coords are no degrees, as its CRS {crs_name(geobox.crs)} has them.",
+                found=f"x from {box.left:.10g} to {box.right:.10g}, y from {box.bottom:.10g} to {box.top:.10g}",
+                expected="degrees, or another CRS",
+                remedy='da.rio.write_crs("EPSG:32632"), with the CRS that the coords are in',
+            )
         warn(
             f"The scene's CRS {crs_name(geobox.crs)} is geographic: its pixels are not square metres and a cell's "
             "size on the ground varies with latitude. Reproject first with "
@@ -62,6 +56,13 @@ def check_grid(scene: xr.DataArray, resolution: float = NATIVE_RESOLUTION) -> No
         )
         return
     metres = abs(geobox.resolution.x) * _metres_per_unit(geobox)
+    if metres < 0.01 and max(map(abs, geobox.boundingbox.bbox)) <= 361:
+        raise GridError(
+            f"The scene's coords look like degrees, and its CRS {crs_name(geobox.crs)} has metres.",
+            found=describe_grid(geobox),
+            expected="coords in the CRS's units",
+            remedy='da.rio.write_crs("EPSG:4326"), if they are degrees',
+        )
     if not resolution / 2 <= metres <= resolution * 2:
         warn(
             f"The scene has pixels of {metres:g} m; the model was trained on {resolution:g} m. A patch then "
@@ -107,7 +108,7 @@ def scene_geobox(scene: xr.DataArray) -> GeoBox:
     from affine import Affine
     from odc.geo.geobox import GeoBox
 
-    stored = _checked_transform(scene)
+    stored = checked_transform(scene)
     placed = [dim in scene.coords for dim in ("y", "x")]
     if not any(placed):
         crs = crs_of(scene) if stored else None
@@ -224,12 +225,7 @@ def _check_dims(scene: xr.DataArray) -> None:
 
 
 def check_axes(scene: xr.DataArray, called: str = "da") -> None:
-    """Raise where the dims y and x have other names; ``called`` is what the remedy renames.
-
-    Raises
-    ------
-    SceneError
-    """
+    """Raise where the dims y and x have other names; ``called`` is what the remedy renames."""
     lacking = [dim for dim in ("y", "x") if dim not in scene.dims]
     if not lacking:
         return
@@ -308,6 +304,9 @@ def _check_even(values: np.ndarray, dim: str, rounding: float) -> None:
 
 def _regular(values: np.ndarray, steps: np.ndarray, dim: str) -> str:
     """The line that makes an axis regular: fill the gaps where labels were dropped, else resample."""
+    ordered = np.diff(np.sort(values))
+    if ordered.min() > 0 and ordered.max() - ordered.min() < 0.01 * ordered.max():
+        return f"da.sortby({dim!r}, ascending={bool(np.median(steps) > 0)})"
     first, last = float(values[0]), float(values[-1])
     step = float(np.median(steps))
     whole = steps / step if step else steps
@@ -317,7 +316,7 @@ def _regular(values: np.ndarray, steps: np.ndarray, dim: str) -> str:
             f'da.reindex({dim}={axis}, method="nearest", tolerance={abs(step) / 100:g}) makes it regular: what was '
             "dropped is nodata again"
         )
-    low, high = sorted((first, last))
+    low, high = float(values.min()), float(values.max())
     line = f"da.sortby({dim!r}).interp({dim}=np.linspace({low!r}, {high!r}, {values.size}))"
     return f"{line} resamples onto a regular axis"
 
@@ -329,50 +328,6 @@ def _rounding(labels: np.ndarray) -> float:
         return 0.0
     single = labels.astype("float32")
     return float(np.spacing(np.abs(single).max())) if (single == labels).all() else 0.0
-
-
-def _checked_transform(scene: xr.DataArray) -> Any:
-    mapping, stored = grid_mapping(scene), stored_transform(scene)
-    if (
-        mapping is not None
-        and "gcps" in mapping.attrs
-        and (stored is None or (stored.is_rectilinear and stored.a == 1))
-    ):
-        raise GridError(
-            "The scene is not geocoded: it has ground control points alone.",
-            found=f"gcps in {mapping.name}, no transform",
-            expected="a grid",
-            remedy='da.rio.reproject("EPSG:32632"), with the UTM zone that it lies in',
-        )
-    if stored is None:
-        return None
-    if abs(stored.b) > 1e-9 or abs(stored.d) > 1e-9:
-        raise GridError(
-            "The scene's grid is rotated or sheared.",
-            found=f"transform {tuple(stored)[:6]}",
-            expected="a north-up (or south-up) grid",
-            remedy="da.odc.reproject(da.rio.crs, resolution=10)",
-        )
-    return stored
-
-
-def _no_place(scene: xr.DataArray) -> str:
-    """Why a scene has no CRS, and what gives it one."""
-    named = scene.encoding.get("grid_mapping") or scene.attrs.get("grid_mapping")
-    if described_crs(scene) is not None:
-        return (
-            f"The scene has the CRS {crs_name(crs_of(scene))}, but neither coords y and x nor a transform say where "
-            "it lies: the embedding gets plain coords. Open it with its coords, or da.rio.write_transform(...)."
-        )
-    if named and str(named) not in scene.coords:
-        return (
-            f"The scene's grid mapping {str(named)!r} is not among its coords, so it has no CRS: the embedding gets "
-            'plain coords. Open the file with decode_coords="all", or da.rio.write_crs("EPSG:32632").'
-        )
-    return (
-        "The scene has no CRS: the embedding gets plain coords. Give it one with "
-        'da.rio.write_crs("EPSG:32632") to have it georeferenced.'
-    )
 
 
 def _metres_per_unit(geobox: GeoBox) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xr_rsembed.api import embed
 from xr_rsembed.engine.settings import Settings
-from xr_rsembed.errors import OptionError, WeightsError
+from xr_rsembed.errors import OptionError, WeightsError, warn
 from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import read_scene
 from xr_rsembed.models.registry import find_spec
@@ -55,7 +56,21 @@ def reproduce(embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | Scenes
             expected=f"SHA-256 {recorded}",
             remedy="reproduce(emb, scene, weights=PATH) with the former file, or say weights=... to accept others",
         )
+    shared = [
+        dim for dim in embedding.dims if dim != "D" and dim in embedding.indexes and dim in again.indexes
+    ]
+    if other := [str(dim) for dim in shared if not _same_labels(embedding[dim], again[dim])]:
+        warn(
+            f"This is another scene than the one that the embedding was made from: its {' and '.join(other)} differ."
+        )
     return again
+
+
+def _same_labels(one: xr.DataArray, other: xr.DataArray) -> bool:
+    """Whether they are equal, or differ by no more than files round."""
+    if one.dtype.kind != "f" or one.shape != other.shape:
+        return one.equals(other)
+    return bool(np.allclose(one, other, rtol=1e-9, atol=1e-3 * float(np.ptp(one.values)) / one.size))
 
 
 def count_missing(embedding: xr.DataArray | xr.Dataset, scene: Scenes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The words of rs-embed, where they differ from ours: scripts written for it run, or are told what is ours instead."""
+"""The names of rs-embed, where they differ from ours: scripts written for it run, or are told what is ours instead."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def FetchSpec(
     composite: Composite | None = None,
 ) -> SensorSpec:
     """A :class:`SensorSpec` of the fields that rs-embed calls ``FetchSpec``; None leaves the default."""
-    said = {"cloudy_pct": cloudy_pct, "fill_value": fill_value, "composite": composite}
-    given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    fields = {"cloudy_pct": cloudy_pct, "fill_value": fill_value, "composite": composite}
+    given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     return SensorSpec(scale_m=scale_m, **given)
 
 

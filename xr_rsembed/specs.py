@@ -5,9 +5,10 @@ A leaf: nothing heavy is imported here, so specs can be built, compared, pickled
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,10 @@ __all__ = [
 Composite: TypeAlias = Literal["median", "mean", "first", "last"]
 COMPOSITES: tuple[Composite, ...] = ("median", "mean", "first", "last")
 DEGREES = "EPSG:4326"
+C = TypeVar("C")
+_LOOK = "xr_rsembed.inspect_provider_patch(spatial=..., sensor=...) looks at the pixels that a model would be given"
+#: Fields of rs-embed that are something else here.
+_ELSEWHERE = dict.fromkeys(("check_input", "check_raise", "check_save_dir"), _LOOK)
 
 
 def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
@@ -34,6 +39,25 @@ def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
         raise OptionError(
             f"There is no such {name}.", found=repr(value), expected=" or ".join(map(repr, choices))
         )
+
+
+def _named_fields(cls: type[C]) -> type[C]:
+    """A dataclass that refuses fields which it does not have by an error of ours."""
+    initialize, known = cls.__init__, {one.name for one in fields(cls)}  # type: ignore[arg-type]
+
+    @functools.wraps(initialize)
+    def checked(self: C, *args: Any, **given: Any) -> None:
+        if unknown := sorted({*given} - known):
+            raise OptionError(
+                f"{cls.__name__} has no field {', '.join(unknown)}.",
+                found=", ".join(f"{name}={given[name]!r}" for name in unknown),
+                expected=", ".join(sorted(known)),
+                remedy=_ELSEWHERE.get(unknown[0]),
+            )
+        initialize(self, *args, **given)
+
+    cls.__init__ = checked  # type: ignore[assignment]
+    return cls
 
 
 def _in_degrees(crs: object) -> bool:
@@ -191,6 +215,7 @@ class OutputSpec:
         return cls("grid", grid_orientation=grid_orientation)
 
 
+@_named_fields
 @dataclass(frozen=True)
 class SensorSpec:
     """How scenes are chosen and put together.
@@ -252,8 +277,8 @@ class SensorSpec:
             raise OptionError(
                 "cloudy_pct is a share in percent.", found=repr(self.cloudy_pct), expected="0 to 100, or None"
             )
-        words = {"none": None, "mosaic": "last"}
-        if isinstance(self.composite, str) and self.composite in words:
-            object.__setattr__(self, "composite", words[self.composite])
+        names = {"none": None, "mosaic": "last"}
+        if isinstance(self.composite, str) and self.composite in names:
+            object.__setattr__(self, "composite", names[self.composite])
         _one_of("composite", self.composite, (*COMPOSITES, None))
         _one_of("orbit", self.orbit, ("ascending", "descending", None))

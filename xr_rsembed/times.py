@@ -69,14 +69,7 @@ class TemporalSpec:
 
     @classmethod
     def parse(cls, time: Time) -> TemporalSpec:
-        """Read any of the forms in which a time can be given.
-
-        Parameters
-        ----------
-        time : TemporalSpec, str, int, date, datetime, datetime64, or a pair of them
-            ``"2022-06-01/2022-09-01"`` (end not included), ``"2022-06-01"``, ``"2022-06"``, ``"2022"``, 2022. A span
-            may be open, as STAC writes it: ``"2022-06-01/.."`` ends with today, ``"../2022"`` begins with 1970.
-        """
+        """Read any of the forms in which a time can be given."""
         if isinstance(time, TemporalSpec):
             return time
         if isinstance(time, str) and "/" in time:

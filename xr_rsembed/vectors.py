@@ -26,27 +26,14 @@ __all__ = ["VectorFile", "listed_places", "times_of", "vector_cube"]
 
 @dataclass(frozen=True)
 class VectorFile:
-    """One ``.parquet`` or ``.zarr`` of a vector cube, and the parts that wait beside it.
-
-    Parameters
-    ----------
-    path : Path
-    found : mapping of str to DataArray
-        Vectors by key that the file held when it was opened.
-    """
+    """One ``.parquet`` or ``.zarr`` of a vector cube, and the parts that wait beside it."""
 
     path: Path
     found: dict[str, xr.DataArray] = field(default_factory=dict)
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> VectorFile:
-        """The file of this path, with what it holds already.
-
-        Raises
-        ------
-        StoreError
-            For another suffix, or a file that is no vector cube.
-        """
+        """The file of this path, with what it holds already."""
         path = Path(path)
         if path.suffix not in (".parquet", ".zarr"):
             raise StoreError(
@@ -123,7 +110,7 @@ def _place_geometry(place: Any) -> Any:
         return place
     try:
         return target_grid(place).geographic_extent.geom
-    except Exception:  # a place that cannot be read; its own error comes with its turn
+    except Exception:  # a place that cannot be read; it gets its own error later
         return shapely.Point()
 
 

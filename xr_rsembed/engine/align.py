@@ -12,7 +12,7 @@ import xarray as xr
 from xr_rsembed.crs import grid_mapping
 from xr_rsembed.errors import GridError, OptionError, RsEmbedWarning, SceneError
 from xr_rsembed.georef import check_grid, describe_grid, geobox_coords, scene_geobox
-from xr_rsembed.inputs.stored import nodata_of
+from xr_rsembed.inputs.stored import PACKING_ATTRS, held_values, read_stored
 
 __all__ = ["align"]
 
@@ -99,6 +99,7 @@ def _onto(array: xr.DataArray, target: Any, resampling: str, name: str) -> xr.Da
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RsEmbedWarning)  # of pixel sizes and CRSs that are about to change
         check_grid(array)
+    array, stored = read_stored(array)
     source = _grid(array)
     coords = geobox_coords(target)
     placed = _placed(array, source)
@@ -115,20 +116,24 @@ def _onto(array: xr.DataArray, target: Any, resampling: str, name: str) -> xr.Da
             expected=f"something of {describe_grid(target)}",
             remedy="fetch it for the same place",
         )
-    attrs, stated = dict(array.attrs), nodata_of(array)
-    nodata = stated[0] if stated else None
-    if nodata is None and placed.dtype.kind in "iu" and not _covers(source, target):
+    attrs, nodata = dict(array.attrs), stored.nodata[0] if stored.nodata else None
+    if nodata is None and placed.dtype.kind in "iu" and (stored.valid_range or not _covers(source, target)):
         # Integers without nodata have no value for what lies outside: floats that hold them all have NaN.
         placed = placed.astype("float32" if placed.dtype.itemsize <= 2 else "float64")
+    low, high = stored.valid_range or (-np.inf, np.inf)
+    valid = ~placed.isin(held_values(stored.nodata, placed.dtype)) & (placed >= low) & (placed <= high)
     if placed.dtype.kind == "f":  # NaN is the one nodata that no resampling blends
-        masked = placed.where(~placed.isin(list(stated))) if stated else placed
-        there = _reprojected(masked, target, resampling, np.nan)
+        there = _reprojected(placed.where(valid), target, resampling, np.nan)
         there = there if nodata is None else there.fillna(nodata).astype(placed.dtype)
     else:
+        placed = placed if nodata is None else placed.where(valid, nodata).astype(placed.dtype)
         there = _reprojected(placed, target, resampling, nodata)
     if nodata is not None and not {"_FillValue", "missing_value", "fill_value", "nodata"} & attrs.keys():
         attrs["_FillValue"] = placed.dtype.type(nodata).item()
-    return there.assign_coords(coords).assign_attrs(attrs)
+    aligned = there.assign_coords(coords).assign_attrs(attrs)
+    # How decoded pixels were packed tells their units.
+    aligned.encoding = {name: array.encoding[name] for name in PACKING_ATTRS if name in array.encoding}
+    return aligned
 
 
 def _placed(array: xr.DataArray, source: Any) -> xr.DataArray:

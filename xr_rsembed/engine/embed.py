@@ -24,7 +24,7 @@ from xr_rsembed.engine.presence import count_missing
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import OptionError, warn
 from xr_rsembed.inputs.record import Input
-from xr_rsembed.inputs.scene import laid_back
+from xr_rsembed.inputs.scene import on_own_axes
 from xr_rsembed.models.encoder import EncoderRequest, Layout, WeightsRef, freeze
 from xr_rsembed.models.spec import ModelSpec
 from xr_rsembed.tiling import AxisBlock, Blocks, coverage, tile_blocks
@@ -67,7 +67,7 @@ def embed_inputs(
     values = _cells(sources, job, blocks) if settings.output == "grid" else _tiles(sources, job, blocks)
     labelled = _label(values, scene, job, blocks)
     labelled.attrs = record(inputs, job, options)
-    labelled = laid_back(labelled, inputs[0].flipped)
+    labelled = on_own_axes(labelled, inputs[0].flipped)
     if is_lazy(inputs):
         return labelled
     if len(inputs) > 1:

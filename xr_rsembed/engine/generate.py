@@ -21,7 +21,7 @@ from xr_rsembed.errors import OptionError, whole_number
 from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import read_scene
 from xr_rsembed.inputs.record import Input
-from xr_rsembed.inputs.scene import laid_back
+from xr_rsembed.inputs.scene import on_own_axes
 from xr_rsembed.models.encoder import EncoderRequest, WeightsRef
 from xr_rsembed.models.registry import families, find_spec
 from xr_rsembed.models.spec import ModelSpec, Output
@@ -144,7 +144,7 @@ def generate(
     )
     stack = _blend([as_dask(item.scene, blocks) for item in inputs], job, blocks, tiles)
     images = _label(stack, first, {name: _outputs(spec)[name] for name in outputs}, probabilities)
-    images = images.map(laid_back, flipped=inputs[0].flipped)
+    images = images.map(on_own_axes, flipped=inputs[0].flipped)
     images.attrs = _record(inputs, spec, job, edge, drawers)
     if is_lazy(inputs):
         return images

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.errors import SceneError
-from xr_rsembed.inputs.guard import check_common, check_values
+from xr_rsembed.inputs.guard import check_common, check_range, check_values
 from xr_rsembed.inputs.record import Pixels
+from xr_rsembed.inputs.stored import held_values
 from xr_rsembed.normalize import normalize
 from xr_rsembed.tiling import Block
 
@@ -79,7 +80,7 @@ class Window:
 
 
 def valid_pixels(window: np.ndarray, how: Pixels) -> np.ndarray:
-    """Which pixels are valid: no band is NaN or nodata.
+    """Which pixels are valid: no band is NaN, nodata, or beyond the stated range.
 
     Parameters
     ----------
@@ -96,11 +97,10 @@ def valid_pixels(window: np.ndarray, how: Pixels) -> np.ndarray:
         If a pixel is infinite.
     """
     valid = np.ones(window.shape[:-3] + window.shape[-2:], dtype=bool)
-    nodata = [_as_dtype(value, window.dtype) for value in how.nodata]
+    nodata = [*held_values(how.nodata, window.dtype)]
     for band in np.moveaxis(window, -3, 0):
         for value in nodata:
-            if value is not None:
-                valid &= band != value
+            valid &= band != value
         if band.dtype.kind == "f":
             finite = np.isfinite(band)
             if not finite.all():
@@ -109,6 +109,12 @@ def valid_pixels(window: np.ndarray, how: Pixels) -> np.ndarray:
     for index in np.ndindex(*window.shape[:-3]):
         if how.units and not valid[index].any():
             check_common(window[index], how)
+    if how.valid_range is not None:
+        low, high = how.valid_range
+        inside = np.all((window >= low) & (window <= high), axis=-3)
+        for index in np.ndindex(*window.shape[:-3]):
+            check_range(window[index], valid[index], inside[index], how)
+        valid &= inside
     if how.power:
         valid &= _positive(window, valid, how)
     return valid
@@ -119,13 +125,6 @@ def _positive(window: np.ndarray, valid: np.ndarray, how: Pixels) -> np.ndarray:
     for index in np.ndindex(*window.shape[:-3]):
         check_values(window[index], valid[index], how)
     return np.all(window * how.scale + how.offset > 0, axis=-3)
-
-
-def _as_dtype(value: float, dtype: np.dtype) -> Any:
-    """The value as pixels hold it; None where they cannot, so that it marks nothing."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        cast = np.asarray(value).astype(dtype)
-    return cast if cast == value or dtype.kind == "f" else None
 
 
 def cell_pixels(valid: np.ndarray, block: Block, patch: int) -> tuple[np.ndarray, np.ndarray]:

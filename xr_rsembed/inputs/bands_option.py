@@ -11,7 +11,7 @@ import xarray as xr
 from xr_rsembed.bands import canonical_name
 from xr_rsembed.errors import OptionError
 from xr_rsembed.inputs.joint import Scenes
-from xr_rsembed.inputs.modality import named_modalities, settle, stated_modality
+from xr_rsembed.inputs.modality import named_modalities, pick_modality, stated_modality
 from xr_rsembed.models.spec import Modality, ModelSpec
 
 __all__ = ["canonical_subset"]
@@ -21,23 +21,6 @@ def canonical_subset(
     chosen: Any, spec: ModelSpec, scene: xr.DataArray | Scenes | None, modality: str | None
 ) -> dict[str, tuple[str, ...]]:
     """The bands of each modality by their canonical names, in the order given.
-
-    Parameters
-    ----------
-    chosen : list of str, or mapping of str to list of str
-        Band names in any spelling; by modality where there are several.
-    spec : ModelSpec
-    scene : DataArray or several, optional
-        Attrs of the one may name the modality that a list means; with several a list does not do.
-    modality : str, optional
-        The modality that a list means.
-
-    Raises
-    ------
-    OptionError
-        For a name that is no band of the modality.
-    SceneError
-        Where a list fits several modalities.
 
     Examples
     --------
@@ -79,7 +62,7 @@ def _meant(names: list[str], spec: ModelSpec, scene: xr.DataArray | None, modali
         fitting = [
             max(offered, key=lambda one: sum(canonical_name(name, one.bands) in one.bands for name in names))
         ]
-    return settle(fitting, spec, f"bands={names}")
+    return pick_modality(fitting, spec, f"bands={names}")
 
 
 def _all_canonical(names: list[str], kind: Modality) -> tuple[str, ...]:

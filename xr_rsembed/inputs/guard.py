@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
 
 import numpy as np
 
-from xr_rsembed.errors import RsEmbedError, SceneError, UnitsError
+from xr_rsembed.errors import RsEmbedWarning, SceneError, UnitsError
 from xr_rsembed.inputs.record import Pixels
+from xr_rsembed.inputs.stored import held_values
 from xr_rsembed.inputs.units import wrong_units
 
-__all__ = ["check_common", "check_values"]
+__all__ = ["check_common", "check_range", "check_values"]
 
 _SAMPLE = 5_000  # pixels of a block that are looked at
 _MANY = 1000  # pixels from which on a likely, but not certain, mistake is called one
-_SENTINELS = (-9999.0, -32768.0, -999.0, 1e20, -3.4028234663852886e38)
+_SENTINELS = (-9999.0, -32768.0, -32767.0, -999.0, -99999.0, -(2.0**31), 1 - 2.0**31, 2.0**31 - 1)
+_HUGE = 1e15  # beyond, floats mark nodata: 1e20, 3.4e38, 9.97e36
+_SATURATED = 65535.0  # in Sentinel-2's DN
+_BRIGHT = 20_000.0  # DN: as a median, beyond any surface
+_BELOW_SHADOW = -400.0  # DN: dark water under a bad correction is above it
 _OFFSET = 1000.0  # what Sentinel-2 DN carry from baseline 04.00 on
-
+_NO_OFFSET = "dn = xr.where(da == 0, 0, (da.astype('int32') - 1000).clip(1)).assign_attrs(da.attrs)"
+_NO_PACKING = 'da.attrs.pop("scale_factor", None); da.attrs.pop("add_offset", None)'
 _NOISE = -0.05  # linear power that the removal of noise left below 0 is nearer to 0 than that
 
 
 def check_values(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
-    """Raise where the valid pixels of a block cannot be in the model's units.
-
-    Parameters
-    ----------
-    window : array, shape (band, y, x)
-        Raw pixels.
-    valid : bool array, shape (y, x)
-    how : Pixels
-
-    Raises
-    ------
-    SceneError
-        If a number stands for nodata that nothing states, or all are 0.
-    UnitsError
-        If the numbers are in other units.
-    """
+    """Raise where the valid pixels of a block cannot be in the model's units."""
     if not how.units or not valid.any():
         return
     raw = _sample(window, valid)
@@ -45,7 +36,15 @@ def check_values(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
         _check_linear(values, how, "dB")
         return
     _check_sentinel(raw)
-    _check_packing(raw, how)
+    if how.units == "DN":
+        _check_fill(raw, how)
+    if how.packed and _fractions(raw):
+        raise UnitsError(
+            "The attrs say how whole numbers were packed, but the pixels are fractions: they were unpacked already.",
+            found=f"pixels such as {raw.ravel()[0]:.6g} beside scale_factor or add_offset",
+            expected="packed whole numbers, or no such attrs",
+            remedy=_NO_PACKING,
+        )
     check = {"DN": _check_dn, "dB": _check_db, "m": _check_metres, "8-bit": _check_8bit}.get(how.units)
     if how.units == "linear":
         _check_linear(values, how, "linear")
@@ -53,129 +52,10 @@ def check_values(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
         check(values, how)
 
 
-def _sample(window: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Valid pixels at even steps, float64, shape (band, n)."""
-    index = np.flatnonzero(valid)
-    index = index[:: max(1, index.size // _SAMPLE)]
-    return window.reshape(len(window), -1)[:, index].astype("float64")
-
-
-def _check_dn(values: np.ndarray, how: Pixels) -> None:
-    low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
-    fractions, many = _fractions(values), values.shape[1] >= _MANY
-    if not values.any():
-        raise _all_zero(how)
-    if low < 0.0 and high < 20.0 and fractions:
-        raise _normalized(how)
-    if how.offset < 0.0 and middle < -100.0:
-        raise _offset_twice(middle, how)
-    if fractions and low >= 0.0 and high <= 3.0 and middle <= 1.2:
-        raise wrong_units("reflectance", "DN")
-    if fractions and many and how.scale == 1.0 and low >= 0.0 and 3.0 < high <= 110.0:
-        raise wrong_units("%", "DN")
-    if many and not fractions and 240.0 <= values.max() <= 255.0 and low >= 0.0:
-        raise wrong_units("8-bit", "DN")
-    if middle < -100.0:
-        raise _impossible("DN", f"a median of {middle:.4g}", "most reflectances above 0", how)
-    if middle > 20_000.0:
-        raise _impossible("DN", f"a median of {middle:.4g}", "reflectance * 10000, most below 10000", how)
-    if how.offset_due and many:
-        darkest = float(np.quantile(values, 0.001))
-        if 0.99 * _OFFSET <= darkest <= 1.5 * _OFFSET:
-            raise UnitsError(
-                "The scene's DN still hold the offset of 1000 that Sentinel-2 has from baseline 04.00 on.",
-                found=f"no pixel below {darkest:.0f}, and metadata of baseline 04.00 or later",
-                expected="DN = 10000 * reflectance, which shadow and water take near 0",
-                remedy="dn = xr.where(da == 0, 0, (da.astype('int32') - 1000).clip(1)).assign_attrs(da.attrs), or "
-                'da.attrs["add_offset"] = -1000; where the scene is that bright, del the baseline from its metadata',
-            )
-
-
-def _check_db(values: np.ndarray, how: Pixels) -> None:
-    low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
-    if not values.any():
-        raise _all_zero(how)
-    empty = float((values == 0.0).mean())
-    if middle < -3.0 and empty >= 0.01 and values.shape[1] >= _MANY:
-        # Noise is never exactly 0 that often.
-        raise _unstated(0.0, empty)
-    if low >= 0.0 and middle < 1.0:
-        raise wrong_units("linear", "dB")
-    if -6000.0 < middle < -300.0 and not _fractions(values):
-        raise UnitsError(
-            "These whole numbers look like dB times 100, and nothing says so.",
-            found=f"a median of {middle:.4g}",
-            expected="backscatter of -40 to 20 dB",
-            remedy='da = da.assign_attrs(units="dB", scale_factor=0.01)',
-        )
-    if values.shape[1] >= _MANY and -4.0 < low < 0.0 < high < 4.0:
-        raise _normalized(how)
-    if not -60.0 < middle < 30.0:
-        raise _impossible("dB", f"a median of {middle:.4g}", "backscatter of -40 to 20 dB", how)
-
-
-def _check_linear(values: np.ndarray, how: Pixels, wanted: str) -> None:
-    quarter, middle, high = np.quantile(values, (0.25, 0.5, 0.98))
-    if not values.any():
-        raise _all_zero(how)
-    if -4.0 < quarter < _NOISE and 0.0 < high < 4.0 and values.shape[1] >= _MANY:
-        raise _normalized(how)
-    if middle < _NOISE:
-        if wanted == "linear":
-            raise wrong_units("dB", "linear")
-        raise _impossible("linear power", f"a median of {middle:.4g}", "power above 0", how)
-    if middle > 100.0:
-        raise _impossible("linear power", f"a median of {middle:.4g}", "most below 1", how)
-
-
-def _check_metres(values: np.ndarray, how: Pixels) -> None:
-    low, high = np.quantile(values, (0.02, 0.98))
-    if low < -12_000.0 or high > 9_000.0:
-        raise _impossible("m", f"heights from {low:.4g} to {high:.4g}", "-11000 to 8900 m", how)
-
-
-def _check_8bit(values: np.ndarray, how: Pixels) -> None:
-    low, high = np.quantile(values, (0.02, 0.98))
-    if not values.any():
-        raise _all_zero(how)
-    if low < -0.5 and high < 20.0:
-        raise _normalized(how)
-    if high > 280.0:  # resampling may overshoot 255
-        raise UnitsError(
-            f"{how.modality} pixels are 8-bit counts, and these are not.",
-            found=f"numbers up to {high:.4g}",
-            expected="0 to 255",
-            remedy='for reflectance * 10000 take the modality that it is of: modality="S2L2A", bands=[...]',
-        )
-    if high <= 1.5 and _fractions(values):
-        raise UnitsError(
-            f"{how.modality} pixels are 8-bit counts, and these are not.",
-            found=f"fractions up to {high:.4g}",
-            expected="0 to 255",
-            remedy='rgb = (da * 255).assign_attrs(da.attrs, units="8-bit")',
-        )
-
-
-def _check_sentinel(raw: np.ndarray) -> None:
-    for sentinel in _SENTINELS:
-        share = float((raw == np.float64(np.float32(sentinel))).mean())
-        if share >= 0.001:
-            raise _unstated(sentinel, share)
-
-
-def _check_packing(raw: np.ndarray, how: Pixels) -> None:
-    if how.packed and _fractions(raw):
-        raise UnitsError(
-            "The attrs say how whole numbers were packed, but the pixels are fractions: they were unpacked already.",
-            found=f"pixels such as {raw.ravel()[0]:.6g} beside scale_factor or add_offset",
-            expected="packed whole numbers, or no such attrs",
-            remedy='da.attrs.pop("scale_factor", None); da.attrs.pop("add_offset", None)',
-        )
-
-
 def check_common(window: np.ndarray, how: Pixels) -> None:
     """Raise where a block without one valid pixel has bands that are whole and bands that are empty."""
-    own = [_own_share(band, how.nodata) for band in window]
+    held = held_values(how.nodata, window.dtype)
+    own = [float((~(np.isnan(band) | np.isin(band, held))).mean()) for band in window]
     if max(own) >= 0.5 and min(own) == 0.0:
         empty = [number for number, share in enumerate(own) if share == 0.0]
         raise SceneError(
@@ -187,8 +67,29 @@ def check_common(window: np.ndarray, how: Pixels) -> None:
         )
 
 
-def _own_share(band: np.ndarray, nodata: tuple[float, ...]) -> float:
-    return float((~(np.isnan(band) | np.isin(band, nodata))).mean())
+def check_range(window: np.ndarray, valid: np.ndarray, inside: np.ndarray, how: Pixels) -> None:
+    """Raise where the valid range in attrs leaves out nearly all that was measured: it belongs to other numbers.
+
+    ``inside`` says which pixels (y, x) lie in it.
+    """
+    outside = valid & ~inside
+    if not how.units or outside.sum() < max(_MANY, 0.9 * valid.sum()):
+        return
+    found = _sample(window, outside)
+    if len(np.unique(found)) > 10:  # else it is a fill
+        raise UnitsError(
+            "The range of valid numbers in attrs leaves out nearly every pixel: it may belong to other numbers.",
+            found=f"pixels such as {found.ravel()[0]:.6g}, and a valid range of {how.valid_range}",
+            expected="a range of the pixels as they are",
+            remedy='for name in ("valid_range", "valid_min", "valid_max"): da.attrs.pop(name, None)',
+        )
+
+
+def _sample(window: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Valid pixels at even steps, float64, shape (band, n)."""
+    index = np.flatnonzero(valid)
+    index = index[:: max(1, index.size // _SAMPLE)]
+    return window.reshape(len(window), -1)[:, index].astype("float64")
 
 
 def _fractions(values: np.ndarray) -> bool:
@@ -196,21 +97,208 @@ def _fractions(values: np.ndarray) -> bool:
     return float((values % 1.0 != 0.0).mean()) > 0.5
 
 
-def _unstated(sentinel: float, share: float) -> SceneError:
+# --- nodata that nothing states -----------------------------------------------------------------------------
+
+
+def _check_sentinel(raw: np.ndarray) -> None:
+    marks, counts = np.unique(raw[np.isin(raw, _SENTINELS) | (np.abs(raw) >= _HUGE)], return_counts=True)
+    if counts.size and counts.max() >= 0.001 * raw.size:
+        raise _unstated(float(marks[counts.argmax()]), float(counts.max() / raw.size))
+
+
+def _check_fill(raw: np.ndarray, how: Pixels) -> None:
+    """Raise where at many pixels all bands hold one number that no measurement is, and nothing says what nodata is.
+
+    So arithmetic and ``ds.to_array()`` leave a scene: the attrs are lost, the fill stays.
+    """
+    if how.nodata_stated or len(raw) < 3 or not raw.any():
+        return
+    alike, counts = np.unique(raw[0, (raw == raw[0]).all(axis=0)], return_counts=True)
+    counts = counts * ((alike <= 0.0) | (alike >= _BRIGHT))
+    if counts.size and counts.max() >= max(10, 0.002 * raw.shape[1]):
+        raise _unstated(float(alike[counts.argmax()]), float(counts.max() / raw.shape[1]))
+
+
+def _check_not_zero(values: np.ndarray, how: Pixels) -> None:
+    if not values.any():
+        raise SceneError(
+            f"Every {how.modality} pixel of a block is 0, and nothing says that 0 is nodata.",
+            found="zeros alone",
+            expected=f"pixels in {how.units}",
+            remedy="da.rio.write_nodata(0), where 0 marks the absence of a measurement",
+        )
+
+
+def _unstated(fill: float, share: float) -> SceneError:
     return SceneError(
-        f"The scene seems to mark invalid pixels by {sentinel:g}, but nothing says so.",
-        found=f"{sentinel:g} in {share:.1%} of the pixels",
+        f"The scene seems to mark invalid pixels by {fill:g}, but nothing says so.",
+        found=f"{fill:g} in {share:.1%} of the pixels",
         expected="nodata in attrs, or NaN",
-        remedy=f"da.rio.write_nodata({sentinel:g})",
+        remedy=f"da.rio.write_nodata({fill!r})" if abs(fill) >= 1e6 else f"da.rio.write_nodata({fill:g})",
     )
 
 
-def _all_zero(how: Pixels) -> RsEmbedError:
-    return SceneError(
-        f"Every {how.modality} pixel of a block is 0, and nothing says that 0 is nodata.",
-        found="zeros alone",
-        expected=f"pixels in {how.units}",
-        remedy="da.rio.write_nodata(0), where 0 marks the absence of a measurement",
+# --- the units that models take -----------------------------------------------------------------------------
+
+
+def _check_dn(values: np.ndarray, how: Pixels) -> None:
+    low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
+    fractions, many = _fractions(values), values.shape[1] >= _MANY
+    _check_not_zero(values, how)
+    _check_wrapped(values, middle)
+    _check_masks(values)
+    if low < 0.0 and high < 20.0 and fractions:
+        raise _normalized(how)
+    if low < 3 * _BELOW_SHADOW and how.offset >= 0.0:
+        raise _impossible(
+            "DN", f"2 % of the numbers below {low:.4g}", "reflectance * 10000, the darkest near 0", how
+        )
+    if middle < -100.0 or low < _BELOW_SHADOW:
+        found = f"a median of {middle:.4g} DN, and 2 % of the numbers below {low:.4g}"
+        if how.offset < 0.0:
+            raise UnitsError(
+                "Many DN are far below 0 once the offset in attrs is added: it may have been added before.",
+                found=f"{found}, with an offset of {how.offset:g} DN",
+                expected="raw pixels beside add_offset",
+                remedy=_NO_PACKING,
+            )
+        raise UnitsError(
+            "These numbers cannot be DN: many are far below 0, as if an offset had been taken off twice.",
+            found=found,
+            expected="reflectance * 10000, the darkest near 0",
+            remedy="where that is so, dn = (da + 1000).assign_attrs(da.attrs), in reflectance da + 0.1; else say what "
+            'the numbers are: units="..."',
+        )
+    if fractions and low >= 0.0 and high <= 3.0 and middle <= 1.2:
+        raise wrong_units("reflectance", "DN")
+    if fractions and many and how.scale == 1.0 and low >= 0.0 and 3.0 < high <= 110.0:
+        raise wrong_units("%", "DN")
+    if many and not fractions and 240.0 <= values.max() <= 255.0 and low >= 0.0:
+        raise wrong_units("8-bit", "DN")
+    if middle > _BRIGHT and how.scale >= 100.0 and 1.0 <= (middle - how.offset) / how.scale <= _BRIGHT:
+        raise UnitsError(
+            f"These numbers cannot be {how.stated or 'reflectance'}: they look like DN.",
+            found=f"a median of {(middle - how.offset) / how.scale:.4g}",
+            expected="reflectance of 0 to 1, or percent",
+            remedy='embed(..., units="DN")'
+            if how.stated
+            else "da.drop_encoding(), which still tells how a file packed reflectance",
+        )
+    if middle > _BRIGHT:
+        raise _impossible("DN", f"a median of {middle:.4g}", "reflectance * 10000, most below 10000", how)
+    if many and not fractions and how.offset == 0.0:
+        _check_offset(float(np.quantile(values, 0.001)), how)
+
+
+def _check_wrapped(values: np.ndarray, middle: float) -> None:
+    share = float(((values > 60_000.0) & (values < _SATURATED)).mean())
+    if share >= 0.001 and middle < _BRIGHT:
+        raise UnitsError(
+            "Some DN lie just below 65536: whole numbers without a sign were taken below 0.",
+            found=f"{share:.1%} of the numbers above 60000, half of all below {middle:.0f}",
+            expected="reflectance * 10000",
+            remedy=f"subtract in numbers with a sign, such as {_NO_OFFSET}",
+        )
+
+
+def _check_masks(values: np.ndarray) -> None:
+    for number, band in enumerate(values):
+        most = band.max()
+        if band.size >= _MANY and most in (255.0, 65535.0) and np.isin(band, (0.0, most)).all():
+            raise SceneError(
+                "One of the bands is a mask, such as the alpha band of a file.",
+                found=f"{most:g} and 0 alone in band number {number} (counted from 0)",
+                expected="measurements in every band",
+                remedy='name it: da.assign_coords(band=["B1", ..., "alpha"]); or open the file with '
+                "xr_rsembed.open_scene, which knows alpha bands",
+            )
+
+
+def _check_offset(darkest: float, how: Pixels) -> None:
+    """Where nothing is darker than the offset, it may be there still; metadata make that sure."""
+    if how.offset_due and 0.99 * _OFFSET <= darkest <= 1.5 * _OFFSET:
+        raise UnitsError(
+            "The scene's DN still hold the offset of 1000 that Sentinel-2 has from baseline 04.00 on.",
+            found=f"no pixel below {darkest:.0f}, and metadata of baseline 04.00 or later",
+            expected="DN = 10000 * reflectance, which shadow and water take near 0",
+            remedy=f'{_NO_OFFSET}, or da.attrs["add_offset"] = -1000; where the scene is that bright, del the '
+            "baseline from its metadata",
+        )
+    if 0.99 * _OFFSET <= darkest <= 1.25 * _OFFSET:
+        warnings.warn(  # which shows one text once, not once a block
+            "No pixel of a block is below 1000 DN. Clouds and deserts are that bright. A scene that is neither holds "
+            f"the offset of Sentinel-2's baseline 04.00 (from January 2022 on): take it off, {_NO_OFFSET}, or say so, "
+            'da.attrs["add_offset"] = -1000.',
+            RsEmbedWarning,
+            stacklevel=2,
+        )
+
+
+def _check_db(values: np.ndarray, how: Pixels) -> None:
+    low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
+    _check_not_zero(values, how)
+    empty = float((values == 0.0).mean())
+    if middle < -3.0 and empty >= 0.01 and values.shape[1] >= _MANY:
+        raise _unstated(0.0, empty)  # noise is never exactly 0 that often
+    if low >= 0.0 and middle < 1.0:
+        raise wrong_units("linear", "dB")
+    if -6000.0 < middle < -300.0 and not _fractions(values):
+        raise UnitsError(
+            "These whole numbers look like dB times 100, and nothing says so.",
+            found=f"a median of {middle:.4g}",
+            expected="backscatter of -40 to 20 dB",
+            remedy='da = da.assign_attrs(units="dB", scale_factor=0.01)',
+        )
+    if values.shape[1] >= _MANY and -4.0 < low < 0.0 < high < 4.0:
+        raise _normalized(how)
+    if not -60.0 < middle < 20.0:
+        raise _impossible("dB", f"a median of {middle:.4g}", "backscatter of -40 to 20 dB", how)
+
+
+def _check_linear(values: np.ndarray, how: Pixels, wanted: str) -> None:
+    quarter, middle, high = np.quantile(values, (0.25, 0.5, 0.98))
+    _check_not_zero(values, how)
+    if -4.0 < quarter < _NOISE and 0.0 < high < 4.0 and values.shape[1] >= _MANY:
+        raise _normalized(how)
+    if middle < _NOISE and wanted == "linear":
+        raise wrong_units("dB", "linear")
+    if middle >= 1.0 and not _fractions(values):
+        raise _impossible(
+            "linear power", f"whole numbers, half of them above {middle:.4g}", "calibrated power", how
+        )
+    if middle < _NOISE or middle > 40.0:
+        expected = "power above 0" if middle < 0.0 else "most below 1"
+        raise _impossible("linear power", f"a median of {middle:.4g}", expected, how)
+
+
+def _check_metres(values: np.ndarray, how: Pixels) -> None:
+    low, high = np.quantile(values, (0.02, 0.98))
+    beyond, counts = np.unique(values[(values < -12_000.0) | (values > 9_000.0)], return_counts=True)
+    if counts.size and counts.max() >= max(10, 0.5 * counts.sum()):
+        fill = (float(beyond[counts.argmax()]) - how.offset) / how.scale
+        raise _unstated(fill, float(counts.max() / values.size))
+    if low < -12_000.0 or high > 9_000.0:
+        raise _impossible("m", f"heights from {low:.4g} to {high:.4g}", "-11000 to 8900 m", how)
+
+
+def _check_8bit(values: np.ndarray, how: Pixels) -> None:
+    low, high = np.quantile(values, (0.02, 0.98))
+    _check_not_zero(values, how)
+    if low < -0.5 and high < 20.0:
+        raise _normalized(how)
+    if high > 280.0:  # resampling may overshoot 255
+        found = f"numbers up to {high:.4g}"
+        remedy = 'for reflectance * 10000 take the modality that it is of: modality="S2L2A", bands=[...]'
+    elif high <= 1.5 and _fractions(values):
+        found = f"fractions up to {high:.4g}"
+        remedy = 'rgb = (da * 255).assign_attrs(da.attrs, units="8-bit")'
+    else:
+        return
+    raise UnitsError(
+        f"{how.modality} pixels are 8-bit counts, and these are not.",
+        found=found,
+        expected="0 to 255",
+        remedy=remedy,
     )
 
 
@@ -223,19 +311,10 @@ def _normalized(how: Pixels) -> UnitsError:
     )
 
 
-def _offset_twice(middle: float, how: Pixels) -> UnitsError:
-    return UnitsError(
-        "Most pixels are below 0 once the offset in attrs is added: it may have been added before.",
-        found=f"a median of {middle:.4g} DN with an offset of {how.offset:g} DN",
-        expected="raw pixels beside add_offset",
-        remedy='da.attrs.pop("scale_factor", None); da.attrs.pop("add_offset", None)',
-    )
-
-
 def _impossible(units: str, found: str, expected: str, how: Pixels) -> UnitsError:
-    said: Any = f", stated as {how.stated}" if how.stated else ""
+    stated = f", stated as {how.stated}" if how.stated else ""
     return UnitsError(
-        f"These numbers cannot be {units}{said}.",
+        f"These numbers cannot be {units}{stated}.",
         found=found,
         expected=expected,
         remedy='say what they are: units="...", as an argument or in da.attrs; or convert them',

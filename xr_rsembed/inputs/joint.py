@@ -13,7 +13,7 @@ from xr_rsembed import bands
 from xr_rsembed.errors import GridError, OptionError, RsEmbedError, SceneError, UnknownModelError
 from xr_rsembed.georef import check_axes, check_grid, describe_grid, scene_geobox, stored_transform
 from xr_rsembed.inputs.labels import OTHER_BAND_DIMS, band_labels, check_times
-from xr_rsembed.inputs.modality import named_modalities, settle
+from xr_rsembed.inputs.modality import named_modalities, pick_modality
 from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import north_up, validate
 from xr_rsembed.models.spec import Modality, ModelSpec
@@ -34,36 +34,8 @@ def validate_joint(
 ) -> tuple[Input, ...]:
     """Check that several modalities can be embedded together; read no pixel of a lazy one.
 
-    Parameters
-    ----------
-    scenes : Dataset or mapping of str to DataArray
-        One variable for each modality, all with y and x of one grid. Each may have a band dim of its own name; one
-        band needs no band dim. Leading dims such as time may differ, and are then broadcast.
-    spec : ModelSpec
-    modalities : mapping or list of str, optional
-        Variable names by modality, or the variables to take. By default every variable, which its name, else its
-        attrs, must tell the modality of.
-    normalize : {"default", "none"}
-    units : mapping of str to str, optional
-        Of the pixels, by modality or variable, where attrs do not say.
-    options : mapping, optional
-        The model options, complete.
-
-    Returns
-    -------
-    tuple of Input
-        In the order of ``modalities``, or of the variables.
-
-    Raises
-    ------
-    UnknownModelError
-        If a variable is no modality of the model.
-    OptionError
-        If a modality is given twice, or units are given for a variable that is not there.
-    GridError
-        If the grids differ.
-    SceneError, BandOrderError, UnitsError
-        If one of them is no input of the model.
+    Each is a variable with y and x of one grid, and a band dim of its own name or none; leading dims are broadcast.
+    ``modalities`` gives variables by modality, or lists those to take; the inputs come in that order.
     """
     arrays = {str(name): array for name, array in _arrays(scenes).items()}
     chosen = _chosen(arrays, spec, modalities)
@@ -74,16 +46,16 @@ def validate_joint(
             expected="one variable",
             remedy=f'ds["{next(iter(chosen.values()))}"].rsembed.embed("{spec.key}")',
         )
-    said = _units(units, chosen)
+    stated = _units(units, chosen)
     own = _with_own_bands([arrays[variable] for variable in chosen.values()], [*chosen], spec)
     if isinstance(scenes, xr.Dataset) and len(chosen) > 1:
         _check_joined(own[0])
         check_times({variable: arrays[variable] for variable in chosen.values()}, mutual=True)
-    turned, flipped = zip(*(north_up(array) for array in own), strict=True)
+    north, flipped = zip(*(north_up(array) for array in own), strict=True)
     inputs = []
-    for (name, variable), array, dims in zip(chosen.items(), _on_one_grid(turned), flipped, strict=True):
+    for (name, variable), array, dims in zip(chosen.items(), _on_one_grid(north), flipped, strict=True):
         checked = validate(
-            array, spec, modality=name, normalize=normalize, units=said.get(name), options=options
+            array, spec, modality=name, normalize=normalize, units=stated.get(name), options=options
         )
         inputs.append(replace(checked, variable=variable, flipped=dims))
     return tuple(_broadcast(inputs))
@@ -149,8 +121,8 @@ def _modality_of(variable: str, arrays: Mapping[str, xr.DataArray], asked: str, 
         if attr is None:
             raise _no_modality(variable, arrays, spec) from error
         meant = named_modalities(spec, str(attr))
-    said = [one for one in meant if one.name == attr]
-    return settle(said or meant, spec, f"variable {variable!r}").name
+    named = [one for one in meant if one.name == attr]
+    return pick_modality(named or meant, spec, f"variable {variable!r}").name
 
 
 def _no_modality(variable: str, arrays: Mapping[str, xr.DataArray], spec: ModelSpec) -> RsEmbedError:
@@ -194,7 +166,7 @@ def _units(units: Any, chosen: Mapping[str, str]) -> dict[str, str]:
             raise OptionError(
                 f"units= names {name!r}, which is not embedded.", found=name, expected=", ".join(chosen)
             )
-    return {modality_of[name]: str(said) for name, said in units.items()}
+    return {modality_of[name]: str(unit) for name, unit in units.items()}
 
 
 def _with_own_bands(
@@ -258,12 +230,7 @@ def _own_bands(array: xr.DataArray, kind: Modality, others: Sequence[Modality]) 
 
 
 def _check_joined(array: xr.DataArray) -> None:
-    """Raise where a Dataset joined coords that differ: it then holds the pixels of all grids, and gaps between them.
-
-    Raises
-    ------
-    GridError
-    """
+    """Raise where a Dataset joined coords that differ: it then holds the pixels of all grids, and gaps between them."""
     remedy = (
         'xr_rsembed.align({"S2L2A": s2, "S1RTC": s1}) reprojects onto the first, in place of xr.Dataset(...)'
     )
@@ -288,13 +255,7 @@ def _check_joined(array: xr.DataArray) -> None:
 
 
 def _on_one_grid(arrays: Sequence[xr.DataArray]) -> list[xr.DataArray]:
-    """The arrays with the coords of the first.
-
-    Raises
-    ------
-    GridError
-        If a grid differs by more than a hundredth of a pixel.
-    """
+    """The arrays with the coords of the first."""
     first = arrays[0]
     for array in arrays:
         if not {"y", "x"} <= {*array.dims}:

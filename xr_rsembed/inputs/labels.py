@@ -7,17 +7,26 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xr_rsembed import bands
 from xr_rsembed.errors import BandOrderError, GridError, SceneError, warn
-from xr_rsembed.inputs.stored import NODATA_ATTRS, PACKING_ATTRS, nodata_attr, nodata_of, packing_of
+from xr_rsembed.inputs.stored import (
+    NODATA_ATTRS,
+    PACKING_ATTRS,
+    held_values,
+    nodata_attr,
+    nodata_of,
+    packing_of,
+)
 from xr_rsembed.inputs.units import stated_units
 from xr_rsembed.models.spec import Modality
 
 __all__ = [
     "OTHER_BAND_DIMS",
     "band_labels",
+    "check_numbering",
     "check_times",
     "masked_by_band",
     "stack_bands",
@@ -25,16 +34,17 @@ __all__ = [
     "with_band_dim",
 ]
 
+_SENSOR_ATTRS = (
+    *("platform", "eo:platform", "constellation", "instruments", "sensor", "spacecraft_id", "collection"),
+    *("landsat_product_id", "landsat_scene_id", "hls_product"),
+)
 OTHER_BAND_DIMS = ("bands", "channel", "channels", "variable", "wavelength", "C", "c", "component")
 
 
 def with_band_dim(scene: xr.DataArray, modality: str | None) -> xr.DataArray:
-    """The scene with a dim band, which elevation may lack.
-
-    Raises
-    ------
-    SceneError
-    """
+    """The scene with a dim band, which elevation may lack."""
+    if isinstance(scene.indexes.get("band"), pd.MultiIndex):
+        scene = scene.reset_index("band")
     if "band" in scene.dims:
         return scene
     if (modality is not None and modality.upper() == "DEM") or scene.attrs.get("modality") == "DEM":
@@ -56,11 +66,6 @@ def band_labels(scene: xr.DataArray) -> list[str] | None:
     Names in ``long_name`` count together with the integer labels that index them: they stay in the file's order when
     bands are selected.
 
-    Raises
-    ------
-    BandOrderError
-        For integer labels that no names belong to, other than 1..n in order.
-
     Examples
     --------
     >>> da = xr.DataArray([0, 0], dims="band", coords={"band": [3, 1]}, attrs={"long_name": ("blue", "green", "red")})
@@ -68,8 +73,8 @@ def band_labels(scene: xr.DataArray) -> list[str] | None:
     ['red', 'blue']
     """
     if "band" not in scene.coords:
-        return None
-    labels = np.atleast_1d(scene["band"].values)
+        return _names_beside(scene)
+    labels = [one.decode() if isinstance(one, bytes) else one for one in np.atleast_1d(scene["band"].values)]
     if not all(str(label).isdigit() for label in labels):
         return [str(label) for label in labels]
     numbers = [int(label) for label in labels]
@@ -78,6 +83,8 @@ def band_labels(scene: xr.DataArray) -> list[str] | None:
         described = [str(names[number - 1] or "").strip() for number in numbers]
         if all(described):
             return described
+    if beside := _names_beside(scene):
+        return beside
     if numbers != list(range(1, len(numbers) + 1)):
         raise BandOrderError(
             "The bands have numbers for labels, and nothing says what the numbers are.",
@@ -86,6 +93,38 @@ def band_labels(scene: xr.DataArray) -> list[str] | None:
             remedy='da.assign_coords(band=["B1", "B2", ...]), in the order that the bands are in',
         )
     return None
+
+
+def _names_beside(scene: xr.DataArray) -> list[str] | None:
+    """Names of the bands in another coord along them, such as stackstac's ``common_name``; else None."""
+    for name, coord in scene.coords.items():
+        if coord.dims == ("band",) and name != "band" and coord.dtype.kind in "OUS":
+            labels = [str(label) for label in coord.values]
+            known = [bands.canonical_name(label) for label in labels]
+            if None not in known and len(set(known)) == len(known):
+                return labels
+    return None
+
+
+def check_numbering(scene: xr.DataArray, kind: Modality) -> None:
+    """Raise where bands have Landsat's numbers, by what attrs or coords say of the sensor, and a model Sentinel-2's."""
+    labels = band_labels(scene) or []
+    numbered = [label for label in labels if re.fullmatch(r"B\d+", label)]
+    if not numbered or not {*kind.bands} <= {*bands.S2_L1C}:
+        return
+    for where in (scene.attrs, scene.coords):
+        stated = [
+            str(np.asarray(where[name]).tolist()) for name in where if str(name).lower() in _SENSOR_ATTRS
+        ]
+        found = next((text for text in stated if re.search("landsat|l30|oli", text, re.IGNORECASE)), None)
+        if found is not None:
+            raise BandOrderError(
+                "The bands are numbered as Landsat's are, where B05 is near infrared; in Sentinel-2 it is red edge.",
+                found=f"{' '.join(numbered)} of {found[:60]}",
+                expected="names that mean one thing",
+                remedy='da.assign_coords(band=["coastal", "blue", "green", "red", "nir08", "swir16", "swir22"]), by '
+                "what each is; xr_rsembed.open_scene does so for HLS",
+            )
 
 
 def warn_of_position(kind: Modality) -> None:
@@ -106,7 +145,10 @@ def masked_by_band(scene: xr.DataArray) -> xr.DataArray:
     valid = (scene.isel(band=masks) != 0).all("band")
     rest = scene.isel(band=[number for number in range(len(labels)) if number not in masks])
     rest = rest.assign_coords(band=("band", [labels[n] for n in range(len(labels)) if n not in masks]))
-    return rest.where(valid)
+    # Floats hold the mask; what eight bits say of the units goes along.
+    return rest.where(valid).assign_attrs(
+        {"units": "8-bit", **rest.attrs} if rest.dtype == "uint8" else rest.attrs
+    )
 
 
 def stack_bands(scenes: xr.DataArray | xr.Dataset | Mapping[Any, xr.DataArray]) -> xr.DataArray | None:
@@ -114,17 +156,16 @@ def stack_bands(scenes: xr.DataArray | xr.Dataset | Mapping[Any, xr.DataArray]) 
 
     So odc-stac gives scenes, and rioxarray with ``band_as_variable=True``. What each variable says of its own nodata,
     packing and units goes along.
-
-    Raises
-    ------
-    GridError
-        If variables were joined on unequal times.
     """
     if not isinstance(scenes, xr.Dataset):
         return None
     arrays = {name: array for name, array in scenes.data_vars.items() if {"y", "x"} <= {*array.dims}}
     if any(_counts_bands(dim) for array in arrays.values() for dim in array.dims):
         return None
+    if len(arrays) > 1 and all(re.fullmatch(r"band_\d+", str(name)) for name in arrays):
+        numbers = {int(str(name).partition("_")[2]): array for name, array in arrays.items()}
+        if not any(isinstance(array.attrs.get("long_name"), str) for array in arrays.values()):
+            return _stacked(numbers, scenes.attrs)
     names = {name: _variable_band(name, array) for name, array in arrays.items()}
     if len(set(names.values())) < len(names):
         names = {name: str(name) for name in arrays}
@@ -158,33 +199,33 @@ def _variable_band(name: Hashable, array: xr.DataArray) -> str:
     return described if counted and isinstance(described, str) and described.strip() else str(name)
 
 
-def _stacked(arrays: Mapping[str, xr.DataArray], attrs: Mapping[Any, Any]) -> xr.DataArray:
+def _stacked(arrays: Mapping[Any, xr.DataArray], attrs: Mapping[Any, Any]) -> xr.DataArray:
     """One array; what variables say alike is kept as it is, what differs is applied to each."""
     plain = {name: array.drop_vars("band", errors="ignore") for name, array in arrays.items()}
-    said = [(nodata_of(array), packing_of(array), stated_units(array, None)) for array in plain.values()]
+    stated = [(nodata_of(array), packing_of(array), stated_units(array, None)) for array in plain.values()]
     first = next(iter(plain.values()))
     common = {
         key: value
         for key, value in first.attrs.items()
         if key != "long_name" and all(_same(array.attrs.get(key), value) for array in plain.values())
     }
-    nodata, packing, _ = said[0]
+    nodata, packing, _ = stated[0]
     encoding = {}
     if packing.decoded:
         encoding = {"scale_factor": packing.scale, "add_offset": packing.offset}
-    if len(set(said)) > 1:
-        if len({one[2] for one in said}) > 1:
+    if len(set(stated)) > 1:
+        if len({one[2] for one in stated}) > 1:
             raise SceneError(
                 "The bands are in different units.",
                 found=", ".join(
-                    f"{name}: {one[2] or 'not said'}" for name, one in zip(plain, said, strict=True)
+                    f"{name}: {one[2] or 'not said'}" for name, one in zip(plain, stated, strict=True)
                 ),
                 expected="one unit for all bands",
                 remedy="convert the variables, or leave those out that are no bands: ds[['B02', 'B03', ...]]",
             )
         plain = {name: _unpacked(array) for name, array in plain.items()}
         nodata, common = (), {k: v for k, v in common.items() if k not in (*NODATA_ATTRS, *PACKING_ATTRS)}
-        encoding = {"scale_factor": min(one[1].scale for one in said)}
+        encoding = {"scale_factor": min(one[1].scale for one in stated)}
     scene = xr.Dataset(plain).to_dataarray("band")
     scene = scene.assign_coords(band=("band", list(plain)))
     scene.attrs = {**attrs, **common, **nodata_attr(nodata)}
@@ -201,7 +242,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _unpacked(array: xr.DataArray) -> xr.DataArray:
     packing, nodata = packing_of(array), nodata_of(array)
-    values = array.where(~array.isin(list(nodata))) if nodata else array
+    values = array.where(~array.isin(held_values(nodata, array.dtype))) if nodata else array
     return values if packing.decoded or not packing else values * packing.scale + packing.offset
 
 
@@ -209,10 +250,6 @@ def check_times(arrays: Mapping[str, xr.DataArray], *, mutual: bool = False) -> 
     """Raise where variables in memory are NaN for whole steps that others have, as an outer join leaves them.
 
     With ``mutual`` only where each of two lacks what the other has: one modality may be missing at times.
-
-    Raises
-    ------
-    GridError
     """
     dims = {dim for array in arrays.values() for dim in array.dims if not _counts_bands(dim)}
     for dim in dims - {"y", "x"}:

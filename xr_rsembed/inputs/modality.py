@@ -13,7 +13,7 @@ from xr_rsembed.inputs.labels import band_labels
 from xr_rsembed.inputs.units import stated_units
 from xr_rsembed.models.spec import Modality, ModelSpec
 
-__all__ = ["choose_modality", "incomplete", "named_modalities", "settle", "stated_modality", "unnamed"]
+__all__ = ["choose_modality", "incomplete", "named_modalities", "pick_modality", "stated_modality", "unnamed"]
 
 _ALIASES = {
     "s2": ("S2L2A", "S2L1C"),
@@ -29,21 +29,16 @@ _ALIASES = {
 _OTHER_PRODUCT = {"S2L1C": "S2L2A", "S2L2A": "S2L1C", "S1GRD": "S1RTC", "S1RTC": "S1GRD"}
 
 
-def named_modalities(spec: ModelSpec, word: str) -> list[Modality]:
-    """The modalities that a word means: ``s1`` and ``s2`` may mean two.
-
-    Raises
-    ------
-    UnknownModelError
-    """
+def named_modalities(spec: ModelSpec, name: str) -> list[Modality]:
+    """The modalities that a name means: ``s1`` and ``s2`` may mean two."""
     offered = {one.name: one for one in spec.modalities}
-    if word in offered:
-        return [offered[word]]
-    meant = [offered[name] for name in _ALIASES.get(word.lower(), ()) if name in offered]
+    if name in offered:
+        return [offered[name]]
+    meant = [offered[own] for own in _ALIASES.get(name.lower(), ()) if own in offered]
     if not meant:
         raise UnknownModelError(
-            f"{spec.key} takes no modality {word!r}.",
-            found=repr(word),
+            f"{spec.key} takes no modality {name!r}.",
+            found=repr(name),
             expected=", ".join(offered),
             remedy=f'modality="{spec.modalities[0].name}", where the scene is that',
         )
@@ -51,13 +46,7 @@ def named_modalities(spec: ModelSpec, word: str) -> list[Modality]:
 
 
 def stated_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> list[Modality]:
-    """What the argument, else the attrs, say that the scene is; empty where nothing is said that the model knows.
-
-    Raises
-    ------
-    UnknownModelError
-        Where the model does not take what is asked for, or takes the other product of what the attrs say.
-    """
+    """What the argument, else the attrs, say that the scene is; empty where nothing is said that the model knows."""
     attr = scene.attrs.get("modality")
     attr = attr if isinstance(attr, str) else ""
     if asked is not None:
@@ -70,15 +59,7 @@ def stated_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> 
 
 
 def choose_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> Modality:
-    """The modality that is stated, or that the bands leave no doubt of.
-
-    Raises
-    ------
-    BandOrderError
-        If the bands are those of no modality.
-    SceneError
-        If they are those of several.
-    """
+    """The modality that is stated, or that the bands leave no doubt of."""
     stated = stated_modality(scene, spec, asked)
     if len(stated) == 1:
         return stated[0]
@@ -86,23 +67,17 @@ def choose_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> 
     labels = band_labels(scene)
     if labels is None:
         fitting = [one for one in offered if len(one.bands) == scene.sizes["band"]]
-        if not fitting:
-            raise unnamed(scene, offered[0])
     else:
         fitting = _fitting(scene, labels, offered)
-        if not fitting:
-            raise unnamed(scene, offered[0])
-    return settle(fitting, spec, f"{scene.sizes['band']} bands {labels or 'without names'}")
+    if not fitting:
+        # The one that it may be, with a mask beside its bands perhaps.
+        numbers = (scene.sizes["band"], scene.sizes["band"] - 1)
+        raise unnamed(scene, next((one for one in offered if len(one.bands) in numbers), offered[0]))
+    return pick_modality(fitting, spec, f"{scene.sizes['band']} bands {labels or 'without names'}")
 
 
-def settle(fitting: Sequence[Modality], spec: ModelSpec, found: str) -> Modality:
-    """One of the modalities that fit: where it makes no difference the first, else the one the user's option prefers.
-
-    Raises
-    ------
-    SceneError
-        Where that leaves a choice.
-    """
+def pick_modality(fitting: Sequence[Modality], spec: ModelSpec, found: str) -> Modality:
+    """One of the modalities that fit: the first where it makes no difference, else the one of the user's options."""
     if _alike(fitting):
         return fitting[0]
     preferred = [one for one in fitting if one.name == family_option(spec.family, "modality")]
@@ -118,11 +93,19 @@ def settle(fitting: Sequence[Modality], spec: ModelSpec, found: str) -> Modality
 
 def unnamed(scene: xr.DataArray, kind: Modality) -> BandOrderError:
     """The error for bands that no modality has."""
+    labels, number = band_labels(scene), scene.sizes["band"]
+    remedy = 'name the bands by what they are, da.assign_coords(band=["B2", "B3", ...])'
+    if labels is None and number == len(kind.bands) + 1:
+        names = ", ".join(f'"{band}"' for band in kind.bands)
+        remedy = (
+            f'if the last one is a mask or alpha, da.assign_coords(band=[{names}, "alpha"]), or open the file with '
+            f"xr_rsembed.open_scene; else {remedy}"
+        )
     return BandOrderError(
-        f"The scene has {scene.sizes['band']} bands, which is no input of this model.",
-        found=" ".join(band_labels(scene) or [f"{scene.sizes['band']} bands without names"]),
+        f"The scene has {number} bands, which is no input of this model.",
+        found=" ".join(labels or [f"{number} bands without names"]),
         expected=f"{kind.name}: {' '.join(kind.bands)}",
-        remedy='name the bands by what they are, da.assign_coords(band=["B2", "B3", ...])',
+        remedy=remedy,
     )
 
 

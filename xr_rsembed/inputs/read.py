@@ -31,29 +31,7 @@ def read_scene(
     units: Any = None,
     arguments: Iterable[str] = (),
 ) -> tuple[tuple[Input, ...], dict[str, Any]]:
-    """The checked inputs of one scene or of several, and the complete model options; no pixel of a lazy one is read.
-
-    Parameters
-    ----------
-    scene : DataArray, Dataset or mapping of DataArrays
-        A Dataset whose variables are bands is one scene.
-    spec : ModelSpec
-    given : mapping
-        Model options as the user gave them.
-    modality, modalities, normalize, units
-        As for :func:`xr_rsembed.embed`.
-    arguments : iterable of str
-        Names of the caller's own arguments, which a misspelt option may have meant.
-
-    Returns
-    -------
-    tuple of Input
-    dict
-
-    Raises
-    ------
-    SceneError, GridError, BandOrderError, UnitsError, UnknownModelError, OptionError
-    """
+    """The checked inputs of one scene or of several, and the complete model options; no pixel of a lazy one is read."""
     whole = stack_bands(scene) if modalities is None else None
     scene = scene if whole is None else whole
     options = _complete_options(spec, given, scene, modality, arguments)

@@ -23,6 +23,10 @@ class Pixels:
     normalization : Normalization
     nodata : tuple of float
         Raw values that mark an invalid pixel, besides NaN, which always does.
+    nodata_stated : bool
+        Whether anything says what marks an invalid pixel, NaN included.
+    valid_range : (float, float), optional
+        Raw values beyond it are invalid.
     scale, offset : float
         Packing and linear units (feet, percent) in one.
     floor : float, optional
@@ -44,6 +48,8 @@ class Pixels:
     modality: str
     normalization: Normalization
     nodata: tuple[float, ...] = ()
+    nodata_stated: bool = False
+    valid_range: tuple[float, float] | None = None
     scale: float = 1.0
     offset: float = 0.0
     floor: float | None = None

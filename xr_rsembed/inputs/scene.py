@@ -9,9 +9,17 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed import bands
+from xr_rsembed.crs import grid_mapping
 from xr_rsembed.errors import SceneError
 from xr_rsembed.georef import check_grid, geobox_coords, scene_geobox, stored_transform
-from xr_rsembed.inputs.labels import band_labels, masked_by_band, stack_bands, warn_of_position, with_band_dim
+from xr_rsembed.inputs.labels import (
+    band_labels,
+    check_numbering,
+    masked_by_band,
+    stack_bands,
+    warn_of_position,
+    with_band_dim,
+)
 from xr_rsembed.inputs.modality import choose_modality, incomplete, unnamed
 from xr_rsembed.inputs.record import Input, Pixels
 from xr_rsembed.inputs.stored import Stored, nodata_attr, read_stored
@@ -19,7 +27,7 @@ from xr_rsembed.inputs.units import reading, stated_units
 from xr_rsembed.models.spec import Modality, ModelSpec
 from xr_rsembed.normalize import Normalization
 
-__all__ = ["input_attrs", "laid_back", "north_up", "select_bands", "validate"]
+__all__ = ["input_attrs", "north_up", "on_own_axes", "select_bands", "validate"]
 
 # Where catalogues and readers say of which baseline Sentinel-2 is, and that its offset was taken off.
 _BASELINES = ("s2:processing_baseline", "processing_baseline", "PROCESSING_BASELINE")
@@ -37,26 +45,7 @@ def validate(
 ) -> Input:
     """Check that a scene can be embedded; read no pixel of a lazy one.
 
-    Parameters
-    ----------
-    scene : DataArray, dims (..., band, y, x)
-    spec : ModelSpec
-    modality : str, optional
-        Needed where bands and attrs leave a choice.
-    normalize : {"default", "none"}
-        ``none`` passes pixels on as they are: whatever their units, they are neither converted nor held to any.
-    units : str, optional
-        Of the pixels, where attrs do not say or are wrong.
-    options : mapping, optional
-        The model options, complete; some change what a modality takes (fewer bands, a fixed scale).
-
-    Returns
-    -------
-    Input
-
-    Raises
-    ------
-    SceneError, GridError, BandOrderError, UnitsError, UnknownModelError
+    ``normalize="none"`` passes pixels on as they are, in whatever units. ``options`` are the model's, complete.
     """
     check_grid(scene, spec.resolution)
     _check_dtype(scene)
@@ -64,6 +53,7 @@ def validate(
     scene, stored = read_stored(scene)
     scene = masked_by_band(with_band_dim(scene, modality))
     declared = choose_modality(scene, spec, modality)
+    check_numbering(scene, declared)
     kind = spec.input(spec, declared.name, options or spec.options)
     pixels = _pixels(scene, kind, stored, normalize, units)
     scene = _in_order(scene, kind, declared, spec)
@@ -74,18 +64,13 @@ def validate(
 def select_bands(
     scene: xr.DataArray | xr.Dataset, spec: ModelSpec, modality: str | None = None
 ) -> xr.DataArray:
-    """The scene with the model's bands, in its order and by its canonical names.
-
-    Raises
-    ------
-    BandOrderError
-        If a band is missing, doubled, or the bands have no names to go by.
-    """
+    """The scene with the model's bands, in its order and by its canonical names."""
     whole = stack_bands(scene) if isinstance(scene, xr.Dataset) else scene
     check_grid(whole, spec.resolution)  # type: ignore[arg-type]  # says that it is no DataArray where it is none
     scene, stored = read_stored(whole)  # type: ignore[arg-type]
     scene = masked_by_band(with_band_dim(scene, modality))
     kind = choose_modality(scene, spec, modality)
+    check_numbering(scene, kind)
     labels = band_labels(scene)
     if labels is None:
         if scene.sizes["band"] != len(kind.bands):
@@ -101,46 +86,45 @@ def select_bands(
 
 
 def north_up(scene: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
-    """The scene with north up and west left, and the dims that were turned for it."""
-    located = {"y", "x"} <= {*scene.coords}
-    if not located and stored_transform(scene) is None:
+    """The scene with north up and west left, and the dims that were flipped for it."""
+    placed = {"y", "x"} if stored_transform(scene) is not None else {"y", "x"} & {*map(str, scene.coords)}
+    if not placed:
         return scene, ()
     grid = scene_geobox(scene)
     if grid.crs is None and {abs(grid.affine.a), abs(grid.affine.e)} == {1.0} and abs(grid.affine.f) <= 0.5:
         return scene, ()  # numbers of rows, which count from the top
-    flipped = tuple(dim for dim, wrong in (("y", grid.affine.e > 0), ("x", grid.affine.a < 0)) if wrong)
+    wrong = (("y", grid.affine.e > 0), ("x", grid.affine.a < 0))
+    flipped = tuple(dim for dim, backwards in wrong if backwards and dim in placed)
     if not flipped:
         return scene, ()
-    turned = scene.isel({dim: slice(None, None, -1) for dim in flipped})
-    for name in {"spatial_ref", str(scene.encoding.get("grid_mapping", "spatial_ref"))} & {
-        *map(str, turned.coords)
-    }:
+    result = scene.isel({dim: slice(None, None, -1) for dim in flipped})
+    mapping = grid_mapping(result)
+    if mapping is not None:
         # The transform that a file left behind says where the first pixel was.
-        reference = turned.coords[name].copy()
-        reference.attrs = {key: value for key, value in reference.attrs.items() if key != "GeoTransform"}
-        turned = turned.assign_coords({name: reference})
-    if located:
-        return turned, flipped
+        kept = {key: value for key, value in mapping.attrs.items() if key != "GeoTransform"}
+        result = result.assign_coords({mapping.name: (mapping.dims, mapping.values, kept)})
+    if {"y", "x"} <= {*result.coords}:
+        return result, flipped
     grid = grid.flipy() if "y" in flipped else grid
     grid = grid.flipx() if "x" in flipped else grid
-    return turned.assign_coords(geobox_coords(grid)), flipped
+    return result.assign_coords(geobox_coords(grid)), flipped
 
 
-def laid_back(result: xr.DataArray, flipped: tuple[str, ...]) -> xr.DataArray:
-    """A result on the axes of the scene that was given: what :func:`north_up` turned, turned back."""
+def on_own_axes(given: xr.DataArray, flipped: tuple[str, ...]) -> xr.DataArray:
+    """A result on the axes of the scene that was given: what :func:`north_up` flipped, flipped back."""
     if not flipped:
-        return result
-    grid = scene_geobox(result) if {"y", "x"} <= {*result.coords} else None
-    turned = result
+        return given
+    grid = scene_geobox(given) if {"y", "x"} <= {*given.coords} else None
+    result = given
     for dim in flipped:
         grid = grid if grid is None else grid.flipy() if dim == "y" else grid.flipx()
-        for own in {dim, f"tile_{dim}"} & {*map(str, result.dims)}:
-            turned = turned.isel({own: slice(None, None, -1)})
-            if turned.chunks is not None:
+        for own in {dim, f"tile_{dim}"} & {*map(str, given.dims)}:
+            result = result.isel({own: slice(None, None, -1)})
+            if result.chunks is not None:
                 # A shorter chunk at the end has come to the beginning.
-                turned = turned.chunk({own: max(turned.chunksizes[own])})
+                result = result.chunk({own: max(result.chunksizes[own])})
     coords = {} if grid is None else geobox_coords(grid)
-    return turned.assign_coords({name: coords[name] for name in ("spatial_ref",) if name in coords})
+    return result.assign_coords({name: coords[name] for name in ("spatial_ref",) if name in coords})
 
 
 def input_attrs(item: Input) -> dict[str, Any]:
@@ -191,7 +175,8 @@ def _pixels(scene: xr.DataArray, kind: Modality, stored: Stored, normalize: str,
     """What the numbers mean."""
     stated = stated_units(scene, units, kind.units)
     if normalize == "none":
-        return Pixels(kind.name, Normalization("none", source="none"), stored.nodata)
+        raw = Normalization("none", source="none")
+        return Pixels(kind.name, raw, stored.nodata, stored.nodata_stated, stored.valid_range)
     packing = stored.packing
     scale, offset, to_db = reading(scene, kind, stated, packing)
     nodata = stored.nodata
@@ -203,6 +188,8 @@ def _pixels(scene: xr.DataArray, kind: Modality, stored: Stored, normalize: str,
         modality=kind.name,
         normalization=kind.normalization,
         nodata=nodata,
+        nodata_stated=stored.nodata_stated,
+        valid_range=stored.valid_range,
         scale=scale,
         offset=offset,
         floor=1.0 if kind.units == "DN" and packing.offset < 0 and stored.zero_was_nodata else None,

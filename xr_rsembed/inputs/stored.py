@@ -1,9 +1,10 @@
-"""What an array says beside its pixels, by the CF and GDAL rules: nodata, and how numbers were packed."""
+"""What an array says beside its pixels, by the CF and GDAL rules: nodata, valid range, and how numbers were packed."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +16,20 @@ from xr_rsembed.errors import SceneError
 __all__ = [
     "NODATA_ATTRS",
     "PACKING_ATTRS",
+    "RANGE_ATTRS",
     "Packing",
     "Stored",
+    "held_values",
     "nodata_attr",
     "nodata_of",
     "packing_of",
     "read_stored",
-    "without_nodata",
+    "with_stated_sign",
 ]
 
 NODATA_ATTRS = ("_FillValue", "missing_value", "fill_value", "nodata", "nodatavals")
 PACKING_ATTRS = ("scale_factor", "add_offset", "scales", "offsets")
+RANGE_ATTRS = ("valid_range", "valid_min", "valid_max")
 
 
 @dataclass(frozen=True)
@@ -47,25 +51,51 @@ class Packing:
 class Stored:
     """What an array says beside its pixels.
 
-    ``zero_was_nodata`` also where xarray has decoded the pixels and nodata is NaN by now.
+    ``nodata_stated`` also where what is stated is NaN, ``zero_was_nodata`` also where xarray has made NaN of it.
+    ``valid_range`` is that of the pixels as they are now.
     """
 
     nodata: tuple[float, ...]
-    packing: Packing
+    nodata_stated: bool
     zero_was_nodata: bool
+    packing: Packing
+    valid_range: tuple[float, float] | None
 
 
 def read_stored(scene: xr.DataArray) -> tuple[xr.DataArray, Stored]:
-    """What a scene says, and the scene, of which all bands then say the same.
-
-    Raises
-    ------
-    SceneError
-        If a number is none, or cannot be told to belong to a band.
-    """
-    zero = 0.0 in (*nodata_of(scene), *_numbers(scene.encoding, "_FillValue"))
+    """What a scene says, and the scene, of which all bands then say the same."""
+    scene = with_stated_sign(scene)
+    nodata = nodata_of(scene)
+    named = any({*where} & {*NODATA_ATTRS} for where in (scene.attrs, scene.encoding))
+    zero = 0.0 in (*nodata, *_numbers(scene.encoding, "_FillValue"))
+    valid_range = _valid_range(scene)
     alike = _alike_bands(scene)
-    return alike, Stored(nodata_of(alike), packing_of(alike), zero)
+    return alike, Stored(nodata_of(alike), named or bool(nodata), zero, packing_of(alike), valid_range)
+
+
+def with_stated_sign(scene: xr.DataArray) -> xr.DataArray:
+    """Integers as ``_Unsigned`` says that they are meant, their nodata too: NetCDF-3 has no unsigned ones.
+
+    Examples
+    --------
+    >>> with_stated_sign(xr.DataArray(np.array([-1, 5], "int16"), attrs={"_Unsigned": "true"})).values
+    array([65535,     5], dtype=uint16)
+    """
+    sign = str(scene.attrs.get("_Unsigned")).lower()
+    kind = {("i", "true"): "u", ("u", "false"): "i"}.get((scene.dtype.kind, sign))
+    if kind is None:
+        return scene
+    dtype = np.dtype(f"{kind}{scene.dtype.itemsize}")
+
+    def meant(where: Mapping[Any, Any]) -> dict[Any, Any]:
+        numbers = {name: _numbers(where, name) for name in (*NODATA_ATTRS, *RANGE_ATTRS)}
+        whole = {name: own for name, own in numbers.items() if own and np.isfinite(own).all()}
+        signed = {name: np.array(own).astype("int64").astype(dtype).tolist() for name, own in whole.items()}
+        return {**_without(where, "_Unsigned"), **signed}
+
+    converted = scene.astype(dtype)
+    converted.attrs, converted.encoding = meant(scene.attrs), meant(scene.encoding)
+    return converted
 
 
 def nodata_of(scene: xr.DataArray) -> tuple[float, ...]:
@@ -74,11 +104,6 @@ def nodata_of(scene: xr.DataArray) -> tuple[float, ...]:
     Looked for wherever rioxarray looks: attrs ``_FillValue``, ``missing_value``, ``fill_value``, ``nodata`` and
     ``nodatavals``, the encoding, and what ``da.rio.set_nodata`` left. Values that a file packed, and that xarray has
     decoded, are NaN already: there the encoding's number marks nothing.
-
-    Raises
-    ------
-    SceneError
-        If one of them is no number.
 
     Examples
     --------
@@ -95,19 +120,27 @@ def nodata_of(scene: xr.DataArray) -> tuple[float, ...]:
     return tuple(sorted(value for value in found if not np.isnan(value)))
 
 
+def held_values(values: Iterable[float], dtype: np.dtype) -> np.ndarray:
+    """The values as pixels hold them; one that they cannot hold marks nothing and is left out.
+
+    Examples
+    --------
+    >>> held_values((0.0, -9999.0), np.dtype("uint16")), held_values((1e20,), np.dtype("float32"))
+    (array([0], dtype=uint16), array([1.e+20], dtype=float32))
+    """
+    wanted = np.array([*values], "float64")
+    with np.errstate(invalid="ignore", over="ignore"):
+        held = wanted.astype(dtype)
+    return held if dtype.kind == "f" else held[held == wanted]
+
+
 def nodata_attr(values: tuple[float, ...]) -> dict[str, Any]:
     """Those values as attrs."""
     return {"_FillValue": values[0] if len(values) == 1 else list(values)} if values else {}
 
 
 def packing_of(scene: xr.DataArray) -> Packing:
-    """How the pixels are packed, the same for all bands (see :func:`read_stored`).
-
-    Raises
-    ------
-    SceneError
-        If a scale or an offset is no number, or bands differ.
-    """
+    """How the pixels are packed, the same for all bands (see :func:`read_stored`)."""
     for where, decoded in ((scene.attrs, False), (scene.encoding, True)):
         scale, offset = _packing_numbers(where)
         if len(set(scale)) > 1 or len(set(offset)) > 1:
@@ -116,6 +149,29 @@ def packing_of(scene: xr.DataArray) -> Packing:
         if packing:
             return packing
     return Packing()
+
+
+def _valid_range(scene: xr.DataArray) -> tuple[float, float] | None:
+    """The least and the greatest valid number, as the pixels are now; None where nothing is stated.
+
+    A file states packed numbers (CF 2.5.1), also of pixels that xarray has decoded since; fractions beside packed
+    integers are values.
+    """
+    stated = _numbers(scene.attrs, "valid_range") or (
+        *(_numbers(scene.attrs, "valid_min") or (-np.inf,)),
+        *(_numbers(scene.attrs, "valid_max") or (np.inf,)),
+    )
+    if len(stated) != 2 or stated == (-np.inf, np.inf) or np.isnan(stated).any():
+        return None
+    scale, offset = _packing_numbers(scene.attrs)
+    packing = packing_of(scene) if len({*scale}) == len({*offset}) == 1 else Packing()
+    values = any(number % 1 for number in stated if np.isfinite(number)) or stated == (0.0, 1.0)
+    if packing.decoded and not values:
+        stated = tuple(number * packing.scale + packing.offset for number in stated)
+    elif packing and not packing.decoded and values:
+        stated = tuple((number - packing.offset) / packing.scale for number in stated)
+    rounding = 1e-6 * max(abs(number) for number in stated if np.isfinite(number))
+    return min(stated) - rounding, max(stated) + rounding
 
 
 def _alike_bands(scene: xr.DataArray) -> xr.DataArray:
@@ -136,7 +192,7 @@ def _alike_bands(scene: xr.DataArray) -> xr.DataArray:
         return xr.DataArray(np.asarray(own, dtype="float32"), dims="band")
 
     others = nodata_of(scene.drop_attrs(deep=False).assign_attrs(_without(scene.attrs, "nodatavals")))
-    valid = ~scene.isin(list(others))
+    valid = ~scene.isin(held_values(others, scene.dtype))
     if mixed_nodata:
         valid &= scene != along(nodata)
     values = scene.where(valid).astype("float32") * along(scale) + along(offset)
@@ -144,22 +200,6 @@ def _alike_bands(scene: xr.DataArray) -> xr.DataArray:
     if len(set(scale)) > 1 or len(set(offset)) > 1 or scale[0] != 1.0:
         values.encoding = {"scale_factor": max(scale), "add_offset": min(offset)}
     return values
-
-
-def without_nodata(scene: xr.DataArray) -> xr.DataArray:
-    """The scene in floats with NaN where a pixel is nodata, still packed where it is; unchanged where none is stated.
-
-    Examples
-    --------
-    >>> without_nodata(xr.DataArray([1, 0], attrs={"_FillValue": 0})).values
-    array([ 1., nan])
-    """
-    scene = _alike_bands(scene)
-    nodata = nodata_of(scene)
-    if not nodata:
-        return scene
-    masked = scene.where(~scene.isin(list(nodata)))
-    return masked.assign_attrs(_without(scene.attrs, *NODATA_ATTRS)).drop_encoding()
 
 
 def _without(attrs: Mapping[Any, Any], *names: str) -> dict[Any, Any]:
@@ -185,7 +225,9 @@ def _numbers(where: Mapping[Any, Any], name: str) -> tuple[float, ...]:
     if value is None:
         return ()
     try:
-        numbers = tuple(float(one) for one in np.ravel(value))
+        # GDAL's metadata are text, such as "-2000, 16000".
+        parts = re.split(r"[\s,;]+", value.strip(" []()")) if isinstance(value, str) else np.ravel(value)
+        numbers = tuple(float(one) for one in parts)
     except (TypeError, ValueError):
         numbers = ()
     if not numbers:

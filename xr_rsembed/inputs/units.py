@@ -19,7 +19,7 @@ _WORDS = {
     "8-bit": "8-bit, 8bit, 8 bit, 8-bit counts, uint8, byte, bytes",
     "counts": "counts, count",
     "dB": "db, decibel, decibels, db (sigma0), db (gamma0)",
-    "linear": "linear, linear power, power, intensity, linear intensity, linear scale",
+    "linear": "linear, linear power, power, intensity, linear intensity, linear scale, m2 m-2, m2/m2, m^2/m^2, m2.m-2",
     "amplitude": "amplitude, linear amplitude, magnitude",
     "m": "m, metre, meter, metres, meters",
     "dm": "dm, decimetre, decimeter, decimetres, decimeters",
@@ -46,11 +46,6 @@ def stated_units(scene: xr.DataArray, argument: str | None, own: str = "") -> st
 
     ``own`` are the model's, which may be others than those known here.
 
-    Raises
-    ------
-    UnitsError
-        For a word that is not known.
-
     Examples
     --------
     >>> stated_units(xr.DataArray(0, attrs={"units": "Feet"}), None)
@@ -75,31 +70,33 @@ def stated_units(scene: xr.DataArray, argument: str | None, own: str = "") -> st
     if text == own.lower():
         return own
     if text not in _NAMES:
-        where = "da.attrs['units']" if argument is None else "units="
-        raise UnitsError(
-            "Unknown units.",
-            found=f"{where} {value!r}",
-            expected=", ".join(f"{name!r}" for name in _WORDS),
-            remedy='units="DN" as an argument, or whatever of these the pixels are in; it goes before attrs',
-        )
+        raise _unknown(value, argument is None, own)
     return _NAMES[text]
 
 
+def _unknown(value: Any, in_attrs: bool, own: str) -> UnitsError:
+    """The error for words that are no units of ours; a number among them is a scale."""
+    convertible = next(([*kind] for kind in (*_KINDS, {"linear": 1.0, "dB": 1.0}) if own in kind), [*_WORDS])
+    remedy = 'units="..." as an argument, with the one of these that the pixels are in; it goes before attrs'
+    try:
+        scale = float(value)
+    except (TypeError, ValueError):
+        scale = 0.0
+    if 0.0 < scale < 1.0:
+        remedy = (
+            f'da.assign_attrs(scale_factor={scale:g}, units="{convertible[0]}"), where pixels times that are '
+            f"{convertible[0]}; else {remedy}"
+        )
+    return UnitsError(
+        "Unknown units.",
+        found=f"{'da.attrs[' + repr('units') + ']' if in_attrs else 'units='} {value!r}",
+        expected=", ".join(f"{name!r}" for name in convertible),
+        remedy=remedy,
+    )
+
+
 def reading(scene: xr.DataArray, kind: Modality, stated: str, packing: Packing) -> tuple[float, float, bool]:
-    """How raw pixels become the model's units.
-
-    Returns
-    -------
-    scale, offset : float
-        The model's pixel is ``raw * scale + offset``.
-    to_db : bool
-        Whether power is then turned into dB.
-
-    Raises
-    ------
-    UnitsError
-        If the units do not convert, or are in doubt.
-    """
+    """How raw pixels become the model's: ``raw * scale + offset``, and whether that power is then turned into dB."""
     scale, offset = (1.0, 0.0) if packing.decoded else (packing.scale, packing.offset)
     units = _value_units(kind, stated, packing)
     if not kind.units or units in ("", kind.units) or (units == "counts" and kind.units in ("DN", "8-bit")):
@@ -122,7 +119,15 @@ def wrong_units(found: str, expected: str) -> UnitsError:
             "reflectance",
             "DN",
         ): 'say so: units="reflectance" (the same as da * 10000 in DN); it is then converted',
-        ("%", "DN"): 'say so: units="%" (the same as da * 100 in DN); it is then converted',
+        (
+            "%",
+            "DN",
+        ): 'where they are percent, say so: units="%" (the same as da * 100 in DN); it is then converted',
+        (
+            "DN",
+            "8-bit",
+        ): 'where they are 0 to 255, say so: units="8-bit"; reflectance * 10000 is no picture, but '
+        'modality="S2L2A", bands=[...]',
         ("DN", "reflectance"): 'say so: units="DN"; it is then converted',
         ("8-bit", "DN"): "take the 16-bit product; or, where 255 stood for a reflectance of 1, "
         'dn = (da.astype("float32") * (10000 / 255)).assign_attrs(da.attrs, units="DN")',
@@ -164,7 +169,7 @@ def _factor(found: str, expected: str) -> float | None:
 
 
 def _refuse_doubt(scene: xr.DataArray, kind: Modality, units: str, packing: Packing) -> None:
-    """Integers for radar are a doubt that no value range can settle."""
+    """Integers for radar are a doubt that no value range can decide."""
     if kind.units in ("dB", "linear") and not units and not packing and scene.dtype.kind in "ui":
         raise UnitsError(
             f"{kind.name} pixels of dtype {scene.dtype} could be scaled in many ways.",

@@ -70,7 +70,7 @@ class SceneRequest:
     bands : tuple of str
         Canonical names, in the order of the result.
     sensor : SensorSpec
-        Collection, cloud limit, fill value, Sentinel-1 rules. Its ``composite`` and ``bands`` are settled in
+        Collection, cloud limit, fill value, Sentinel-1 rules. Its ``composite`` and ``bands`` are decided in
         the fields here; read those.
     composite : {"median", "mean", "first", "last"} or None
         None: dims ``(time, band, y, x)``, one image per solar day, at the time of its earliest acquisition.
@@ -133,7 +133,7 @@ def solar_day(when: datetime, grid: GeoBox) -> date:
 
 
 def orbit_attrs(request: SceneRequest, orbits: Sequence[str]) -> dict[str, str]:
-    """The attr ``s1_orbit`` for the orbits of a request's items; a composite that mixes them is said."""
+    """The attr ``s1_orbit`` for the orbits of a request's items; a composite that mixes them gives a warning."""
     kinds = sorted({orbit for orbit in orbits if orbit})
     if len(kinds) > 1 and request.composite is not None:
         warn(
@@ -182,7 +182,7 @@ def label_scene(
         )
     nodata = request.dtype.type(request.nodata)
     cloud_limit = request.sensor.cloudy_pct if request.modality.startswith("S2") else None
-    said = {
+    described = {
         "units": units or MODALITIES[request.modality].units,
         "modality": request.modality,
         "nodata": nodata.item(),
@@ -194,4 +194,4 @@ def label_scene(
         **({} if cloud_limit is None else {"cloud_limit": float(cloud_limit)}),
         **(attrs or {}),
     }
-    return xr.DataArray(pixels, dims=dims, coords=coords, name=request.modality, attrs=said)
+    return xr.DataArray(pixels, dims=dims, coords=coords, name=request.modality, attrs=described)

@@ -77,13 +77,7 @@ class Catalog:
         return None if "://" in self.href else Path(self.href).resolve().parent
 
     def collection(self, modality: str, wanted: str | None) -> Collection:
-        """The collection for a modality: the one wanted by name, else the first.
-
-        Raises
-        ------
-        CatalogError
-            If the table has none for a catalogue that it knows.
-        """
+        """The collection for a modality: the one wanted by name, else the first."""
         known = self.collections.get(modality, ())
         for collection in known:
             if wanted in (None, collection.id):

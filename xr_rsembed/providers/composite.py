@@ -57,21 +57,7 @@ def lay_over(base: np.ndarray, pixels: np.ndarray) -> None:
 
 
 def compose(stack: np.ndarray, how: str | None, fill: float) -> np.ndarray:
-    """One image from a stack.
-
-    Parameters
-    ----------
-    stack : ndarray, shape (date, y, x)
-        Dates ascending; gaps as :func:`gap`.
-    how : {"median", "mean", "first", "last"} or None
-        None takes a stack of one date as it is.
-    fill : float
-        Value of a pixel that has gaps only; a measured one moves aside by 1.
-
-    Returns
-    -------
-    ndarray, shape (y, x)
-        Of the stack's dtype. In integers a half rounds up.
+    """One image (y, x) from a stack; ``fill`` where it has gaps only, from which measured pixels move aside by 1.
 
     Examples
     --------

@@ -19,7 +19,7 @@ from xr_rsembed.errors import CatalogError, RsEmbedWarning
 __all__ = ["Encoding", "baseline", "boa_offset", "decode", "encoding_of", "property_named"]
 
 DN_PER_REFLECTANCE = 10_000
-_BELOW_ZERO_SHARE = 0.05  # of the valid pixels after subtracting; more is said
+_BELOW_ZERO_SHARE = 0.05  # of the valid pixels after subtracting; more gives a warning
 _IMPOSSIBLE_DN = -400  # as a median: no surface reflects -4 %, but land whose offset is subtracted twice does
 _BRIGHTEST = 3.0  # reflectance: as a median beyond any surface
 
@@ -59,23 +59,8 @@ def encoding_of(
     scale: float | None = None,
     offset: float | Mapping[str, float] | None = None,
 ) -> Encoding:
-    """The encoding of an asset, as the item states it or as the user does.
-
-    Parameters
-    ----------
-    item, asset : mapping
-        STAC.
-    optical : bool
-        Sentinel-2, else Sentinel-1.
-    scale, offset : optional
-        The user's word, which goes before the item's; an offset in DN, also by item id.
-
-    Raises
-    ------
-    CatalogError
-        If a Sentinel-2 item does not say whether its reflectances are shifted, or states something that is no number.
-    """
-    said = offset.get(str(item.get("id"))) if isinstance(offset, Mapping) else offset
+    """The encoding of an asset, as the item states it or, first of all, as the user does: an offset also by item id."""
+    given = offset.get(str(item.get("id"))) if isinstance(offset, Mapping) else offset
     try:
         stated_scale = _number(item, asset, "scale")
         if scale is None and stated_scale != 1:  # 1 is what says nothing: stored integers are DN
@@ -92,10 +77,10 @@ def encoding_of(
     if not optical:
         unit = str(next((raster["unit"] for raster in _rasters(item, asset) if "unit" in raster), ""))
         return Encoding(
-            False, scale, float(said or stated or 0), True, nodata, unit.lower() in ("db", "decibel")
+            False, scale, float(given or stated or 0), True, nodata, unit.lower() in ("db", "decibel")
         )
-    if said is not None:
-        return Encoding(True, scale, float(said), True, nodata)
+    if given is not None:
+        return Encoding(True, scale, float(given), True, nodata)
     in_dn, by_word = boa_offset(item, stated, scale)
     return Encoding(True, scale, in_dn, by_word, nodata)
 
@@ -108,11 +93,6 @@ def boa_offset(
     Since processing baseline 04.00 products store reflectances shifted by 1000; some catalogues take the shift
     out again. In this order: the item's own word that it is gone, the offset that its asset states (``stated``, in
     reflectance, or in DN where it is 1 or more), the baseline.
-
-    Raises
-    ------
-    CatalogError
-        If the item tells nothing about it.
 
     Examples
     --------
@@ -137,8 +117,8 @@ def boa_offset(
 
 def baseline(item: Mapping[str, Any]) -> str | None:
     """The processing baseline, such as ``04.00``, by property or by the product's name."""
-    for said in (property_named(item, "processing_baseline"), property_named(item, "processing:version")):
-        if match := re.match(r"(\d{1,2})\.(\d{1,2})", str(said or "")):
+    for text in (property_named(item, "processing_baseline"), property_named(item, "processing:version")):
+        if match := re.match(r"(\d{1,2})\.(\d{1,2})", str(text or "")):
             return f"{int(match[1]):02d}.{match[2]:0<2}"
     names = (property_named(item, name) for name in ("product_uri", "product_id", "title"))
     for title in (*names, item.get("id")):
@@ -192,23 +172,6 @@ def decode(
     item: str = "",
 ) -> np.ndarray:
     """Stored values as DN or linear power; invalid ones are and become NaN.
-
-    Parameters
-    ----------
-    stored : ndarray
-        Floats, NaN where there is no data.
-    encoding : Encoding
-    dtype : str
-        Of the file.
-    file_scale : float
-        GDAL's scale of the band, which holds where the item states none.
-    what, item : str
-        Named in errors.
-
-    Raises
-    ------
-    CatalogError
-        Where the values cannot be what the encoding says.
 
     Examples
     --------

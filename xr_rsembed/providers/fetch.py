@@ -73,7 +73,7 @@ def fetch(
     units : {"linear", "dB"}, optional
         Of Sentinel-1; by default linear power from STAC and from Earth Engine's float collection.
     orbit : {"ascending", "descending"}, optional
-        Passes of Sentinel-1 to take; by default both, and a composite of both is said in a warning.
+        Passes of Sentinel-1 to take; by default both, and a composite of both gives a warning.
     chunks : int, optional
         Side of a dask chunk in pixels; by default one block of embedding (option ``block_tiles``).
     sensor : SensorSpec, optional
@@ -107,7 +107,7 @@ def fetch(
       expected: ISO 8601: '2022', '2022-06', '2022-06-01' or with a time
     """
     found = find_provider(provider)
-    sensor, options = _settled(sensor or SensorSpec(), options)
+    sensor, options = _split_options(sensor or SensorSpec(), options)
     kind = scene_modality(modality or sensor.modality or "S2L2A", provider)
     orbit = orbit or sensor.orbit
     if units not in (None, "linear", "dB") or (units and not kind.startswith("S1")):
@@ -145,13 +145,7 @@ def fetch(
 
 
 def find_provider(provider: str | Provider) -> Provider:
-    """The provider of this name, or the object itself where it is one.
-
-    Raises
-    ------
-    OptionError
-        For a name that nobody has.
-    """
+    """The provider of this name, or the object itself where it is one."""
     provider = "stac" if provider == "auto" else provider  # the one that needs no account
     if isinstance(provider, str) and provider == "tensor":
         raise OptionError(
@@ -182,8 +176,8 @@ def scene_modality(name: str, provider: str | Provider = "stac") -> str:
     ('S1RTC', 'S1GRD', 'S2L2A')
     """
     short = {"S2": "S2L2A", "S1": "S1GRD" if provider == "gee" else "S1RTC"}
-    word = re.sub("[^A-Z0-9]", "", str(name).upper()).replace("SENTINEL", "S")
-    kind = short.get(word, word)
+    plain = re.sub("[^A-Z0-9]", "", str(name).upper()).replace("SENTINEL", "S")
+    kind = short.get(plain, plain)
     if kind not in MODALITIES:
         near = difflib.get_close_matches(kind, MODALITIES, n=1)
         raise OptionError(
@@ -195,7 +189,7 @@ def scene_modality(name: str, provider: str | Provider = "stac") -> str:
     return kind
 
 
-def _settled(sensor: SensorSpec, options: Mapping[str, Any]) -> tuple[SensorSpec, dict[str, Any]]:
+def _split_options(sensor: SensorSpec, options: Mapping[str, Any]) -> tuple[SensorSpec, dict[str, Any]]:
     """The sensor with the fields that were given by name, and the other options."""
     names = {one.name for one in fields(SensorSpec)}
     ours = {name: value for name, value in options.items() if name in names}

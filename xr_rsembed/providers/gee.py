@@ -47,25 +47,7 @@ class EarthEngine:
     """
 
     def open(self, request: SceneRequest) -> xr.DataArray:
-        """Describe the scene lazily: reads the list of images, no pixel.
-
-        Parameters
-        ----------
-        request : SceneRequest
-
-        Returns
-        -------
-        DataArray, dims (band, y, x) or (time, band, y, x)
-            Dask-backed. A chunk is at most one request: ``request.chunks`` pixels a side, or as small a fraction
-            of it as the service's limit asks for. Sentinel-2 in DN, harmonized; Sentinel-1 linear power, or dB from
-            ``COPERNICUS/S1_GRD``; ``attrs["units"]`` says which.
-
-        Raises
-        ------
-        NoScenesError, CatalogError, OptionError
-            Also ProviderAuthError where a login is missing, and ProviderError where the service does not answer;
-            computing the pixels raises these two as well.
-        """
+        """Describe the scene lazily: reads the list of images, no pixel."""
         _check(request)
         options = {"workers": get_option("terramind.fetch_workers")} | dict(request.options)
         connection = Connection.choose(options)

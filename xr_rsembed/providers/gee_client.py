@@ -83,19 +83,7 @@ class Connection:
 
 
 def compute_value(connection: Connection, value: Any, what: str) -> Any:
-    """What a server-side object, such as a collection's metadata, comes to.
-
-    Parameters
-    ----------
-    connection : Connection
-    value : ee.ComputedObject
-    what : str
-        Named in errors, such as ``"the images of COPERNICUS/S1_GRD"``.
-
-    Raises
-    ------
-    ProviderAuthError, CatalogError, ProviderError
-    """
+    """What a server-side object, such as a collection's metadata, comes to."""
     connect(connection)
 
     def request() -> Any:
@@ -110,29 +98,7 @@ def compute_value(connection: Connection, value: Any, what: str) -> Any:
 def compute_pixels(
     connection: Connection, expression: str, grid: Mapping[str, Any], bands: tuple[str, ...], what: str
 ) -> np.ndarray:
-    """The pixels of an image on a grid: one request.
-
-    Parameters
-    ----------
-    connection : Connection
-    expression : str
-        The image, as ``ee.Image.serialize`` writes it.
-    grid : mapping
-        ``dimensions``, ``affineTransform`` and ``crsCode`` or ``crsWkt``, as the service names them.
-    bands : tuple of str
-    what : str
-        Named in errors.
-
-    Returns
-    -------
-    ndarray, shape (band, height, width)
-        Of the bands' common dtype.
-
-    Raises
-    ------
-    ProviderAuthError, CatalogError, ProviderError
-        Also for an answer that is not the pixels asked for, whatever its status.
-    """
+    """The pixels (band, y, x) of an image, as ``ee.Image.serialize`` writes it, on a grid as the service names it."""
     connect(connection)
     ee = _client()
     params = {
@@ -157,14 +123,7 @@ def compute_pixels(
 
 
 def connect(connection: Connection) -> None:
-    """Sign this process in, once; a client that the user has set up already is used as it is.
-
-    Raises
-    ------
-    ProviderAuthError
-        Without a login, or where the process is signed in with another project or server.
-    ProviderError
-    """
+    """Sign this process in, once; a client that the user has set up already is used as it is."""
     global _signed_in_by
     ee = _client()
     with _lock:
@@ -254,7 +213,7 @@ def _check_same(connection: Connection, state: Any) -> None:
 # --- retries -----------------------------------------------------------------------------------------------
 
 
-class _BrokenAnswerError(Exception):
+class _BrokenAnswerError(ConnectionError):
     """The service answered, but not with what was asked for."""
 
 
@@ -271,19 +230,10 @@ def _with_retries(work: Callable[[], T], connection: Connection, what: str) -> T
             raise _BrokenAnswerError(f"an answer that cannot be read ({error})") from None
 
     try:
-        return retry(attempt, _is_transient, ATTEMPTS)
+        return retry(attempt, attempts=ATTEMPTS)
     except Exception as error:
         # "from None": the client's own errors can carry addresses with an API key in them.
         raise _explained(error, connection, what) from None
-
-
-def _is_transient(error: BaseException) -> bool:
-    from google.auth.exceptions import TransportError
-    from requests import RequestException
-
-    return is_transient(
-        error, ConnectionError, TimeoutError, RequestException, TransportError, _BrokenAnswerError
-    )
 
 
 def _explained(error: Exception, connection: Connection, what: str) -> Exception:
@@ -294,7 +244,7 @@ def _explained(error: Exception, connection: Connection, what: str) -> Exception
     status = http_status(error)
     message = re.sub(r"([?&]key=)[^&\s'\")]+", r"\1***", str(error)).strip() or type(error).__name__
     found = f"{status}: {message}" if status else message
-    if _is_transient(error):
+    if is_transient(error):
         fewer = f"set_options(terramind__fetch_workers={max(1, connection.workers // 2)})"
         return ProviderError(
             f"Earth Engine did not give {what}.",

@@ -30,19 +30,7 @@ _SHIFTED = {"COPERNICUS/S2_SR": "S2L2A", "COPERNICUS/S2": "S2L1C"}  # DN jump by
 
 @dataclass(frozen=True)
 class FoundImage:
-    """One image of a collection that touches the grid.
-
-    Parameters
-    ----------
-    id : str
-        Full asset id.
-    when : datetime
-        Aware, UTC.
-    outline : shapely geometry or None
-        Footprint in the grid's CRS; None where the image does not say.
-    orbit : str
-        ``"ascending"`` or ``"descending"`` for Sentinel-1.
-    """
+    """One image of a collection that touches the grid; its footprint is in the grid's CRS, None where unknown."""
 
     id: str
     when: datetime
@@ -51,14 +39,7 @@ class FoundImage:
 
 
 def find_images(connection: Connection, request: SceneRequest) -> tuple[list[FoundImage], dict[str, Any]]:
-    """The images that a request means, earliest first, and attrs that say how they were chosen.
-
-    Raises
-    ------
-    NoScenesError
-        Where the filters leave nothing.
-    CatalogError, ProviderAuthError, ProviderError
-    """
+    """The images that a request means, earliest first, and attrs that say how they were chosen."""
     collection = _collection_name(request)
     attrs: dict[str, Any] = {"collection": collection}
     if request.modality == "S1GRD":

@@ -18,25 +18,9 @@ Read: TypeAlias = "Callable[[tuple[int, ...], tuple[int, ...], GeoBox], np.ndarr
 
 
 def lazy_scene(read: Read, grid: GeoBox, bands: int, dates: int | None, dtype: np.dtype, chunks: int) -> Any:
-    """A dask array over a whole scene.
+    """A dask array over a whole scene (date, band, y, x), or (band, y, x) where ``dates`` is None and date 0 is read.
 
     Dask hands an index of the array down to ``read``, so a window, a band or a date costs only itself.
-
-    Parameters
-    ----------
-    read : callable
-        Picklable; see :data:`Read`.
-    grid : odc.geo.geobox.GeoBox
-    bands : int
-    dates : int or None
-        None: dims (band, y, x), and ``read`` is asked for date 0.
-    dtype : numpy.dtype
-    chunks : int
-        Side of a chunk in pixels; a chunk holds all bands and one date.
-
-    Returns
-    -------
-    dask.array.Array, shape (date, band, y, x) or (band, y, x)
     """
     import dask.array as da
 

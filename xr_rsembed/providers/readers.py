@@ -58,28 +58,7 @@ class Source:
 
 
 def read(asset: Asset, grid: GeoBox, source: Source) -> np.ndarray:
-    """The asset's pixels on a grid.
-
-    Parameters
-    ----------
-    asset : Asset
-    grid : odc.geo.geobox.GeoBox
-    source : Source
-
-    Returns
-    -------
-    ndarray, shape (grid height, grid width)
-        float32 or float64, decoded: Sentinel-2 in DN (10000 x reflectance), Sentinel-1 in linear power. NaN where the
-        asset is invalid or does not reach.
-
-    Raises
-    ------
-    ProviderAuthError
-        If access is refused, with a renewed signature too.
-    ProviderError
-        If the asset cannot be read after several attempts; CatalogError where it is no raster of one band with a CRS,
-        or holds what its item does not say.
-    """
+    """The asset's pixels (y, x) on a grid, decoded floats: NaN where the asset is invalid or does not reach."""
     import rasterio
 
     how, settings = READERS[source.reader], {**GDAL_SETTINGS, **source.catalog.gdal, **source.gdal}
@@ -98,8 +77,7 @@ def read(asset: Asset, grid: GeoBox, source: Source) -> np.ndarray:
         nonlocal refused
         refused = _is_refusal(error)
         _failures[asset.href] = _failures.get(asset.href, 0) + 1
-        # Whatever GDAL says without a status is worth another attempt: a cut answer looks like a bad file.
-        return remote and (sign is not None if refused else is_transient(error, Exception))
+        return remote and (sign is not None if refused else is_transient(error))
 
     try:
         return retry(once, transient)
@@ -206,20 +184,20 @@ READERS: Mapping[str, Callable[[str, Any, str, np.dtype], np.ndarray]] = {
 # --- trouble ------------------------------------------------------------------------------------------------
 
 
-def _all_said(error: BaseException) -> str:
-    """All that an exception and its causes say: rasterio keeps GDAL's words in the causes."""
+def _messages(error: BaseException) -> str:
+    """The messages of an exception and its causes: rasterio keeps GDAL's messages in the causes."""
     return " | ".join(str(one) for one in causes(error))
 
 
 def _is_refusal(error: BaseException) -> bool:
     return (
         http_status(error) in (401, 403)
-        or re.search("InvalidCredentials|AWS_SECRET_ACCESS_KEY", _all_said(error)) is not None
+        or re.search("InvalidCredentials|AWS_SECRET_ACCESS_KEY", _messages(error)) is not None
     )
 
 
 def _explained(error: Exception, asset: Asset, source: Source, attempts: int) -> ProviderError:
-    status, said = http_status(error), _all_said(error)
+    status, message = http_status(error), _messages(error)
     what = f"asset {asset.key!r} of item {asset.item} in catalogue {source.catalog.name!r}"
     where = public_url(asset.href)
     if _is_refusal(error):
@@ -231,10 +209,10 @@ def _explained(error: Exception, asset: Asset, source: Source, attempts: int) ->
         )
     if status is not None:
         found = f"HTTP {status}"
-    elif "not recognized as" in said:
+    elif "not recognized as" in message:
         found = "what came is no raster"
     else:
-        found = f"GDAL: {_without_queries(said.rpartition(' | ')[2])}"  # the first cause says most
+        found = f"GDAL: {_without_queries(message.rpartition(' | ')[2])}"  # the first cause says most
     return ProviderError(
         f"Could not read {what}.",
         found=f"{found} (after {attempts} attempts)" if attempts > 1 else found,

@@ -19,26 +19,19 @@ T = TypeVar("T")
 
 
 def retry(
-    work: Callable[[int], T], transient: Callable[[BaseException], bool], attempts: int | None = None
+    work: Callable[[int], T],
+    transient: Callable[[BaseException], bool] | None = None,
+    attempts: int | None = None,
 ) -> T:
     """Call ``work(attempt)``, again where its exception is transient; the last exception is raised as it is.
 
-    Parameters
-    ----------
-    work : callable
-        Gets the number of the attempt, from 1.
-    transient : callable
-        Whether an exception is worth another attempt.
-    attempts : int, optional
-        The last one included; by default :data:`ATTEMPTS`.
-
     Examples
     --------
-    >>> retry(lambda attempt: attempt, transient=lambda error: False)
+    >>> retry(lambda attempt: attempt)
     1
     """
     for attempt in tenacity.Retrying(
-        retry=tenacity.retry_if_exception(transient),
+        retry=tenacity.retry_if_exception(transient or is_transient),
         stop=tenacity.stop_after_attempt(attempts or ATTEMPTS),
         wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
         reraise=True,
@@ -65,26 +58,30 @@ def http_status(error: BaseException) -> int | None:
     return None
 
 
-def is_transient(error: BaseException, *unclear: type[BaseException]) -> bool:
-    """Whether another attempt may go better.
-
-    Parameters
-    ----------
-    error : BaseException
-    *unclear : type
-        Exceptions that are worth another attempt where they carry no HTTP status, such as a cut connection.
+def is_transient(error: BaseException) -> bool:
+    """Whether another attempt may go better: the server is busy, or the connection was cut before it said anything.
 
     Examples
     --------
     >>> is_transient(OSError("HTTP error code : 429")), is_transient(OSError("HTTP error code : 404"))
     (True, False)
-    >>> is_transient(TimeoutError(), ConnectionError, TimeoutError)
-    True
+    >>> is_transient(TimeoutError()), is_transient(ValueError())
+    (True, False)
     """
     status = http_status(error)
     if status is not None:
         return status >= 500 or status in (408, 425, 429)
-    return isinstance(error, unclear) and not isinstance(error, RsEmbedError)
+    return not isinstance(error, RsEmbedError) and any(map(_is_cut, causes(error)))
+
+
+def _is_cut(error: BaseException) -> bool:
+    library = type(error).__module__.partition(".")[0]
+    return (
+        isinstance(error, ConnectionError | TimeoutError)
+        # Whatever GDAL says without a status: a cut answer looks like a bad file.
+        or library in ("requests", "urllib3", "rasterio")
+        or type(error).__name__ in ("TransportError", "APIError")  # of google-auth and of pystac-client
+    )
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -53,23 +53,7 @@ class Found:
 def find_items(
     request: SceneRequest, catalog: Catalog, collection: Collection, skip: Iterable[str] = ()
 ) -> Found:
-    """The items that serve a request, ascending in time.
-
-    Parameters
-    ----------
-    request : SceneRequest
-    catalog : Catalog
-    collection : Collection
-    skip : iterable of str
-        Ids of items to leave out.
-
-    Raises
-    ------
-    NoScenesError
-        If none is left; the message says which rule took how many.
-    CatalogError, ProviderError, ProviderAuthError
-        If the catalogue does not answer, or gives items that cannot be read.
-    """
+    """The items that serve a request, ascending in time."""
     radar = request.modality.startswith("S1")
     iw = radar and request.sensor.s1_require_iw
     items, left_out = _filtered(request, catalog, collection, skip, iw)
@@ -289,17 +273,9 @@ def _retrying_io() -> StacApiIO:
 
     class RetryingIO(StacApiIO):
         def request(self, *args: Any, **kwargs: Any) -> str:
-            return retry.retry(
-                lambda attempt: super(RetryingIO, self).request(*args, **kwargs), _is_transient
-            )
+            return retry.retry(lambda attempt: super(RetryingIO, self).request(*args, **kwargs))
 
     return RetryingIO(timeout=TIMEOUT_S, max_retries=None)
-
-
-def _is_transient(error: BaseException) -> bool:
-    from pystac_client.exceptions import APIError
-
-    return retry.is_transient(error, APIError)
 
 
 def _explained(error: Exception, catalog: Catalog, collection: Collection) -> ProviderError:
@@ -310,7 +286,7 @@ def _explained(error: Exception, catalog: Catalog, collection: Collection) -> Pr
         return ProviderAuthError(f"{what} refuses the search.", found=f"HTTP {status}", remedy=catalog.login)
     if status == 404:
         return CatalogError(f"{what} has no such collection or is no STAC API.", found=collection.id)
-    if _is_transient(error):
+    if retry.is_transient(error):
         found = f"HTTP {status}" if status else "no answer, or a connection cut"
         return ProviderError(
             f"{what} did not answer the search.",

@@ -124,24 +124,7 @@ class Stac:
     """The provider ``"stac"``; its options are those of :class:`StacOptions`."""
 
     def open(self, request: SceneRequest) -> xr.DataArray:
-        """Describe the scene lazily: searches, reads no pixel.
-
-        Parameters
-        ----------
-        request : SceneRequest
-
-        Returns
-        -------
-        DataArray, dims (band, y, x) or (time, band, y, x)
-            Dask-backed. Sentinel-2 in harmonized DN; Sentinel-1 RTC in linear power. Attrs name the catalogue, the
-            collection, the items and their dates, and the share of the grid that they cover.
-
-        Raises
-        ------
-        NoScenesError, CatalogError, OptionError
-            Also ProviderAuthError and ProviderError where the catalogue refuses or does not answer; computing the
-            pixels raises these two as well.
-        """
+        """Describe the scene lazily: searches, reads no pixel."""
         options = StacOptions.read(request.options)
         catalog = find_catalog(options.catalog)
         collection = catalog.collection(request.modality, request.sensor.collection)
