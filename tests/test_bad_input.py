@@ -384,6 +384,12 @@ TABLE: dict[str, Row] = {
         ("earth-serch", "earth-search"),
     ),
     "no such composite": (lambda _: SensorSpec(composite="best"), Option, V, ("'best'", "median")),
+    "a field of rs-embed": (
+        lambda _: SensorSpec(check_input=True),  # type: ignore[call-arg]
+        Option,
+        V,
+        ("check_input", "inspect_provider_patch"),
+    ),
     "bands twice": (lambda _: SensorSpec(bands=("B2", "B2")), Option, V, ("B2",)),
     "no scale": (lambda _: SensorSpec(scale_m=0), Option, V, ("scale_m", "0")),
     "clouds beyond all": (lambda _: SensorSpec(cloudy_pct=120), Option, V, ("120", "0 to 100")),

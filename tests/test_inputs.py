@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import rioxarray
@@ -245,6 +246,24 @@ RIGHT: dict[str, Right] = {
             "blanks": [f" {name.replace('_', ' ')} " for name in TERRAMIND],
         }.items()
     },
+    "names beside numbers": (
+        lambda _: embed(scene(DN[::-1], range(1, 13)).assign_coords(common_name=("band", EARTH_SEARCH[::-1])).rsembed.to_bands(MODEL)),
+        dn_means,
+    ),
+    "names in a MultiIndex": (
+        lambda _: embed(
+            scene(bands=None).assign_coords(
+                xr.Coordinates.from_pandas_multiindex(
+                    pd.MultiIndex.from_arrays([list(S2), range(12)], names=["name", "place"]), "band"
+                )
+            )
+        ),
+        dn_means,
+    ),
+    "band_as_variable without names": (
+        lambda folder: embed(rioxarray.open_rasterio(tif(folder, DN, names=None, nodata=None), band_as_variable=True)),
+        dn_means,
+    ),
     "names in a file's descriptions": (
         lambda folder: embed(rioxarray.open_rasterio(tif(folder, DN, nodata=None))),
         dn_means,
@@ -569,7 +588,6 @@ RIGHT: dict[str, Right] = {
             "water at DN 1": np.where(np.random.default_rng(1).random(DN.shape) < 0.9, 1, dn(1, 200)),
             "desert or cloud, all above 1000": dn(1400, 5000),
             "a few pixels of 0": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) < 3, 0, DN),
-            "saturated cloud": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) % 9 == 0, 65535, DN),
             "one saturated pixel": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) == 700, 65535, DN),
             "one hot pixel in shadow": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) == 700, 9000, dn(1, 60)),
             "all of one value": np.full_like(DN, 1500),
@@ -730,7 +748,7 @@ REFUSED: dict[str, Refused] = {
     "reflectance, lazy": (lambda: embed(scene(REFL).chunk({"y": 20})), Unit, ("reflectance", "window:")),
     "reflectance for TerraFM": (lambda: embed(scene(REFL, units="DN"), "terrafm", weights="random"), Unit, ("reflectance",)),
     "percent": (lambda: embed(scene(REFL * 100)), Unit, ("%", 'units="%"')),
-    "DN as reflectance": (lambda: embed(scene(units="reflectance")), Unit, ("cannot be DN", "stated as reflectance")),
+    "DN as reflectance": (lambda: embed(scene(units="reflectance")), Unit, ("cannot be reflectance", 'units="DN"')),
     "eight bits": (lambda: embed(scene((DN / 6000 * 255).astype("uint8"))), Unit, ("8-bit", "255")),
     "eight bits in sixteen": (lambda: embed(scene((DN / DN.max() * 255).astype("uint16"))), Unit, ("8-bit",)),
     "sixteen bits, stretched": (lambda: embed(scene((DN * 10.9).astype("uint16"))), Unit, ("cannot be DN",)),
@@ -797,7 +815,7 @@ REFUSED: dict[str, Refused] = {
         ("Landsat", "nir08"),
     ),
     "Landsat's numbers, by a coord": (
-        lambda: scene().assign_coords(platform=("time", ["sentinel-2a", "landsat-9"])).rsembed.to_bands(MODEL),
+        lambda: scene().assign_coords(platform="landsat-9").rsembed.to_bands(MODEL),
         Band,
         ("Landsat", "nir08"),
     ),
@@ -940,6 +958,42 @@ REMEDIES: dict[str, Remedy] = {
         'da.assign_coords(band=["B1", ..., "alpha"])',
         lambda: embed(scene(np.concatenate([hole(DN, 77), MASK]), None).assign_coords(band=[*S2, "alpha"])),
         holed,
+    ),
+    "alpha of a picture, by its name": (
+        lambda: embed(scene(np.concatenate([hole(PICTURE), MASK.astype("uint8")]), None)),
+        'da.assign_coords(band=["R", "G", "B", "alpha"])',
+        lambda: embed(
+            scene(np.concatenate([hole(PICTURE), MASK.astype("uint8")]), None).assign_coords(band=["R", "G", "B", "alpha"])
+        ),
+        lambda: holed(PICTURE),
+    ),
+    "DN that attrs call reflectance": (
+        lambda: embed(scene(units="reflectance")),
+        'embed(..., units="DN")',
+        lambda: embed(scene(units="reflectance"), units="DN"),
+        dn_means,
+    ),
+    "DN made of decoded reflectance": (
+        lambda: embed(with_encoding(scene(DN.astype("f4")), scale_factor=1e-4, add_offset=-0.1)),
+        "da.drop_encoding()",
+        lambda: embed(with_encoding(scene(DN.astype("f4")), scale_factor=1e-4, add_offset=-0.1).drop_encoding()),
+        dn_means,
+    ),
+    "a fill of heights": (
+        lambda: embed(HEIGHTS.astype("int16").copy(data=hole(HEIGHTS.values.astype("int16"), 32767))),
+        "da.rio.write_nodata(32767)",
+        lambda: embed(
+            HEIGHTS.astype("int16").copy(data=hole(HEIGHTS.values.astype("int16"), 32767)).rio.write_nodata(32767)
+        ),
+        lambda: holed(HEIGHTS.values.astype("int16")),
+    ),
+    "parts in another order": (
+        lambda: embed(xr.concat([scene().isel(x=slice(20, None)), scene().isel(x=slice(20))], "x")),
+        "da.sortby('x', ascending=True)",
+        lambda: embed(
+            xr.concat([scene().isel(x=slice(20, None)), scene().isel(x=slice(20))], "x").sortby("x", ascending=True)
+        ),
+        dn_means,
     ),
     "a range taken away": (
         lambda: embed(scene(valid_range=(0, 1))),
@@ -1125,7 +1179,7 @@ def test_an_offset_that_no_metadata_tell_of_is_said_once() -> None:
     assert sum("04.00" in str(one.message) for one in caught) == 1
     for true in (dn(1, 6000), dn(1400, 5000)):
         with warnings.catch_warnings():
-            warnings.simplefilter("error", errors.RsEmbedWarning)
+            warnings.filterwarnings("error", "No pixel of a block is below 1000")
             embed(scene(true))
 
 

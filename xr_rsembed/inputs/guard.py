@@ -115,7 +115,7 @@ def _check_fill(raw: np.ndarray, how: Pixels) -> None:
         return
     alike, counts = np.unique(raw[0, (raw == raw[0]).all(axis=0)], return_counts=True)
     counts = counts * ((alike <= 0.0) | (alike >= _BRIGHT))
-    if counts.size and counts.max() >= max(10, 0.002 * raw.shape[1]):
+    if counts.size and counts.max() >= max(10, 0.01 * raw.shape[1]):
         raise _unstated(float(alike[counts.argmax()]), float(counts.max() / raw.shape[1]))
 
 

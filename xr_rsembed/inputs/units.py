@@ -76,7 +76,8 @@ def stated_units(scene: xr.DataArray, argument: str | None, own: str = "") -> st
 
 def _unknown(value: Any, in_attrs: bool, own: str) -> UnitsError:
     """The error for words that are no units of ours; a number among them is a scale."""
-    convertible = next(([*kind] for kind in (*_KINDS, {"linear": 1.0, "dB": 1.0}) if own in kind), [*_WORDS])
+    kinds = (*_KINDS, {"linear": 1.0, "dB": 1.0})
+    convertible = next(([*kind] for kind in kinds if own in kind), ["reflectance", *_WORDS])
     remedy = 'units="..." as an argument, with the one of these that the pixels are in; it goes before attrs'
     try:
         scale = float(value)
@@ -90,7 +91,7 @@ def _unknown(value: Any, in_attrs: bool, own: str) -> UnitsError:
     return UnitsError(
         "Unknown units.",
         found=f"{'da.attrs[' + repr('units') + ']' if in_attrs else 'units='} {value!r}",
-        expected=", ".join(f"{name!r}" for name in convertible),
+        expected=", ".join(f"{name!r}" for name in dict.fromkeys(convertible)),
         remedy=remedy,
     )
 
