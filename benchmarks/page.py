@@ -294,6 +294,28 @@ Means of polygons (`zonal`), D = {found["depth"]}: coverage once by exactextract
 """
 
 
+def region(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{row['km']:.0f} x {row['km']:.0f}",
+            row["units"],
+            f"{row['tiles']:,}",
+            f"{row['seconds'] / 60:.1f}",
+            f"{row['loaded_mib']:.0f}",
+            f"{row['more_mib']:.0f}",
+        ]
+        for row in found["rows"].values()
+    ]
+    unit = next(iter(found["rows"].values()))["unit"]
+    head = ["Kilometres", "Units", "Tiles", "Minutes", "MiB with the model loaded", "MiB more at the peak"]
+    return f"""
+`region` over made pixels, the median of {found["dates"]} dates a unit, {found["model"]}, units of {unit} pixels,
+{found["workers"]} at a time: the memory does not grow with the region.
+
+{_table(head, rows)}
+"""
+
+
 def start(found: dict[str, Any]) -> str:
     rows = [
         [way, f"{row['seconds']:.1f}", f"{row['ratio']:.2f}", f"{row['mib']:.0f}", f"{row['more_mib']:+.0f}"]
@@ -317,6 +339,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "store": ("Writing a store", store),
     "zonal": ("Vectors of polygons", zonal),
     "start": ("The first result", start),
+    "region": ("A whole region", region),
     "graph": ("Graph", graph),
     "schedulers": ("Schedulers", schedulers),
 }

@@ -18,6 +18,7 @@ import pytest
 import rioxarray  # noqa: F401  (registers .rio)
 import shapely
 import xarray as xr
+import zarr
 from odc.geo.geobox import GeoBox
 
 import xr_rsembed
@@ -29,6 +30,7 @@ from xr_rsembed.cli import main
 from xr_rsembed.errors import GridError, OptionError, StoreError, StoreNotFoundError
 from xr_rsembed.regions import open_region, region, region_status
 from xr_rsembed.regions.area import area_geometry, mgrs_square
+from xr_rsembed.regions.units import Unit
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::xr_rsembed.RsEmbedWarning"),
@@ -37,6 +39,8 @@ pytestmark = [
 
 MAY, JUNE = "2023-05-01/2023-05-10", "2023-06-10/2023-06-16"  # two dates, and one with the unreadable asset
 EAST = (12.008, 45.972, 12.028, 45.984)
+AREA = (11.985, 45.962, 12.028, 45.99)  # of both zones
+POINT = (12.012, 45.974, 12.014, 45.976)  # two units at most
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,11 @@ def made(tmp_path_factory):
 def begin(store, made, area=None, periods=MAY, skip=True, **changes):
     fetching = {"catalog": str(made.catalog), "skip_items": [made.unreadable] if skip else []}
     settings = {"weights": "random", "unit": 224, "fetch": fetching} | changes
-    return region(store, area or made.bbox, periods, "probe", **settings)
+    return region(store, area or AREA, periods, "probe", **settings)
+
+
+def skipped(made) -> dict:
+    return {"skip_items": [made.unreadable]}
 
 
 def content(store) -> dict[str, bytes]:
@@ -88,7 +96,7 @@ def test_units_join_as_one_embedding_of_the_whole(made, tmp_path, settings):
     assert len(rows) > 1
     assert len(columns) > 1
     before, after = run.recipe.margins
-    corner = lattice.geobox(rows[0], columns[0], before, after)
+    corner = lattice.geobox(Unit(lattice.zone, rows[0], columns[0]), (before, after))
     shape = [before + len(units) * lattice.side + after for units in (rows, columns)]
     grid = GeoBox(shape, corner.affine, corner.crs)
     scene = fetch("stac", grid, time=MAY, **dict(run.recipe.options))
@@ -168,7 +176,7 @@ def test_periods_and_cells_are_added_and_finished_ones_left(made, whole, tmp_pat
     assert np.datetime_as_string(tree["utm33"].time.values, "D").tolist() == ["2023-05-01", "2023-06-10"]
     for zone in ("utm32", "utm33"):
         there, alone = (open_region(one)[zone]["embedding"].sel(time="2023-05-01") for one in (store, whole))
-        np.testing.assert_array_equal(there.values, alone.values)
+        np.testing.assert_array_equal(there.sel(y=alone.y, x=alone.x).values, alone.values)
     with pytest.raises(GridError, match="extent="):
         begin(store, made, area=(12.0, 46.0, 12.03, 46.1))
     with pytest.raises(StoreError, match="overlap"):
@@ -211,6 +219,137 @@ def test_open_gives_a_tree_of_zones(whole):
         np.testing.assert_array_equal(array.sel(y=read.y, x=read.x).values, read.values)
 
 
+@pytest.mark.parametrize("catalogue", ["another.json", None], ids=["other", "default"])
+def test_another_catalogue_or_reader_is_refused(made, tmp_path, catalogue):
+    store = tmp_path / "r.zarr"
+    begin(store, made, area=POINT).run()
+    before = content(store)
+    moved = shutil.copy(made.catalog, tmp_path / made.catalog.name)
+    begin(store, made, area=POINT, fetch={"catalog": moved, **skipped(made), "data_root": made.folder})
+    other = {"catalog": shutil.copy(made.catalog, tmp_path / catalogue)} if catalogue else {}
+    with pytest.raises(StoreError, match="catalog"):
+        begin(store, made, area=POINT, fetch={**other, **skipped(made)})
+    with pytest.raises(StoreError, match="reader stackstac"):
+        begin(
+            store, made, area=POINT, fetch={"catalog": made.catalog, "reader": "stackstac", **skipped(made)}
+        )
+    assert content(store) == before
+
+
+def test_what_would_break_the_grid_is_refused(made, tmp_path):
+    store, box = tmp_path / "r.zarr", tmp_path / "box.zarr"
+    begin(store, made, area=POINT, clip=True).run()
+    with pytest.raises(StoreError, match="side 448"):
+        begin(store, made, area=POINT, clip=True, unit=448)
+    with pytest.raises(StoreError, match="clip area"):
+        begin(store, made, area=(12.0125, 45.974, 12.0135, 45.976), clip=True)
+    with pytest.raises(StoreError, match="resolution 20"):
+        begin(store, made, area=POINT, clip=True, resolution=20.0)
+    begin(
+        store, made, area=POINT, clip=True, overlap=0, blend="center"
+    )  # said, and the defaults all the same
+    tile = TILES[2]
+    grid = GeoBox((448, 448), tile.transform, f"EPSG:{tile.epsg}")
+    begin(box, made, area=POINT, grid=grid).run()
+    assert begin(box, made, area=POINT, grid=grid[:224, :224]).zones["grid"].rows == 2, "it never shrinks"
+    with pytest.raises(StoreError, match="grid left"):
+        begin(box, made, area=POINT, grid=grid.translate_pix(16, 0))
+
+
+def test_options_of_the_process_do_not_change_a_store(made, tmp_path):
+    store = tmp_path / "r.zarr"
+    settings = {"fetch": {"catalog": str(made.catalog), **skipped(made)}, "weights": "random", "unit": 224}
+    region(store, POINT, MAY, "terramind_v1_tiny", **settings).run()
+    with (
+        xr_rsembed.set_options(terramind__normalize="none"),
+        pytest.raises(StoreError, match="normalization"),
+    ):
+        region(store, POINT, JUNE, "terramind_v1_tiny", **settings).run()
+
+
+def test_empty_units_are_tried_again_when_asked(made, tmp_path):
+    catalog = made.folder / "growing.json"
+    items = json.loads(made.catalog.read_text())
+    catalog.write_text(json.dumps(items | {"features": items["features"][:1]}))
+    fetching = {"catalog": str(catalog), **skipped(made)}
+    run = begin(tmp_path / "r.zarr", made, area=POINT, periods=JUNE, fetch=fetching)
+    assert run.run().empty
+    catalog.write_text(json.dumps(items))
+    assert run.retry().empty, "what was empty is finished"
+    status = run.retry(empty=True)
+    assert status.done
+    assert not status.empty
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket of a made S3 on loopback, as arguments of region()."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
+    boto3 = pytest.importorskip("boto3")
+    for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    server.start()
+    host, port = server.get_host_and_port()
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="regions")
+    yield {"store": "s3://regions/r.zarr", "storage_options": {"endpoint_url": f"http://{host}:{port}"}}
+    server.stop()
+
+
+def test_a_region_in_a_bucket(made, whole, bucket, tmp_path):
+    run = begin(bucket.pop("store"), made, area=POINT, **bucket)
+    assert run.run(part=(1, 2)).left
+    assert not run.run().left
+    place = {"store": "s3://regions/r.zarr", **bucket}
+    assert region_status(**place) == run.status()
+    assert_same(open_region(**place), open_region(whole))
+    run.preview()
+    item = json.loads(next(run.catalogue(tmp_path / "stac").parent.glob("utm*/*.json")).read_text())
+    assert item["assets"]["embeddings"]["href"].startswith("s3://regions/r.zarr/utm")
+
+
+@pytest.mark.parametrize("kind", ["icechunk", "memory"])
+def test_a_region_in_a_store_of_this_process(made, whole, tmp_path, kind):
+    if kind == "icechunk":
+        icechunk = pytest.importorskip("icechunk")
+        repository = icechunk.Repository.create(icechunk.in_memory_storage())
+        session = repository.writable_session("main")
+        store = session.store
+    else:
+        store = zarr.storage.MemoryStore()
+    run = begin(store, made, area=POINT)
+    with pytest.raises(StoreError, match="workers cannot write"):
+        run.run(client=object())
+    assert run.run().done
+    with pytest.raises(StoreError, match="no address"):
+        run.catalogue(tmp_path / "stac")
+    if kind == "icechunk":
+        session.commit("May")
+        store = repository.readonly_session("main").store
+        more = begin(repository.writable_session("main").store, made, area=POINT, periods=[MAY, JUNE])
+        assert len(more.run().left) == 0
+    assert_same(open_region(store), open_region(whole))
+
+
+def assert_same(tree, whole) -> None:
+    """The cells of a tree are those of the undisturbed run."""
+    assert tree.children
+    for zone in tree.children:
+        array, expected = tree[zone]["embedding"], whole[zone]["embedding"]
+        there = expected.sel(time=array.time).reindex(y=array.y, x=array.x)
+        assert np.isfinite(array.values).any()
+        seen = np.isfinite(array.values)
+        np.testing.assert_array_equal(array.values[seen], there.values[seen])
+
+
+def test_what_a_killed_writer_leaves_goes_with_the_last_unit(made, tmp_path):
+    run = begin(tmp_path / "r.zarr", made, area=POINT)
+    run.run()
+    before = content(tmp_path / "r.zarr")
+    (tmp_path / "r.zarr" / "utm33" / ".zarr.json.0a1b.partial").write_bytes(b"half")
+    run.run()
+    assert content(tmp_path / "r.zarr") == before
+
+
 def test_parts_write_one_store(made, whole, tmp_path):
     store = tmp_path / "r.zarr"
     first = begin(store, made).run(part=(1, 3))
@@ -245,29 +384,21 @@ run.run(after=lambda unit, state: print(unit, flush=True))
 """
 
 
-def kill_and_finish(made, whole, store, seed: int) -> None:
+def kill_and_finish(made, whole, store, seed: int) -> str:
     """Kill a run after a random number of units, at a random moment; go on; compare every byte."""
     rng = random.Random(seed)
-    bbox = ",".join(map(str, made.bbox))
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        KILLED,
-        str(store),
-        str(made.catalog),
-        made.unreadable,
-        bbox,
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    for _ in range(rng.randint(1, 6)):
+    bbox = ",".join(map(str, AREA))
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, store, made.catalog, made.unreadable, bbox]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    lines, wait = rng.randint(1, 6), rng.uniform(0, 0.15)
+    for _ in range(lines):
         process.stdout.readline()
-    time.sleep(rng.uniform(0, 0.15))
+    time.sleep(wait)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not begin(store, made).run().left
     assert content(store) == content(whole)
+    return f"{wait:.2f} s after line {lines}"
 
 
 @pytest.mark.parametrize("seed", range(2))

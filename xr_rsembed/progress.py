@@ -33,7 +33,7 @@ class Bar:
         What is counted.
     """
 
-    def __init__(self, total: int, description: str, unit: str, here: bool) -> None:
+    def __init__(self, total: int, description: str, unit: str, here: bool, shown: bool = True) -> None:
         self.total, self.done, self.description, self.unit, self.here = total, 0, description, unit, here
         self.owner = threading.get_ident()
         self._started = time.monotonic()
@@ -42,7 +42,8 @@ class Bar:
         self._lines = False
         self._timer = threading.Timer(SHOWN_AFTER, self._show)
         self._timer.daemon = True
-        self._timer.start()
+        if shown:
+            self._timer.start()
 
     def advance(self, number: int) -> None:
         """Count some more as done."""
@@ -74,9 +75,7 @@ class Bar:
         return time.monotonic() - self._started
 
     def _show(self) -> None:
-        display = _rich_display(
-            self.description, self.total, self.unit
-        )  # imports rich: the work goes on meanwhile
+        display = _rich_display(self)  # imports rich: the work goes on meanwhile
         with _lock:
             if _active is self:
                 self._display, self._lines = display, display is None
@@ -86,17 +85,16 @@ class Bar:
 
     def _update(self) -> None:
         if self._display is not None:
-            self._display.update(self._display.task_ids[0], completed=self.done, total=self.total)
+            task = self._display.task_ids[0]
+            self._display.update(task, completed=self.done, total=self.total, rate=self._rate())
         elif self._lines and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_EVERY
-            _print(self._line())
+            left = (self.total - self.done) * self._elapsed() / self.done if self.done else None
+            more = "" if left is None else f", {self._rate()}, {_duration(left)} left"
+            _print(f"{self.description}: {self.done}/{self.total} {self.unit}{more}")
 
-    def _line(self) -> str:
-        rate = self.done / max(self._elapsed(), 1e-6)
-        left = (
-            f", {rate:.3g} {self.unit}/s, {_duration((self.total - self.done) / rate)} left" if rate else ""
-        )
-        return f"{self.description}: {self.done}/{self.total} {self.unit}{left}"
+    def _rate(self) -> str:
+        return f"{self.done / max(self._elapsed(), 1e-6):.3g} {self.unit}/s"
 
 
 @contextmanager
@@ -133,7 +131,7 @@ def progress(
     """
     global _active
     if not (get_option("progress") if enabled is None else enabled):
-        yield _Silent()
+        yield Bar(total, description, unit, here, shown=False)
         return
     with _lock:
         outer = _active
@@ -142,7 +140,7 @@ def progress(
         elif outer.owner != threading.get_ident() and (outer.unit, outer.here) == (unit, here):
             outer.add(total)  # of another computation at the same time
     if outer is not None:
-        yield outer if outer.unit == unit else _Silent()
+        yield outer if outer.unit == unit else Bar(total, description, unit, here, shown=False)
         return
     try:
         yield bar
@@ -191,22 +189,6 @@ def say_when_slow(text: str, after: float = 2.0) -> Iterator[None]:
         timer.cancel()
 
 
-class _Silent(Bar):
-    """A bar that nobody sees."""
-
-    def __init__(self) -> None:
-        self.total = self.done = 0
-
-    def advance(self, number: int) -> None:
-        self.done += number
-
-    def reach(self, number: int) -> None:
-        self.done = max(self.done, number)
-
-    def add(self, number: int) -> None:
-        self.total += number
-
-
 def _close(bar: Bar, failed: bool = False) -> None:
     global _active
     with _lock:
@@ -222,36 +204,24 @@ def _print(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _rich_display(description: str, total: int, unit: str) -> Any:
+def _rich_display(bar: Bar) -> Any:
     """A started bar of rich's, or None where the stream is neither a terminal nor a notebook."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_jupyter and (not console.is_terminal or console.is_dumb_terminal):
         return None
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            return Text(f"{task.speed:.3g} {unit}/s" if task.speed else f"- {unit}/s")
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     display = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        Rate(),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
     )
-    display.add_task(description, total=total)
+    display.add_task(bar.description, total=bar.total, rate="")
     display.start()
     return display
 

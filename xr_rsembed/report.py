@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xr_rsembed.crs import crs_name
 from xr_rsembed.errors import OptionError, SceneError, StoreExistsError
 from xr_rsembed.scenes import open_scene
 
@@ -66,7 +67,7 @@ def describe_file(path: str, *, variable: str | None = None) -> dict[str, Any]:
     if {"y", "x"} <= {*found.dims}:
         grid = scene_geobox(first)
         said |= {
-            "crs": str(grid.crs),
+            "crs": crs_name(grid.crs),
             "resolution": abs(grid.affine.a),
             "bounds": list(grid.boundingbox.bbox),
         }

@@ -9,8 +9,10 @@ from typing import Any
 
 import xarray as xr
 
+from xr_rsembed.bands import canonical_name
 from xr_rsembed.errors import OptionError, SceneError, StoreExistsError
 from xr_rsembed.gdal import open_raster
+from xr_rsembed.inputs.labels import stack_bands
 from xr_rsembed.products import open_product
 from xr_rsembed.progress import task_progress
 
@@ -51,22 +53,23 @@ def open_scene(path: Any, *, variable: str | None = None) -> xr.DataArray:
     ...     open_scene(f"{folder}/scene.zarr").sizes
     Frozen({'band': 12, 'y': 64, 'x': 48})
     """
-    text = str(path) if isinstance(path, (list, tuple, xr.Dataset)) else os.fspath(path)
+    text = "the Dataset" if isinstance(path, xr.Dataset) else str(path)
     suffix = Path(text.rstrip("/")).suffix.lower()
     try:
-        product = open_product(path) if variable is None else None
-        if product is not None:
-            return product
-        if isinstance(path, xr.Dataset):
-            return _variable(path, variable, "the Dataset")
-        if suffix == ".zarr":
-            return _variable(xr.open_zarr(text, mask_and_scale=False, decode_coords="all"), variable, text)
-        if suffix in (".nc", ".nc4"):
+        found = path if isinstance(path, xr.Dataset) else None if variable else open_product(path)
+        if isinstance(found, xr.DataArray):
+            return found
+        if isinstance(found, xr.Dataset):
+            opened = found
+        elif suffix == ".zarr":
+            opened = xr.open_zarr(text, mask_and_scale=False, decode_coords="all")
+        elif suffix in (".nc", ".nc4"):
             opened = xr.open_dataset(
                 text, engine="h5netcdf", chunks={}, mask_and_scale=False, decode_coords="all"
             )
-            return _variable(opened, variable, text)
-        return _raster(text)
+        else:
+            return _raster(text)
+        return _variable(opened, variable, text)
     except SceneError:
         raise
     except Exception as error:
@@ -138,8 +141,9 @@ def _variable(opened: xr.Dataset, name: str | None, path: str) -> xr.DataArray:
     fitting = [
         str(key) for key, array in opened.data_vars.items() if {"band", "y", "x"} <= {*map(str, array.dims)}
     ]
-    if name is None and not fitting and (stacked := open_product(opened)) is not None:
-        return stacked
+    if name is None and not fitting and (stacked := stack_bands(opened)) is not None:
+        known = [canonical_name(band) is not None for band in stacked["band"].values]
+        return stacked.isel(band=known).transpose(..., "band", "y", "x")
     if name is None and len(fitting) == 1:
         name = fitting[0]
     if name is None or name not in opened.data_vars:
@@ -147,8 +151,6 @@ def _variable(opened: xr.Dataset, name: str | None, path: str) -> xr.DataArray:
             "Which variable is the scene?" if name is None else f"There is no variable {name!r}.",
             found=f"{path} with {', '.join(map(str, opened.data_vars)) or 'no variables'}",
             expected="one variable with dims (..., band, y, x)",
-            remedy=f"variable={fitting[0]!r} (on the command line: --variable {fitting[0]})"
-            if fitting
-            else None,
+            remedy=f"variable={fitting[0]!r}" if fitting else None,
         )
     return opened[name]

@@ -1,36 +1,98 @@
-"""Kill -9 region runs at random moments; each must end byte for byte as an undisturbed one.
+"""Kill -9 region runs, or their workers, at random moments; each must end byte for byte as an undisturbed one.
 
-python -m tests.chaos.run_regions --runs 20
+python -m tests.chaos.run_regions --runs 20             the process that runs the region is killed, and started again
+python -m tests.chaos.run_regions --runs 20 --workers   worker processes are killed again and again; the client lives
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import random
 import shutil
+import signal
 import tempfile
+import threading
 import warnings
 from pathlib import Path
+from typing import Any
+
+from distributed import Client, LocalCluster
+from distributed.diagnostics.plugin import WorkerPlugin
 
 from tests import fakes
 from tests.servers.region import make_region
-from tests.test_regions import begin, kill_and_finish
+from tests.test_regions import begin, content, kill_and_finish
+
+
+class Registered(WorkerPlugin):
+    """The cheap model on every worker, also on those that take a killed one's place."""
+
+    name = "probe"
+
+    def setup(self, worker: Any) -> None:
+        warnings.simplefilter("ignore")
+        fakes.register()
+
+
+class Killer(threading.Thread):
+    """Kills a worker process of a cluster now and then, until it is told to stop."""
+
+    def __init__(self, cluster: LocalCluster, rng: random.Random) -> None:
+        super().__init__(daemon=True)
+        self.cluster, self.rng, self.ended, self.kills = cluster, rng, threading.Event(), 0
+
+    def run(self) -> None:
+        while not self.ended.wait(self.rng.uniform(0.1, 1.5)):
+            nanny = self.rng.choice(list(self.cluster.workers.values()))
+            if nanny.pid is not None:
+                try:
+                    os.kill(nanny.pid, signal.SIGKILL)
+                    self.kills += 1
+                except ProcessLookupError:
+                    continue
+
+
+def kill_workers_and_finish(made: Any, whole: Path, store: Path, seed: int) -> str:
+    """Run a region on a cluster whose workers die; go on without kills where units failed; compare every byte."""
+    with (
+        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        client.register_plugin(Registered())
+        killer = Killer(cluster, random.Random(seed))
+        killer.start()
+        try:
+            status = begin(store, made).run(client=client)
+        finally:
+            killer.ended.set()
+            killer.join()
+    assert not status.left, "every unit is done, empty or named as failed"
+    resumed = bool(status.failed)
+    if resumed:
+        status = begin(store, made).retry()
+    assert not status.failed
+    assert content(store) == content(whole)
+    return f"{killer.kills} workers killed{', resumed' if resumed else ''}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--workers", action="store_true")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     fakes.register()
+    disturbed = kill_workers_and_finish if arguments.workers else kill_and_finish
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "made").mkdir()
         made = make_region(folder / "made")
         begin(folder / "whole.zarr", made).run()
         for seed in range(arguments.runs):
-            kill_and_finish(made, folder / "whole.zarr", folder / "killed.zarr", seed)
+            said = disturbed(made, folder / "whole.zarr", folder / "killed.zarr", seed)
             shutil.rmtree(folder / "killed.zarr")
-            print(f"run {seed}: the same bytes", flush=True)
+            print(f"run {seed}: the same bytes ({said})", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from xr_rsembed.extras import require
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.progress import progress
 
-__all__ = ["STATES", "Outcome", "on_scheduler", "run_job", "run_jobs", "write_failures"]
+__all__ = ["STATES", "Outcome", "connected", "on_scheduler", "run_job", "run_jobs", "write_failures"]
 
 STATES = ("written", "finished", "planned", "failed")
 
@@ -91,13 +91,12 @@ def run_jobs(
     todo = []
     for number, job in enumerate(jobs):
         try:
-            if not overwrite and _is_finished(job, recipe):
+            if overwrite or not _is_finished(job, recipe):
+                todo.append(number)
+            else:
                 known(number, Outcome(job.source, job.output, "finished"))
-                continue
         except Exception as error:
             known(number, _failed(job, error))
-            continue
-        todo.append(number)
     todo = todo[:limit]
     tiles = {number: 0 if dry_run else _tiles(jobs[number], recipe) for number in todo}
     with (
@@ -105,20 +104,18 @@ def run_jobs(
         set_options(**({"progress": False} if show is False else {})),
         ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-scene") as pool,
     ):
-        waiting = iter(todo)
-        running: dict[Any, int] = {}
+
+        def work(number: int) -> Outcome:
+            bar.add(-tiles[number])  # its own bar joins this one and counts them again
+            try:
+                return run_job(jobs[number], recipe, overwrite=overwrite, dry_run=dry_run)
+            except Exception as error:  # kept with its reason; the other scenes go on
+                return _failed(jobs[number], error)
+
+        running = {pool.submit(work, number): number for number in todo}
         try:
-            while True:
-                for number in waiting:
-                    bar.add(-tiles[number])  # its own bar joins this one and counts them again
-                    task = pool.submit(_outcome, jobs[number], recipe, overwrite, dry_run)
-                    running[task] = number
-                    if len(running) >= workers:
-                        break
-                if not running:
-                    break
-                for task in wait(running, return_when=FIRST_COMPLETED).done:
-                    known(running.pop(task), task.result())
+            for task in as_completed(running):
+                known(running[task], task.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -131,13 +128,6 @@ def _tiles(job: Job, recipe: Recipe) -> int:
         return 0 if job.places else recipe.tiles(recipe.scene(job.source))
     except Exception:
         return 0
-
-
-def _outcome(job: Job, recipe: Recipe, overwrite: bool, dry_run: bool) -> Outcome:
-    try:
-        return run_job(job, recipe, overwrite=overwrite, dry_run=dry_run)
-    except Exception as error:  # kept with its reason; the other scenes go on
-        return _failed(job, error)
 
 
 def run_job(
@@ -185,21 +175,19 @@ def _embed_places(job: Job, recipe: Recipe, dry_run: bool) -> Outcome:
             expected="provider=, time=",
             remedy="provider='stac', time='2022-06-01/2022-09-01'",
         )
-    started = time.perf_counter()
-    table = read_table(job.source, "A table of places")
+    started, table = time.perf_counter(), read_table(job.source, "A table of places")
     if dry_run:
         return Outcome(job.source, job.output, "planned", {"geometry": len(table)})
     Path(job.output).parent.mkdir(parents=True, exist_ok=True)
     cube = get_embeddings_batch(
         recipe.model, spatials=table, out=job.output, **recipe.places, **recipe.settings
     )
-    failed = [str(error) for error in cube["error"].values if error]
     sizes = {str(dim): size for dim, size in cube.sizes.items()}
-    seconds = round(time.perf_counter() - started, 3)
-    if failed:
+    done = Outcome(job.source, job.output, "written", sizes, 0, round(time.perf_counter() - started, 3))
+    if failed := [str(error) for error in cube["error"].values if error]:
         message = f"{len(failed)} of {len(table)} places have no vector; the first: {failed[0]}"
-        return Outcome(job.source, job.output, "failed", sizes, 0, seconds, "ProviderError", message)
-    return Outcome(job.source, job.output, "written", sizes, 0, seconds)
+        return replace(done, state="failed", error="ProviderError", message=message)
+    return done
 
 
 def _is_finished(job: Job, recipe: Recipe) -> bool:
@@ -259,21 +247,26 @@ def on_scheduler(scheduler: str | None) -> Iterator[None]:
     """Compute on the cluster at an address, or on one of dask's local schedulers."""
     import dask
 
-    if scheduler is None:
+    remote = scheduler is not None and "://" in scheduler
+    with connected(str(scheduler)) if remote else dask.config.set(scheduler=scheduler):
         yield
-    elif "://" in scheduler:
-        distributed = require("distributed", "A cluster")
-        try:
-            client = distributed.Client(scheduler, timeout="10s")
-        except OSError as error:
-            raise OptionError(
-                "The scheduler does not answer.",
-                found=f"{scheduler}: {error}",
-                expected="the address of a dask scheduler",
-                remedy="start one with `dask scheduler` and workers with `dask worker ADDRESS`",
-            ) from None
-        with client:
-            yield
-    else:
-        with dask.config.set(scheduler=scheduler):
-            yield
+
+
+def connected(address: str) -> Any:
+    """The client of a cluster, to be closed.
+
+    Raises
+    ------
+    OptionError
+        If nothing answers there.
+    """
+    distributed = require("distributed", "A cluster")
+    try:
+        return distributed.Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            "The scheduler does not answer.",
+            found=f"{address}: {error}",
+            expected="the address of a dask scheduler",
+            remedy="start one with `dask scheduler` and workers with `dask worker ADDRESS`",
+        ) from None

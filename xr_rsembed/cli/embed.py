@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +43,7 @@ With = Annotated[
 ]
 
 
-@with_settings
+@with_settings()
 def embed(
     context: typer.Context,
     settings: dict[str, Any],
@@ -68,7 +70,7 @@ def embed(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a single .zarr store begun before.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Scenes at a time.")] = 1,
+    workers: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Scenes at a time.")] = 1,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Work on at most so many unfinished inputs.")
     ] = None,
@@ -94,7 +96,6 @@ def embed(
     """
     from xr_rsembed import batch
 
-    fetched = not inputs and provider is not None
     if not inputs and provider is None:
         raise OptionError(
             "Say where the scene comes from.",
@@ -102,43 +103,37 @@ def embed(
             expected="one of them",
             remedy="xr-rsembed embed scene.tif, or xr-rsembed embed --provider stac --bbox W S E N --time ...",
         )
-    recipe = batch.Recipe(
-        model,
-        {**settings, **pairs(option)},
-        variable,
-        tuple(bands.replace(" ", "").split(",")) if bands else (),
-        {name: str(path) for name, path in pairs(companion).items()},
-        dtype,
-        _places(provider, period, provider_option),
-    )
+    recipe = _recipe(model, settings, option, variable, bands, companion, dtype)
+    if provider is not None and period is not None:
+        places = {"temporal": period, "backend": str(provider), "backend_options": pairs(provider_option)}
+        recipe = replace(recipe, places=places)
+    jobs = batch.list_jobs(inputs, output) if inputs else [batch.Job(str(provider), output)]
+    if inputs and provider is not None and not any(job.places for job in jobs):
+        raise OptionError(
+            "Say where the scene comes from.",
+            found="both a file and --provider",
+            expected="one of them; a table of places such as places.parquet takes both",
+            remedy="leave out --provider",
+        )
+    say = functools.partial(_say, context=context, as_json=as_json, quiet=quiet)
     with batch.on_scheduler(scheduler):
-        if fetched:
-            scene = _fetched(provider, bbox, point, buffer, period, settings.get("modality"), provider_option)
-            listed = [batch.Job(str(provider), output)]
-        else:
-            scene, listed = None, batch.list_jobs(inputs or [], output)
-            if provider is not None and not any(job.places for job in listed):
-                raise OptionError(
-                    "Say where the scene comes from.",
-                    found="both a file and --provider",
-                    expected="one of them; a table of places such as places.parquet takes both",
-                    remedy="leave out --provider",
-                )
-        if len(listed) == 1:
+        if len(jobs) == 1:
+            where = (provider, bbox, point, buffer, period, settings.get("modality"), provider_option)
+            scene = None if inputs else _fetched(*where)
             outcome = batch.run_job(
-                listed[0], recipe, scene=scene, overwrite=overwrite, resume=resume, dry_run=dry_run
+                jobs[0], recipe, scene=scene, overwrite=overwrite, resume=resume, dry_run=dry_run
             )
-            _report(outcome, as_json, quiet, context)
+            say(outcome)
             raise typer.Exit(outcome.state == "failed")
         outcomes = batch.run_jobs(
-            listed,
+            jobs,
             recipe,
             overwrite=overwrite,
-            workers=jobs,
+            workers=workers,
             limit=limit,
             dry_run=dry_run,
             show=not (quiet or as_json),
-            report=lambda outcome: _report(outcome, as_json, quiet, context, many=True),
+            report=lambda outcome: None if outcome.state == "failed" and not as_json else say(outcome),
         )
     failed = [one for one in outcomes if one.state == "failed"]
     path = None if dry_run else batch.write_failures(outcomes, output)
@@ -146,19 +141,18 @@ def embed(
         counts = {state: sum(one.state == state for one in outcomes) for state in batch.STATES}
         out.print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     for one in failed:
-        message = in_flags(one.message, context.command)
-        err.print(f"[red]failed:[/] {escape(one.source)}: {escape(message)}")
+        err.print(f"[red]failed:[/] {escape(one.source)}: {escape(in_flags(one.message, context.command))}")
     if path:
         err.print(f"all {len(failed)} stand in {escape(str(path))}; the same command tries them again")
     raise typer.Exit(0 if not failed else 3 if len(failed) == len(outcomes) else 1)
 
 
-def _report(outcome: Any, as_json: bool, quiet: bool, context: typer.Context, many: bool = False) -> None:
+def _say(outcome: Any, *, context: typer.Context, as_json: bool, quiet: bool) -> None:
+    """Print what became of one job."""
     if as_json:
         print(outcome.as_json(), flush=True)
     elif outcome.state == "failed":
-        if not many:
-            err.print(f"[red]failed:[/] {escape(in_flags(outcome.message, context.command))}")
+        err.print(f"[red]failed:[/] {escape(in_flags(outcome.message, context.command))}")
     elif not quiet:
         sizes = ", ".join(f"{dim} {size}" for dim, size in outcome.sizes.items())
         said = {
@@ -169,11 +163,20 @@ def _report(outcome: Any, as_json: bool, quiet: bool, context: typer.Context, ma
         out.print(f"{escape(outcome.output)}: {said[outcome.state]}")
 
 
-def _places(provider: Provider | None, period: str | None, options: list[str] | None) -> dict[str, Any]:
-    """What tables of places are fetched with."""
-    if provider is None or period is None:
-        return {}
-    return {"temporal": period, "backend": str(provider), "backend_options": pairs(options)}
+def _recipe(
+    model: str,
+    settings: dict[str, Any],
+    option: list[str] | None,
+    variable: str | None,
+    bands: str | None,
+    companion: list[str] | None,
+    dtype: str | None = None,
+) -> Any:
+    from xr_rsembed.batch import Recipe
+
+    names = tuple(bands.replace(" ", "").split(",")) if bands else ()
+    companions = {name: str(path) for name, path in pairs(companion).items()}
+    return Recipe(model, {**settings, **pairs(option)}, variable, names, companions, dtype)
 
 
 def fetch(
@@ -196,7 +199,7 @@ def fetch(
     out.print(f"{escape(str(output))}: {', '.join(f'{dim} {size}' for dim, size in scene.sizes.items())}")
 
 
-@with_settings
+@with_settings()
 def validate(
     settings: dict[str, Any],
     inputs: Annotated[list[str], typer.Argument(help="Scenes, as for `embed`.", show_default=False)],
@@ -211,13 +214,7 @@ def validate(
     """Say whether scenes are inputs of a model: no exactly where embed would."""
     from xr_rsembed import batch
 
-    recipe = batch.Recipe(
-        model,
-        {**settings, **pairs(option)},
-        variable,
-        tuple(bands.replace(" ", "").split(",")) if bands else (),
-        {name: str(path) for name, path in pairs(companion).items()},
-    )
+    recipe = _recipe(model, settings, option, variable, bands, companion)
     for source in batch.list_inputs(inputs):
         batch.check(recipe, source, pixels=pixels)
         out.print(f"{escape(source)} is an input of {model}.")

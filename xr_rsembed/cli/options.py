@@ -80,9 +80,15 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...], str]] = {
 }
 
 
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the flags of :data:`SETTINGS`; those that were used reach it as its argument ``settings``."""
-    own = inspect.signature(command, eval_str=True).parameters.values()
+def with_settings(*without: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the flags of :data:`SETTINGS`; those that were used reach it as its argument ``settings``.
+
+    Parameters
+    ----------
+    *without : str
+        Settings that mean nothing to this command.
+    """
+    table = {name: row for name, row in SETTINGS.items() if name not in without}
     flags = [
         inspect.Parameter(
             _argument(name),
@@ -90,22 +96,23 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
             default=None,
             annotation=Annotated[kind | None, typer.Option(*names, help=text)],
         )
-        for name, (kind, names, text) in SETTINGS.items()
+        for name, (kind, names, text) in table.items()
     ]
 
-    @functools.wraps(command)
-    def filled(**given: Any) -> Any:
-        settings = {}
-        for name in SETTINGS:
-            value = given.pop(_argument(name))
-            if value not in (None, []):
-                settings[name] = _plain(name, value)
-        return command(**given, settings=settings)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def filled(**given: Any) -> Any:
+            values = {name: given.pop(_argument(name)) for name in table}
+            settings = {name: _plain(name, one) for name, one in values.items() if one not in (None, [])}
+            return command(**given, settings=settings)
 
-    kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one.name != "settings"]
-    filled.__signature__ = inspect.Signature([*kept, *flags])  # type: ignore[attr-defined]
-    filled.__annotations__ = {one.name: one.annotation for one in (*kept, *flags)}
-    return filled
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one.name != "settings"]
+        filled.__signature__ = inspect.Signature([*kept, *flags])  # type: ignore[attr-defined]
+        filled.__annotations__ = {one.name: one.annotation for one in (*kept, *flags)}
+        return filled
+
+    return decorate
 
 
 def _argument(name: str) -> str:

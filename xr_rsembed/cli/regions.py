@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,12 +22,11 @@ from xr_rsembed.cli.options import (
 )
 from xr_rsembed.cli.screen import out
 from xr_rsembed.errors import OptionError
-from xr_rsembed.extras import require
 
 __all__ = ["register"]
 
 
-@with_settings
+@with_settings("output", "pooling", "input_prep")
 def region(
     settings: dict[str, Any],
     words: Annotated[
@@ -50,14 +50,21 @@ def region(
     provider: Annotated[Provider, typer.Option(help="Where scenes come from.")] = Provider.stac,
     provider_option: ProviderOptions = None,
     grid: Annotated[str, typer.Option(help="utm, or a CRS such as EPSG:3035.")] = "utm",
+    extent: Annotated[
+        str | None,
+        typer.Option(help="A vector file that holds all that is to come, to lay a new store out for."),
+    ] = None,
     clip: Annotated[bool, typer.Option("--clip", help="Leave out cells outside the area.")] = False,
-    unit: Annotated[int, typer.Option(help="Pixels along a unit of work.")] = 1792,
+    unit: Annotated[int, typer.Option(min=1, help="Pixels along a unit of work.")] = 1792,
     part: Annotated[
         str | None, typer.Option(help="i/n: the i-th of n jobs that write one store, from 0.")
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Units at a time.")] = 2,
+    workers: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Units at a time.")] = 2,
     retries: Annotated[int, typer.Option(min=0, help="How often a failing unit is tried again.")] = 1,
     retry: Annotated[bool, typer.Option("--retry", help="Work on units that failed before, too.")] = False,
+    retry_empty: Annotated[
+        bool, typer.Option("--retry-empty", help="Work on units that had no valid pixel before, too.")
+    ] = False,
     scheduler: Annotated[str | None, typer.Option(help="A dask scheduler's address: tcp://...")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; read no pixel.")] = False,
     preview: Annotated[
@@ -72,13 +79,12 @@ def region(
 
     Exit code: 1 if a unit failed.
     """
+    from xr_rsembed.batch import connected
     from xr_rsembed.regions import region as plan_region
     from xr_rsembed.regions import region_status
 
     if words[0] == "status" and len(words) == 2:
-        status = region_status(words[1])
-        out.print(escape(str(status)))
-        raise typer.Exit(bool(status.failed))
+        _say(region_status(words[1]))
     if len(words) != 1 or (not area) == (bbox is None) or not period:
         raise OptionError(
             "Say which store, where and when.",
@@ -86,14 +92,14 @@ def region(
             expected="one store, --time, and either --area or --bbox",
             remedy="xr-rsembed region alps.zarr --bbox 9 45 9.5 45.5 --time 2022-06 --time 2022-07",
         )
-    place: Any = bbox if bbox else area[0] if area and len(area) == 1 else area
     run = plan_region(
         words[0],
-        place,
+        bbox or area,
         period,
         model,
         provider=str(provider),
         grid=grid,
+        extent=extent,
         clip=clip,
         unit=unit,
         fetch=pairs(provider_option),
@@ -103,18 +109,30 @@ def region(
     if dry_run:
         plan = run.plan()
         print(plan.to_string(index=False))
-        totals = plan[["tiles", "bytes", "seconds"]].sum()
+        left = plan[plan["state"] == "left"]
         out.print(
-            f"{len(plan)} units, {int(totals['tiles'])} tiles, {totals['bytes'] / 1e9:.2f} GB of pixels, "
-            f"{totals['seconds'] / 60:.1f} min of the model"
+            f"{len(plan)} units, {len(left)} left: {left['tiles'].sum()} tiles, {left['bytes'].sum() / 1e9:.2f} GB of "
+            f"pixels, {left['seconds'].sum() / 60:.1f} min of the model"
         )
         return
-    with _client(scheduler) as client:
-        status = run.run(part=_part(part), client=client, workers=jobs, retries=retries, retry_failed=retry)
+    with connected(scheduler) if scheduler else nullcontext() as client:
+        status = run.run(
+            part=_part(part),
+            client=client,
+            workers=workers,
+            retries=retries,
+            retry_failed=retry,
+            retry_empty=retry_empty,
+        )
     if preview:
         run.preview()
     if catalogue is not None:
         run.catalogue(catalogue)
+    _say(status)
+
+
+def _say(status: Any) -> None:
+    """Print the status and end."""
     out.print(escape(str(status)))
     raise typer.Exit(bool(status.failed))
 
@@ -123,17 +141,14 @@ def _part(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if match is None:
-        raise OptionError("A part is i/n.", found=text, expected="such as 0/4", remedy="part=0/4")
+    if match is None or int(match[1]) >= int(match[2]):
+        raise OptionError(
+            "There is no such part.",
+            found=f"--part {text}",
+            expected="i/n, with i from 0 to n - 1",
+            remedy="--part 0/4, --part 1/4, --part 2/4 and --part 3/4 are four jobs",
+        )
     return int(match[1]), int(match[2])
-
-
-def _client(scheduler: str | None) -> Any:
-    from contextlib import nullcontext
-
-    if scheduler is None:
-        return nullcontext()
-    return require("distributed", "A cluster").Client(scheduler)
 
 
 def register(app: typer.Typer) -> None:

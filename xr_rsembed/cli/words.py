@@ -8,10 +8,14 @@ from typing import Any
 __all__ = ["in_flags"]
 
 _VALUE = r"(?:\"[^\"]*\"|'[^']*'|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[\w./:+-]*[\w/+-])"
-_ARGUMENT = re.compile(rf"(?<![\w.\"'-])([a-z][a-z0-9_]*)=({_VALUE})?")
+_ARGUMENT = re.compile(rf"(?<![\w.\"'/-])([a-z][a-z0-9_]*)=({_VALUE})?")
 _CALL = re.compile(
     r"(?:xr_rsembed\.|\w+\.rsembed\.)?(?:embed|fetch|validate|to_stac_item)\(\.\.\., ?((?:[^()]|\([^()]*\))*)\)"
 )
+_PHRASES = {
+    "xr_rsembed.region(store, area, time).run()": "xr-rsembed region STORE --bbox W S E N --time PERIOD",
+    "run.run()": "the same command without --preview and --catalogue",
+}
 _BANDS = re.compile(r"\w+\.rsembed\.to_bands\([^)]*\)")
 _PYTHON = re.compile(r"\b(?:da|ds|emb|gdf|xr_rsembed|geopandas)[.\[]|\w+\(")
 
@@ -32,9 +36,13 @@ def in_flags(message: str, command: Any) -> str:
     No.
       remedy:   overwrite=True to replace it
     """
-    head, word, remedy = message.partition("\n  remedy:")
-    if not word or command is None:
+    if command is None:
         return message
+    said, word, remedy = message.partition("\n  remedy:")
+    head, expected, rest = said.partition("\n  expected:")
+    head += expected + _ARGUMENT.sub(lambda found: _flag(found, command), rest)
+    for python, shell in _PHRASES.items():
+        remedy = remedy.replace(python, shell)
     remedy = _CALL.sub(r"\1", remedy)
     if "bands" in _flags(command):
         remedy = _BANDS.sub("--bands with the names that are expected, in that order,", remedy)

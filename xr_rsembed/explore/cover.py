@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.crs import crs_name
-from xr_rsembed.errors import LabelError
+from xr_rsembed.errors import GridError, LabelError
 from xr_rsembed.extras import require
 
 if TYPE_CHECKING:
@@ -30,10 +30,17 @@ __all__ = [
 
 
 def read_table(path: str | os.PathLike[str], purpose: str) -> Any:
-    """The GeoDataFrame in a file: GeoParquet, or whatever GDAL reads."""
-    geopandas = require("geopandas", purpose)
-    parquet = os.fspath(path).endswith("parquet")
-    return (geopandas.read_parquet if parquet else geopandas.read_file)(path)
+    """The GeoDataFrame in a file: GeoParquet, or whatever GDAL reads; a GridError tells why it cannot be read."""
+    geopandas, text = require("geopandas", purpose), os.fspath(path)
+    try:
+        return (geopandas.read_parquet if text.endswith("parquet") else geopandas.read_file)(text)
+    except Exception as error:
+        raise GridError(
+            "The vector file cannot be read.",
+            found=f"{text}: {type(error).__name__}: {error}".splitlines()[0],
+            expected="a GeoParquet file, GeoJSON, a GeoPackage or another file that GDAL reads",
+            remedy=None if os.path.exists(text) else "check the path",
+        ) from error
 
 
 def read_features(features: Any, crs: Any, geobox: GeoBox, doing: str) -> Any:

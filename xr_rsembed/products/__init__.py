@@ -13,19 +13,20 @@ import xarray as xr
 __all__ = ["open_product"]
 
 
-def open_product(path: Any) -> xr.DataArray | None:
+def open_product(path: Any) -> xr.DataArray | xr.Dataset | None:
     """The scene of a SAFE product, an EOPF Zarr product, a folder or list of files of bands; None for anything else.
 
     Parameters
     ----------
-    path : path, list of paths or Dataset
+    path : path or list of paths
         ``S2A_MSIL2A_....SAFE`` as a folder or in a zip; an EOPF ``.zarr``; a folder with a GeoTIFF or JP2 for each band
-        (HLS, or ``B02.tif``, ``red.tif``, ``VV.tif``); a list of such files; a Dataset with a variable for each band.
+        (HLS, or ``B02.tif``, ``red.tif``, ``VV.tif``); a list of such files.
 
     Returns
     -------
-    DataArray, dims (band, y, x), or None
-        Lazy. Bands of coarser pixels are brought to the finest by nearest neighbour.
+    DataArray, dims (band, y, x), Dataset or None
+        Lazy; a Dataset has a variable for each band, as stored. Bands of coarser pixels are brought to the finest by
+        nearest neighbour.
 
     Raises
     ------
@@ -34,8 +35,6 @@ def open_product(path: Any) -> xr.DataArray | None:
     """
     from xr_rsembed.products import eopf, files, safe
 
-    if isinstance(path, xr.Dataset):
-        return files.stack_variables(path)
     if isinstance(path, (list, tuple)):
         return files.open_files([os.fspath(one) for one in path])
     text = os.fspath(path)

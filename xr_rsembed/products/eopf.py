@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import xarray as xr
@@ -40,14 +41,16 @@ def open_eopf(path: str) -> xr.DataArray:
 
     root: Any = zarr.open_group(path, mode="r")
     said = dict(root.attrs)
-    groups = {
-        name: xr.open_zarr(path, group=f"{_REFLECTANCE}/{name}", mask_and_scale=False, consolidated=None)
-        for name in ("r10m", "r20m", "r60m")
-        if f"{_REFLECTANCE}/{name}" in root
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of metadata that is not consolidated
+        groups = {
+            name: xr.open_zarr(path, group=f"{_REFLECTANCE}/{name}", mask_and_scale=False)
+            for name in ("r60m", "r20m", "r10m")
+            if f"{_REFLECTANCE}/{name}" in root
+        }
     found: dict[str, xr.DataArray] = {}
-    for name in ("r60m", "r20m", "r10m"):
-        for variable, array in groups.get(name, xr.Dataset()).data_vars.items():
+    for name, group in groups.items():
+        for variable, array in group.data_vars.items():
             band = canonical_name(variable)
             if band is not None and (band not in found or _NATIVE.get(band, "r20m") == name):
                 found[band] = array
@@ -69,13 +72,10 @@ def open_eopf(path: str) -> xr.DataArray:
         array = found[band]
         scale, offset = _packing(array, "scale_factor", 1e-4), _packing(array, "add_offset", 0.0)
         nodata = array.attrs.get("_FillValue", array.encoding.get("_FillValue", 0))
-        plain = harmonize(array.transpose("y", "x"), nodata, scale, offset)
-        bands[band] = plain.rio.write_crs(epsg)
-    attrs: dict[str, Any] = {"units": "DN", "modality": f"S2{level}", "nodata": 0, "_FillValue": 0}
-    attrs["product"] = os.path.basename(path.rstrip("/"))
-    if when := properties.get("datetime") or properties.get("start_datetime"):
-        attrs["dates"] = [str(when)[:10]]
-    return join_bands(bands, attrs).rename(f"S2{level}")
+        bands[band] = harmonize(array.transpose("y", "x"), nodata, scale, offset).rio.write_crs(epsg)
+    when = properties.get("datetime") or properties.get("start_datetime") or ""
+    name = os.path.basename(path.rstrip("/"))
+    return join_bands(bands, modality=f"S2{level}", product=name, dates=[str(when)[:10]])
 
 
 def _packing(array: xr.DataArray, name: str, plain: float) -> float:

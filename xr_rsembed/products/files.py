@@ -1,4 +1,4 @@
-"""Scenes that come as a file, or a variable, for each band: HLS, folders of ``B02.tif``, lists of files, Datasets."""
+"""Scenes that come as a file for each band: HLS, folders of ``B02.tif``, lists of files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
-from xr_rsembed.bands import S1, S2_L1C, S2_L2A, canonical_name
+from xr_rsembed.bands import canonical_name, usual_place
 from xr_rsembed.errors import SceneError
 from xr_rsembed.gdal import open_raster
-from xr_rsembed.products.harmonize import CHUNK, harmonize, join_bands
+from xr_rsembed.products.harmonize import CHUNK, harmonize, join_bands, on_one_grid
 
-__all__ = ["band_files", "open_files", "stack_variables"]
+__all__ = ["band_files", "open_files"]
 
 _SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 #: HLS calls Landsat's bands by Landsat's numbers.
@@ -45,8 +44,13 @@ def band_of(name: str) -> str | None:
     return next((band for word in reversed(words) if (band := canonical_name(word)) is not None), None)
 
 
-def open_files(paths: Sequence[str]) -> xr.DataArray:
+def open_files(paths: Sequence[str]) -> xr.DataArray | xr.Dataset:
     """One scene of files that hold a band each, or several with names of their own.
+
+    Returns
+    -------
+    DataArray or Dataset
+        HLS as harmonized DN; other files as stored, a variable for each band.
 
     Raises
     ------
@@ -70,11 +74,10 @@ def open_files(paths: Sequence[str]) -> xr.DataArray:
             arrays[band], origin[band] = raster.isel(band=number, drop=True), path
     if not arrays:
         raise SceneError("The list of files is empty.", found="no file", expected="a file for each band")
-    order = next((bands for bands in (S2_L2A, S2_L1C, S1) if set(arrays) <= set(bands)), tuple(arrays))
-    arrays = {band: arrays[band] for band in order if band in arrays}
+    arrays = {band: arrays[band] for band in sorted(arrays, key=usual_place)}
     if hls := _HLS.match(os.path.basename(paths[0])):
         return _hls(arrays, hls[1])
-    return _as_stored(arrays)
+    return on_one_grid(arrays)
 
 
 def _bands_in(raster: xr.DataArray, path: str) -> list[str]:
@@ -100,52 +103,9 @@ def _hls(arrays: dict[str, xr.DataArray], kind: str) -> xr.DataArray:
     arrays.pop("B10", None)  # cirrus, which is no surface
     bands = {}
     for band, array in arrays.items():
-        crs = array.rio.crs
         nodata = float(array.attrs.get("_FillValue", -9999))
         scale = float(array.attrs.get("scale_factor", 1e-4))
-        plain = harmonize(array, nodata, 1e-4 if scale == 1 else scale)  # 1: the tag was lost on the way
-        bands[band] = plain.assign_coords(array.coords).rio.write_crs(crs)
-    attrs = {"units": "DN", "modality": "S2L2A", "nodata": 0, "_FillValue": 0, "product": f"HLS {kind}"}
-    return join_bands(bands, attrs).rename("S2L2A")
-
-
-def _as_stored(arrays: dict[str, xr.DataArray]) -> xr.DataArray:
-    """Raw numbers where all files mean the same by them; else each file's own packing is undone."""
-
-    def packing(array: xr.DataArray) -> tuple[float, float, float]:
-        attrs = array.attrs
-        nodata = float(attrs.get("_FillValue", np.nan))
-        return float(attrs.get("scale_factor", 1.0)), float(attrs.get("add_offset", 0.0)), nodata
-
-    kinds = {(str(packing(array)), str(array.dtype)) for array in arrays.values()}
-    first = next(iter(arrays.values()))
-    attrs = {name: value for name, value in first.attrs.items() if name not in ("long_name", "band")}
-    if len(kinds) > 1:
-        for band, array in arrays.items():
-            scale, offset, nodata = packing(array)
-            unpacked = array.where(array != nodata).astype("float32") * np.float32(scale) + np.float32(offset)
-            arrays[band] = unpacked.assign_coords(array.coords)
-        dropped = ("scale_factor", "add_offset", "_FillValue", "nodata")
-        attrs = {name: value for name, value in attrs.items() if name not in dropped}
-    return join_bands(arrays, attrs)
-
-
-def stack_variables(dataset: xr.Dataset) -> xr.DataArray | None:
-    """A scene of the variables that are bands; None where none is."""
-    named = {
-        band: array
-        for name, array in dataset.data_vars.items()
-        if {"y", "x"} <= set(array.dims) and "band" not in array.dims and (band := canonical_name(name))
-    }
-    if not named:
-        return None
-    order = next((bands for bands in (S2_L2A, S2_L1C, S1) if set(named) <= set(bands)), tuple(named))
-    arrays = [named[band] for band in order if band in named]
-    scene = xr.concat(
-        arrays, "band", coords="minimal", compat="override", join="exact", combine_attrs="drop_conflicts"
-    )
-    rest = [str(dim) for dim in scene.dims if dim not in ("band", "y", "x")]
-    scene = scene.assign_coords(band=[band for band in order if band in named]).transpose(
-        *rest, "band", "y", "x"
-    )
-    return scene.assign_attrs({**dataset.attrs, **scene.attrs}).rename(None)
+        bands[band] = harmonize(
+            array, nodata, 1e-4 if scale == 1 else scale
+        )  # 1: the tag was lost on the way
+    return join_bands(bands, modality="S2L2A", product=f"HLS {kind}")

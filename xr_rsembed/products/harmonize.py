@@ -10,7 +10,7 @@ import xarray as xr
 
 from xr_rsembed.georef import geobox_coords, scene_geobox
 
-__all__ = ["CHUNK", "harmonize", "join_bands"]
+__all__ = ["CHUNK", "harmonize", "join_bands", "on_one_grid"]
 
 #: Pixels a side at 10 m: a multiple of 2 and 6, so that chunks of 20 m and 60 m bands end where those of 10 m do.
 CHUNK = 1794
@@ -60,42 +60,35 @@ def _harmonized(stored: np.ndarray, *, nodata: float | None, factor: float, add:
     return np.where(missing, 0, np.clip(values, 1, 65535)).astype("uint16")
 
 
-def join_bands(arrays: Mapping[str, xr.DataArray], attrs: Mapping[str, Any]) -> xr.DataArray:
-    """One scene (band, y, x) of bands (y, x), on the grid of the finest, by nearest neighbour."""
+def join_bands(arrays: Mapping[str, xr.DataArray], **attrs: Any) -> xr.DataArray:
+    """One scene (band, y, x) of harmonized bands (y, x), on the grid of the finest."""
+    scene = on_one_grid(arrays).to_dataarray("band").chunk({"band": -1})
+    said = {name: value for name, value in attrs.items() if value not in ("", [""])}
+    return scene.assign_attrs(units="DN", nodata=0, _FillValue=0, **said).rename(attrs["modality"])
+
+
+def on_one_grid(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """Lazy bands (y, x) as variables on the grid of the finest, by nearest neighbour."""
     import odc.geo.xr  # noqa: F401  (registers .odc)
 
     grids = {name: scene_geobox(array) for name, array in arrays.items()}
     finest = min(grids.values(), key=lambda grid: abs(grid.affine.a))
-    coords = geobox_coords(finest)
-    there = []
+    there = {}
     for name, array in arrays.items():
         grid = grids[name]
         factor = round(abs(grid.affine.a / finest.affine.a))
-        plain = array.drop_vars([str(coord) for coord in array.coords])
-        if (
-            grid.crs == finest.crs
-            and grid.zoom_to(shape=finest.shape).affine.almost_equals(finest.affine, 1e-6)
-            and (grid.shape[0] * factor == finest.shape[0])
-        ):
-            for dim in ("y", "x"):
-                plain = _repeated(plain, dim, factor) if factor > 1 else plain
+        fits = grid.crs == finest.crs and grid.shape[0] * factor == finest.shape[0]
+        if fits and grid.zoom_to(shape=finest.shape).affine.almost_equals(finest.affine, 1e-6):
+            chunks = tuple(tuple(factor * size for size in sizes) for sizes in array.chunks or ())
+            data = array.data.map_blocks(_repeated, factor, chunks=chunks) if factor > 1 else array.data
+            moved = xr.DataArray(data, dims=("y", "x"), attrs=array.attrs)
         else:
-            plain = array.odc.reproject(finest, resampling="nearest")
-            plain = plain.drop_vars([str(coord) for coord in plain.coords])
-        there.append(plain.assign_coords(coords).expand_dims(band=[name]))
-    scene = xr.concat(there, "band", coords="minimal", compat="override", join="override")
-    return scene.transpose("band", "y", "x").assign_attrs(attrs).chunk({"band": -1})
+            moved = array.odc.reproject(finest, resampling="nearest")
+            moved = moved.drop_vars(list(moved.coords))
+        there[name] = moved.assign_coords(geobox_coords(finest))
+    return xr.Dataset(there)
 
 
-def _repeated(array: xr.DataArray, dim: str, factor: int) -> xr.DataArray:
+def _repeated(block: np.ndarray, factor: int) -> np.ndarray:
     """Each pixel as often as finer ones lie in it."""
-    axis = array.get_axis_num(dim)
-    data = array.data
-    if array.chunks is None:
-        return xr.DataArray(np.repeat(data, factor, axis), dims=array.dims)
-    chunks = tuple(
-        tuple(factor * size for size in sizes) if number == axis else sizes
-        for number, sizes in enumerate(data.chunks)
-    )
-    repeated = data.map_blocks(np.repeat, factor, axis=axis, chunks=chunks, dtype=array.dtype)
-    return xr.DataArray(repeated, dims=array.dims)
+    return block.repeat(factor, 0).repeat(factor, 1)

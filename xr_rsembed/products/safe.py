@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,6 +21,11 @@ __all__ = ["find_root", "open_safe"]
 #: By the ``band_id`` of the metadata.
 _BANDS = S2_L1C
 _NATIVE = {10: ("B2", "B3", "B4", "B8"), 60: ("B1", "B9", "B10")}  # the others: 20 m
+#: Where the metadata says what divides numbers into reflectance; Level-2A of before 2017 calls it otherwise.
+_QUANTIFICATION = {
+    "L1C": ("QUANTIFICATION_VALUE",),
+    "L2A": ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE"),
+}
 _IMAGE = re.compile(r"_(B\d[0-9A])(?:_(\d\d)m)?\.jp2$")
 
 
@@ -77,32 +81,40 @@ def open_safe(root: Root) -> xr.DataArray:
         If a band or its metadata is missing, or the product holds several granules.
     """
     level = next(level for level in ("L1C", "L2A") if f"MTD_MSI{level}.xml" in root.files)
-    metadata = ElementTree.fromstring(root.read(f"MTD_MSI{level}.xml"))
-    quantification, offsets = _radiometry(metadata, level, root.name)
-    wanted = S2_L1C if level == "L1C" else S2_L2A
-    images = _images(root)
+    tags = [(node.tag.rpartition("}")[2], node) for node in _metadata(root, f"MTD_MSI{level}.xml").iter()]
+    text = {tag: (node.text or "").strip() for tag, node in reversed(tags)}
+    quantification = next((float(text[tag]) for tag in _QUANTIFICATION[level] if text.get(tag)), 0.0)
+    if not quantification:
+        raise _incomplete(root.name, f"no {_QUANTIFICATION[level][0]} in its metadata")
+    offset = "RADIO_ADD_OFFSET" if level == "L1C" else "BOA_ADD_OFFSET"
+    offsets = {
+        _BANDS[int(node.attrib["band_id"])]: float(node.text or 0) for tag, node in tags if tag == offset
+    }
+    special = [(node.text or "").strip() for tag, node in tags if tag.startswith("SPECIAL_VALUE_")]
+    nodata = dict(zip(special[::2], special[1::2], strict=False)).get("NODATA", "0")
+    images, wanted = _images(root), S2_L1C if level == "L1C" else S2_L2A
     if missing := [band for band in wanted if band not in images]:
         raise _incomplete(root.name, f"no image of {', '.join(missing)}")
-    nodata = _number(metadata, "SPECIAL_VALUE_INDEX", 0.0, after=("SPECIAL_VALUE_TEXT", "NODATA"))
     arrays = {}
     for band in wanted:
-        resolution = _resolution(band)
-        stored = open_raster(f"{root.prefix}/{images[band]}", CHUNK * 10 // resolution).squeeze(
-            "band", drop=True
-        )
-        arrays[band] = harmonize(stored, nodata, 1 / quantification, offsets.get(band, 0.0) / quantification)
-    text = {tag: _text(metadata, tag) for tag in ("PRODUCT_START_TIME", "PROCESSING_BASELINE")}
-    attrs = {
-        "units": "DN",
-        "modality": f"S2{level}",
-        "nodata": 0,
-        "_FillValue": 0,
-        "product": root.name,
-        "dates": [text["PRODUCT_START_TIME"][:10]],
-        "processing_baseline": text["PROCESSING_BASELINE"],
-    }
-    said = {name: value for name, value in attrs.items() if value not in ("", [""])}
-    return join_bands(arrays, said).rename(f"S2{level}")
+        side = CHUNK * 10 // _resolution(band)
+        stored = open_raster(f"{root.prefix}/{images[band]}", side).squeeze("band", drop=True)
+        add = offsets.get(band, 0.0) / quantification
+        arrays[band] = harmonize(stored, float(nodata), 1 / quantification, add)
+    return join_bands(
+        arrays,
+        modality=f"S2{level}",
+        product=root.name,
+        dates=[text.get("PRODUCT_START_TIME", "")[:10]],
+        processing_baseline=text.get("PROCESSING_BASELINE", ""),
+    )
+
+
+def _metadata(root: Root, name: str) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(root.read(name))
+    except ElementTree.ParseError as error:
+        raise _incomplete(root.name, f"{name} is no XML: {error}") from error
 
 
 def _images(root: Root) -> dict[str, str]:
@@ -128,46 +140,6 @@ def _images(root: Root) -> dict[str, str]:
 
 def _resolution(band: str) -> int:
     return next((resolution for resolution, bands in _NATIVE.items() if band in bands), 20)
-
-
-def _radiometry(metadata: ElementTree.Element, level: str, name: str) -> tuple[float, dict[str, float]]:
-    """The quantification value, and what to add to each band's numbers."""
-    tag = "QUANTIFICATION_VALUE" if level == "L1C" else "BOA_QUANTIFICATION_VALUE"
-    # Level-2A of before 2017 calls it otherwise; the order is that of preference.
-    for one in (tag, "L2A_BOA_QUANTIFICATION_VALUE"):
-        if quantification := _number(metadata, one, 0.0):
-            break
-    else:
-        raise _incomplete(name, f"no {tag} in its metadata")
-    offset = "RADIO_ADD_OFFSET" if level == "L1C" else "BOA_ADD_OFFSET"
-    offsets = {
-        _BANDS[int(node.attrib["band_id"])]: float(node.text or 0)
-        for node in metadata.iter()
-        if _tag(node) == offset
-    }
-    return quantification, offsets
-
-
-def _tag(node: ElementTree.Element) -> str:
-    return node.tag.rpartition("}")[2]
-
-
-def _text(metadata: ElementTree.Element, tag: str) -> str:
-    return next((node.text or "" for node in metadata.iter() if _tag(node) == tag), "")
-
-
-def _number(
-    metadata: ElementTree.Element, tag: str, default: float, after: tuple[str, str] | None = None
-) -> float:
-    """The first number under a tag; ``after``: the one that follows a tag with this text."""
-    nodes: Iterable[ElementTree.Element] = metadata.iter()
-    ready = after is None
-    for node in nodes:
-        if after is not None and _tag(node) == after[0]:
-            ready = (node.text or "").strip() == after[1]
-        if ready and _tag(node) == tag:
-            return float(node.text or default)
-    return default
 
 
 def _incomplete(name: str, found: str) -> SceneError:

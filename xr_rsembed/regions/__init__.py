@@ -6,9 +6,9 @@ from typing import Any
 
 import xarray as xr
 
-from xr_rsembed.regions.ledger import Ledger
 from xr_rsembed.regions.run import RegionRun, region
-from xr_rsembed.regions.status import Status, requested, status_of
+from xr_rsembed.regions.status import Status, status_of
+from xr_rsembed.regions.store import RegionStore
 
 __all__ = ["RegionRun", "Status", "open_region", "region", "region_status"]
 
@@ -21,8 +21,8 @@ def region_status(store: Any, *, storage_options: Any = None) -> Status:
     StoreNotFoundError
         If there is no region.
     """
-    ledger = Ledger(store, storage_options)
-    return status_of(ledger, requested(ledger))
+    there = RegionStore(store, storage_options)
+    return status_of(there, there.requested())
 
 
 def open_region(store: Any, *, storage_options: Any = None) -> xr.DataTree:
@@ -33,19 +33,17 @@ def open_region(store: Any, *, storage_options: Any = None) -> xr.DataTree:
     StoreNotFoundError
         If there is no region.
     """
-    ledger = Ledger(store, storage_options)
-    zones = {}
-    for name, lattice in ledger.zones().items():
-        dataset = xr.open_zarr(
-            store,
+    there = RegionStore(store, storage_options)
+    there.settings()  # says that there is no region
+    zones = {
+        name: xr.open_zarr(
+            there.target.store,
             group=name,
-            storage_options=storage_options,
             consolidated=False,
             decode_coords="all",
             drop_variables="unit_record",
             chunks={"time": 1, "D": -1, "y": lattice.cells, "x": lattice.cells},
-        )
-        zones[name] = dataset.sortby("time")
-    if not zones:
-        ledger.settings()  # says that there is no region
+        ).sortby("time")
+        for name, lattice in there.zones().items()
+    }
     return xr.DataTree.from_dict(zones)

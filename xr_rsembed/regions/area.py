@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xr_rsembed.errors import GridError, MissingDependencyError
+from xr_rsembed.errors import GridError
+from xr_rsembed.explore.cover import read_table
 from xr_rsembed.specs import BBox
 
 __all__ = ["area_geometry", "mgrs_square"]
@@ -56,13 +58,17 @@ def area_geometry(area: Any) -> Any:
 
 def _geometry(area: Any) -> Any:
     import shapely
+    from odc.geo.geom import Geometry
     from shapely.geometry import shape
 
     if isinstance(area, BBox):
+        if not area.in_degrees:
+            box = shapely.box(area.minlon, area.minlat, area.maxlon, area.maxlat)
+            return Geometry(box, area.crs).to_crs(4326, resolution=math.inf).geom
         area = (area.minlon, area.minlat, area.maxlon, area.maxlat)
     if isinstance(area, (str, os.PathLike)):
-        text = os.fspath(area)
-        return shapely.union_all([mgrs_square(text)]) if _MGRS.match(text) else _geometry(_read(text))
+        is_file = os.path.exists(area) or os.path.splitext(area)[1]
+        return _geometry(read_table(area, "Reading an area")) if is_file else mgrs_square(os.fspath(area))
     if hasattr(area, "union_all"):  # GeoDataFrame, GeoSeries
         if area.crs is None:
             raise GridError("The area has no CRS.", found="none", remedy="gdf.set_crs(4326)")
@@ -73,31 +79,13 @@ def _geometry(area: Any) -> Any:
     if hasattr(area, "geom_type"):
         return area
     if isinstance(area, Sequence) and area and all(isinstance(one, str) for one in area):
-        return shapely.union_all([mgrs_square(one) for one in area])
+        return shapely.union_all([_geometry(one) for one in area])
     if isinstance(area, Sequence) and len(area) == 4:
         west, south, east, north = (float(edge) for edge in area)
         BBox(west, south, east, north)  # checks the numbers
-        if west > east:
-            return shapely.union_all(
-                [shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)]
-            )
-        return shapely.box(west, south, east, north)
+        edges = [(west, east)] if west < east else [(west, 180), (-180, east)]
+        return shapely.union_all([shapely.box(left, south, right, north) for left, right in edges])
     return None
-
-
-def _read(path: str) -> Any:
-    from xr_rsembed.explore.cover import read_table
-
-    try:
-        return read_table(path, "Reading a vector file")
-    except MissingDependencyError:
-        raise
-    except Exception as error:
-        raise GridError(
-            "The area cannot be read.",
-            found=f"{path}: {type(error).__name__}: {error}".splitlines()[0],
-            expected="a vector file, or a tile such as 32TQQ",
-        ) from None
 
 
 def mgrs_square(name: str) -> Any:
@@ -115,7 +103,9 @@ def mgrs_square(name: str) -> Any:
 
     match = _MGRS.match(name.upper())
     if match is None:
-        raise GridError("This is no MGRS tile.", found=repr(name), expected="zone, band and square: 32TQQ")
+        raise GridError(
+            "This is neither a file nor an MGRS tile.", found=repr(name), expected="a path, or a tile: 32TQQ"
+        )
     zone, band, column, row = int(match[1]), match[2], match[3], match[4]
     columns = _COLUMNS[(zone - 1) % 3]
     if not 1 <= zone <= 60 or column not in columns:

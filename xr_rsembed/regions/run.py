@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from xr_rsembed.errors import NoScenesError, OptionError, RsEmbedError
+from xr_rsembed.config import get_option, set_options
+from xr_rsembed.errors import OptionError, RsEmbedError, StoreError
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.progress import progress as progress_bar
+from xr_rsembed.providers.fetch import find_provider
 from xr_rsembed.regions.area import area_geometry
-from xr_rsembed.regions.ledger import Ledger, period_name
-from xr_rsembed.regions.status import Key, Status, finished, status_of
-from xr_rsembed.regions.units import Lattice, grid_name, lattices, units_of
-from xr_rsembed.regions.work import Recipe, check_provider, embed_unit
+from xr_rsembed.regions.plan import plan_table
+from xr_rsembed.regions.recipe import Recipe
+from xr_rsembed.regions.status import Status, status_of
+from xr_rsembed.regions.store import RegionStore, period_name
+from xr_rsembed.regions.units import Key, Lattice, lattices, units_of
 from xr_rsembed.specs import TemporalSpec, Time
-from xr_rsembed.tiling import plan_axis
 
 __all__ = ["RegionRun", "region"]
 
@@ -96,37 +96,32 @@ def region(
     >>> [str(unit) for unit, period in run.keys][:2]
     ['utm32_00000_00000', 'utm32_00000_00001']
     """
-    check_provider(provider)
-    spec = find_spec(model)
-    geometry = area_geometry(area)
-    kind = modality or spec.modalities[0].name
-    if kind not in [one.name for one in spec.modalities]:
-        names = ", ".join(one.name for one in spec.modalities)
-        raise OptionError(f"{spec.key} takes no {kind}.", found=kind, expected=names)
+    find_provider(provider)
+    spec, geometry = find_spec(model), area_geometry(area)
+    kinds = [one.name for one in spec.modalities]
+    if modality not in (None, *kinds):
+        raise OptionError(f"{spec.key} takes no {modality}.", found=modality, expected=", ".join(kinds))
     recipe = Recipe(
         spec.key,
-        kind,
-        provider,
+        modality or kinds[0],
+        "stac" if provider == "auto" else provider,
         settings,
         {"scale_m": resolution, **(fetch or {})},
+        "utm" if grid == "utm" else str(getattr(grid, "crs", None) or grid),
         geometry.wkb if clip else None,
     )
-    side = max(1, round(unit / recipe.stride)) * recipe.stride
-    ledger = Ledger(store, storage_options)
-    room = None if extent is None else area_geometry(extent)
+    there = RegionStore(store, storage_options)
     zones = lattices(
         geometry,
         grid,
-        side,
-        recipe.cells(side),
-        resolution,
-        offset=recipe.offset * resolution,
-        extent=room,
-        known=ledger.zones(),
+        recipe.lattice(unit, resolution),
+        extent=None if extent is None else area_geometry(extent),
+        known=there.zones(),
     )
-    many = isinstance(time, list)
-    spans = [TemporalSpec.parse(one) for one in (time if many else [time])]  # type: ignore[union-attr,arg-type]
-    return RegionRun(ledger, recipe, geometry, grid_name(grid), zones, tuple(spans))
+    there.check(recipe, zones)
+    times: Any = time if isinstance(time, list) else [time]
+    spans = [TemporalSpec.parse(one) for one in times]
+    return RegionRun(there, recipe, geometry, zones, tuple(dict.fromkeys(spans)))
 
 
 @dataclass(frozen=True)
@@ -135,19 +130,16 @@ class RegionRun:
 
     Parameters
     ----------
-    ledger : Ledger
-        The store.
+    store : RegionStore
     recipe : Recipe
     area : shapely geometry
-    grid : str
     zones : mapping of str to Lattice
     spans : tuple of TemporalSpec
     """
 
-    ledger: Ledger
+    store: RegionStore
     recipe: Recipe
     area: Any
-    grid: str
     zones: Mapping[str, Lattice]
     spans: tuple[TemporalSpec, ...]
 
@@ -171,30 +163,7 @@ class RegionRun:
             ``unit``, ``period``, ``zone``, ``scenes`` (found in the catalogue), ``tiles``, ``bytes`` (of pixels in
             these scenes, before compression), ``seconds`` (of the model alone), ``state``.
         """
-        import pandas
-
-        seconds = self._tile_seconds() if timed else float("nan")
-        records = self.ledger.records(self.keys)
-        rows = []
-        for unit, period in self.keys:
-            lattice = self.zones[unit.zone]
-            before, after = self.recipe.margins
-            side = before + lattice.side + after
-            axis = len(
-                plan_axis(side, self.recipe.overlap, size=self.recipe.stride + self.recipe.overlap).starts
-            )
-            tiles = axis**2 * int(self.recipe.settings.get("density", 1)) ** 2
-            try:
-                scene = self.recipe.scene(lattice, unit, self._span(period))
-                items, pixel = len(np.atleast_1d(scene.attrs.get("item_ids", []))), scene.dtype.itemsize
-                size = items * scene.sizes["band"] * side * side * pixel
-            except NoScenesError:
-                items = tiles = size = 0
-            state = records.get((unit, period), {}).get("state", "left")
-            rows.append((str(unit), period, unit.zone, items, tiles, size, tiles * seconds, state))
-        return pandas.DataFrame(
-            rows, columns=["unit", "period", "zone", "scenes", "tiles", "bytes", "seconds", "state"]
-        )
+        return plan_table(self, timed)
 
     def run(
         self,
@@ -204,6 +173,7 @@ class RegionRun:
         workers: int = 2,
         retries: int = 1,
         retry_failed: bool = False,
+        retry_empty: bool = False,
         progress: bool | None = None,
         after: Callable[[str, str], Any] | None = None,
     ) -> Status:
@@ -219,8 +189,9 @@ class RegionRun:
             Units at a time in this process: one is fetched while another is embedded.
         retries : int
             How often a unit that fails is tried again before its reason is recorded.
-        retry_failed : bool
-            Work on units that failed before, too.
+        retry_failed, retry_empty : bool
+            Work on units that failed before, too; and on those that had no valid pixel, where the catalogue may hold
+            more by now.
         progress : bool, optional
             Show a bar.
         after : callable, optional
@@ -232,117 +203,113 @@ class RegionRun:
             Of this request.
         """
         if part is not None and not 0 <= part[0] < part[1]:
-            raise OptionError("part is (i, n) with i from 0.", found=part, expected="0 <= i < n")
-        request = {
-            "area": json.loads(_geojson(self.area)),
-            "periods": [period_name(span) for span in self.spans],
-        }
-        self.ledger.begin(self.recipe, self.zones, request, self.grid)
-        records = self.ledger.records(self.keys)
-        again = ("failed",) if retry_failed else ()
-        todo = [key for key in self.keys if records.get(key, {"state": "left"})["state"] in ("left", *again)]
-        if part is not None:
-            mine = set(self.keys[part[0] :: part[1]])
-            todo = [key for key in todo if key in mine]
+            raise OptionError(
+                "There is no such part.", found=f"part={part}", expected="part=(i, n), 0 <= i < n"
+            )
+        if client is not None and not self.store.target.travels:
+            raise StoreError(
+                "The cluster's workers cannot write this store.",
+                found=str(self.store.target),
+                expected="a path or an address that every worker reaches",
+                remedy="run.run() in this process, or a store on a disk or in a bucket",
+            )
+        import shapely
+
+        periods = [period_name(span) for span in self.spans]
+        request = {"area": json.loads(shapely.to_geojson(self.area)), "periods": periods}
+        self.store.begin(self.recipe, self.zones, request)
+        records = self.store.records(self.keys)
+        states = {"left": True, "failed": retry_failed, "empty": retry_empty}
+        mine = self.keys if part is None else self.keys[part[0] :: part[1]]
+        todo = [key for key in mine if states.get(records.get(key, {"state": "left"})["state"])]
+        enabled = get_option("progress") if progress is None else progress
         with (
-            progress_bar(len(todo), "region", unit="units", enabled=progress) as bar,
+            progress_bar(len(todo), "region", unit="units", enabled=enabled) as bar,
+            set_options(progress=False),  # of the units themselves
             _executor(client, workers) as pool,
         ):
             for key, state in self._states(todo, pool, 2 * workers if client is None else 1000, retries):
                 bar.advance(1)
                 if after is not None:
                     after(f"{key[0]} {key[1]}", state)
-        return self.status()
+        status = self.status()
+        if not (status.left or status.failed):  # no other job is at work on these units either
+            self.store.tidy()
+        return status
 
     def _states(
         self, todo: Sequence[Key], pool: Executor, most: int, retries: int
     ) -> Iterator[tuple[Key, str]]:
         """The state of each unit as it is known; at most ``most`` are begun and not finished."""
-        waiting = iter(todo)
-        running: dict[Any, Key] = {}
+        waiting, running = iter(todo), dict[Any, Key]()
         try:
             while True:
-                while len(running) < most and (key := next(waiting, None)) is not None:
-                    lattice, span = self.zones[key[0].zone], self._span(key[1])
-                    task = pool.submit(_work, self.ledger, self.recipe, lattice, key, span, retries)
-                    running[task] = key
+                for key in islice(waiting, most - len(running)):
+                    lattice, span = self.zones[key[0].zone], self.span(key[1])
+                    running[pool.submit(_work, self.store, self.recipe, lattice, key, span, retries)] = key
                 if not running:
                     return
                 for task in wait(running, return_when=FIRST_COMPLETED).done:
                     key = running.pop(task)
                     try:
-                        state = task.result()
-                    except (
-                        Exception
-                    ) as error:  # of a worker that died; the unit's own errors are recorded there
-                        self.ledger.record(key[0], key[1], {"state": "failed", "reason": _reason(error)})
-                        state = "failed"
-                    yield key, state
+                        yield key, task.result()
+                    except Exception as error:  # of a worker that died, or of the store
+                        yield key, _failed(self.store, key, error)
         finally:
             for task in running:
                 task.cancel()
 
-    def retry(self, **options: Any) -> Status:
-        """Work on the units that failed, and on those that are left."""
-        return self.run(retry_failed=True, **options)
+    def retry(self, *, empty: bool = False, **options: Any) -> Status:
+        """Work on the units that failed, and on those that are left.
+
+        Parameters
+        ----------
+        empty : bool
+            Also on those that had no scene, or no valid pixel.
+        **options
+            Of :meth:`run`.
+        """
+        return self.run(retry_failed=True, retry_empty=empty, **options)
 
     def preview(self) -> None:
         """Write a picture of all that is embedded, as a pyramid, into the store; see :func:`.preview.write_preview`."""
         from xr_rsembed.regions.preview import write_preview
 
-        write_preview(self.ledger, self.ledger.zones(), finished(self.ledger), self.ledger.periods())
+        write_preview(self.store)
 
     def catalogue(self, folder: str | os.PathLike[str]) -> Path:
         """Write a static STAC collection with an item for each zone and period; gives its path."""
         from xr_rsembed.regions.catalogue import write_catalogue
 
-        return write_catalogue(self.ledger, self.ledger.zones(), finished(self.ledger), folder)
+        return write_catalogue(self.store, folder)
 
     def status(self) -> Status:
         """How far this request is."""
-        return status_of(self.ledger, self.keys)
+        return status_of(self.store, self.keys)
 
-    def _span(self, period: str) -> TemporalSpec:
+    def span(self, period: str) -> TemporalSpec:
+        """The period of this name."""
         return next(span for span in self.spans if period_name(span) == period)
-
-    def _tile_seconds(self) -> float:
-        """Seconds a tile, measured on one block of made pixels."""
-        stride = self.recipe.stride
-        side = stride + self.recipe.overlap
-        lattice = replace(next(iter(self.zones.values())), side=side, cells=self.recipe.cells(side))
-        example = self.recipe.example(lattice)
-        example.compute()  # loads the model
-        started = clock.perf_counter()
-        example.compute()
-        return (clock.perf_counter() - started) / int(self.recipe.settings.get("density", 1)) ** 2
 
 
 def _work(
-    ledger: Ledger, recipe: Recipe, lattice: Lattice, key: Key, span: TemporalSpec, retries: int
+    store: RegionStore, recipe: Recipe, lattice: Lattice, key: Key, span: TemporalSpec, retries: int
 ) -> str:
-    """Embed and write one unit, wherever this runs; its failure is recorded, not raised."""
-    unit, period = key
+    """Embed and write one unit, wherever this runs; a unit that cannot be made is recorded, not raised."""
     for attempt in range(retries + 1):
         try:
-            values, said = embed_unit(recipe, lattice, unit, span)
+            values, said = recipe.embed(lattice, key[0], span)
             break
         except Exception as error:
             if attempt == retries:
-                ledger.record(unit, period, {"state": "failed", "reason": _reason(error)})
-                return "failed"
-    ledger.write(lattice, unit, period, values, said)
-    return "done"
+                return _failed(store, key, error)
+    return store.write(lattice, key, values, said)
 
 
-def _reason(error: BaseException) -> str:
+def _failed(store: RegionStore, key: Key, error: Exception) -> str:
     text = str(error) if isinstance(error, RsEmbedError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:500]
-
-
-def _geojson(area: Any) -> str:
-    import shapely
-
-    return str(shapely.to_geojson(area))
+    store.record(key, {"state": "failed", "reason": " ".join(text.split())[:500]})
+    return "failed"
 
 
 @contextmanager

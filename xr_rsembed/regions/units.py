@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from xr_rsembed.errors import GridError
@@ -12,7 +12,7 @@ from xr_rsembed.errors import GridError
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["Lattice", "Unit", "lattices", "units_of"]
+__all__ = ["Key", "Lattice", "Unit", "lattices", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -48,28 +48,34 @@ class Lattice:
     cells: int
     offset: float = 0.0
 
-    def geobox(self, row: int = 0, column: int = 0, before: int = 0, after: int = 0) -> GeoBox:
-        """The pixels of a unit, with some more to the top and left, and to the bottom and right."""
-        from affine import Affine
-        from odc.geo.geobox import GeoBox
-
+    def geobox(self, unit: Unit | None = None, margins: tuple[int, int] = (0, 0)) -> GeoBox:
+        """The pixels of a unit, by default the first, with margins: to the top and left, to the bottom and right."""
+        before, after = margins
+        row, column = (unit.row, unit.column) if unit else (0, 0)
         x = self.left + self.resolution * (column * self.side - before)
         y = self.top - self.resolution * (row * self.side - before)
-        side = before + self.side + after
-        return GeoBox((side, side), Affine(self.resolution, 0, x, 0, -self.resolution, y), self.crs)
+        return _geobox((before + self.side + after,) * 2, x, y, self.resolution, self.crs)
 
-    def cell_geobox(self, row: int | None = None, column: int = 0) -> GeoBox:
-        """The embedding's cells of a unit, or of the whole zone."""
-        from affine import Affine
-        from odc.geo.geobox import GeoBox
-
+    def cell_geobox(self, unit: Unit | None = None) -> GeoBox:
+        """The embedding's cells of a unit, by default of the whole zone."""
         size = self.side * self.resolution / self.cells
-        shape = (
-            (self.rows * self.cells, self.columns * self.cells) if row is None else (self.cells, self.cells)
-        )
+        rows, columns = (1, 1) if unit else (self.rows, self.columns)
+        row, column = (unit.row, unit.column) if unit else (0, 0)
         x = self.left + column * self.side * self.resolution + self.offset
-        y = self.top - (row or 0) * self.side * self.resolution - self.offset
-        return GeoBox(shape, Affine(size, 0, x, 0, -size, y), self.crs)
+        y = self.top - row * self.side * self.resolution - self.offset
+        return _geobox((rows * self.cells, columns * self.cells), x, y, size, self.crs)
+
+    def window(self, unit: Unit) -> tuple[slice, slice]:
+        """The cells of a unit along y and x, in the arrays of its zone."""
+        n = self.cells
+        return slice(unit.row * n, (unit.row + 1) * n), slice(unit.column * n, (unit.column + 1) * n)
+
+
+def _geobox(shape: tuple[int, int], x: float, y: float, size: float, crs: str) -> GeoBox:
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+
+    return GeoBox(shape, Affine(size, 0, x, 0, -size, y), crs)
 
 
 @dataclass(frozen=True, order=True)
@@ -84,16 +90,12 @@ class Unit:
         return f"{self.zone}_{self.row:05d}_{self.column:05d}"
 
 
+#: A unit, and the name of a period.
+Key = tuple[Unit, str]
+
+
 def lattices(
-    area: Any,
-    grid: Any,
-    side: int,
-    cells: int,
-    resolution: float,
-    *,
-    offset: float = 0.0,
-    extent: Any = None,
-    known: Mapping[str, Lattice] | None = None,
+    area: Any, grid: Any, like: Lattice, *, extent: Any = None, known: Mapping[str, Lattice] | None = None
 ) -> dict[str, Lattice]:
     """The lattices of an area's zones.
 
@@ -103,8 +105,8 @@ def lattices(
         In degrees.
     grid : "utm", CRS or GeoBox
         The UTM zones that the area touches; one CRS; or exactly this grid.
-    side, cells, resolution, offset
-        Of a unit.
+    like : Lattice
+        Whose units they have.
     extent : shapely geometry, optional
         What the lattices cover besides the area, for cells to come.
     known : mapping of str to Lattice, optional
@@ -118,19 +120,19 @@ def lattices(
     from odc.geo.geobox import GeoBox
     from odc.geo.geom import Geometry
 
+    known, size = known or {}, like.side * like.resolution
     if isinstance(grid, GeoBox):
-        return {"grid": _of_geobox(grid, side, cells, offset)}
-    whole = area if extent is None else area.union(extent)
+        return {"grid": _of_geobox(grid, like, known.get("grid"))}
     found = {}
-    for zone, crs, part in _parts(area, whole, grid, known or {}):
+    for zone, crs, part in _parts(area, area if extent is None else area.union(extent), grid):
+        before = known.get(zone)
         try:
+            crs = before.crs if before else str(crs)
             box = Geometry(part, "EPSG:4326").to_crs(crs, resolution=0.05).boundingbox
         except Exception as error:
             raise GridError(
                 "The grid is no CRS.", found=repr(crs), expected="'utm', a CRS or a GeoBox"
             ) from error
-        size = side * resolution
-        before = (known or {}).get(zone)
         left = before.left if before else math.floor(box.left / size) * size
         top = before.top if before else math.ceil(box.top / size) * size
         if box.left < left or box.top > top:
@@ -140,14 +142,20 @@ def lattices(
                 expected=f"x from {left:.0f}, y up to {top:.0f}",
                 remedy="another store, begun with extent= an area that holds all that is to come",
             )
-        rows, columns = math.ceil((top - box.bottom) / size), math.ceil((box.right - left) / size)
-        if before:
-            rows, columns = max(rows, before.rows), max(columns, before.columns)
-        found[zone] = Lattice(zone, str(crs), left, top, rows, columns, side, resolution, cells, offset)
+        shape = math.ceil((top - box.bottom) / size), math.ceil((box.right - left) / size)
+        found[zone] = _grown(replace(like, zone=zone, crs=crs, left=left, top=top), shape, before)
     return found
 
 
-def _parts(area: Any, whole: Any, grid: Any, known: Mapping[str, Lattice]) -> Iterator[tuple[str, Any, Any]]:
+def _grown(lattice: Lattice, shape: tuple[int, int], before: Lattice | None) -> Lattice:
+    """A lattice of at least so many rows and columns, and no fewer than before."""
+    rows, columns = shape
+    if before is not None:
+        rows, columns = max(rows, before.rows), max(columns, before.columns)
+    return replace(lattice, rows=rows, columns=columns)
+
+
+def _parts(area: Any, whole: Any, grid: Any) -> Iterator[tuple[str, Any, Any]]:
     """Each zone's name and CRS, and what lies in it."""
     if grid != "utm":
         yield "grid", grid, whole
@@ -162,10 +170,8 @@ def _parts(area: Any, whole: Any, grid: Any, known: Mapping[str, Lattice]) -> It
         )
     touched = dict(_zones(area))
     for zone, part in _zones(whole):
-        name = f"utm{zone:02d}"
         if zone in touched:
-            code = (32600 if part.centroid.y >= 0 else 32700) + zone
-            yield name, known[name].crs if name in known else f"EPSG:{code}", part
+            yield f"utm{zone:02d}", f"EPSG:{(32600 if part.centroid.y >= 0 else 32700) + zone}", part
 
 
 def _zones(area: Any) -> Iterator[tuple[int, Any]]:
@@ -181,19 +187,17 @@ def _zones(area: Any) -> Iterator[tuple[int, Any]]:
                 yield zone, part
 
 
-def _of_geobox(grid: GeoBox, side: int, cells: int, offset: float) -> Lattice:
+def _of_geobox(grid: GeoBox, like: Lattice, before: Lattice | None) -> Lattice:
     affine = grid.affine
     if grid.crs is None or not grid.axis_aligned or affine.a <= 0 or affine.a != -affine.e:
         raise GridError(
             "A region's grid has a CRS, square pixels and north up.", found=repr(grid), remedy="grid='utm'"
         )
-    rows, columns = math.ceil(grid.shape.y / side), math.ceil(grid.shape.x / side)
-    return Lattice("grid", str(grid.crs), affine.c, affine.f, rows, columns, side, affine.a, cells, offset)
-
-
-def grid_name(grid: Any) -> str:
-    """A grid in the words of the store's record."""
-    return "utm" if grid == "utm" else str(getattr(grid, "crs", None) or grid)
+    offset = like.offset / like.resolution * affine.a
+    lattice = replace(
+        like, zone="grid", crs=str(grid.crs), left=affine.c, top=affine.f, resolution=affine.a, offset=offset
+    )
+    return _grown(lattice, (math.ceil(grid.shape.y / like.side), math.ceil(grid.shape.x / like.side)), before)
 
 
 def units_of(area: Any, lattice: Lattice) -> list[Unit]:

@@ -1,0 +1,198 @@
+"""How every unit is made: fetch, embed, cut the margin off; travels to workers."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xr_rsembed import api
+from xr_rsembed.errors import NoScenesError, OptionError
+from xr_rsembed.models.registry import find_spec
+from xr_rsembed.models.spec import ModelSpec
+from xr_rsembed.providers.base import MODALITIES, SceneRequest, label_scene
+from xr_rsembed.providers.catalogs import find_catalog
+from xr_rsembed.providers.fetch import fetch, scene_modality
+from xr_rsembed.providers.stac import StacOptions
+from xr_rsembed.regions.units import Lattice, Unit
+from xr_rsembed.specs import SensorSpec, TemporalSpec
+
+__all__ = ["Recipe"]
+
+#: Settings and options that change no number.
+_NOT_NUMBERS = {
+    "device", "batch_size", "weights", "workers", "url", "project", "gdal", "chunks", "data_root",
+    "catalog", "reader",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the numbers but the place and the time.
+
+    Parameters
+    ----------
+    model, modality : str
+    provider : str or Provider
+    settings : mapping
+        Arguments of :func:`~xr_rsembed.embed` and model options.
+    options : mapping
+        Of :func:`~xr_rsembed.fetch`.
+    grid : str
+        ``utm``, or a CRS.
+    clip : bytes or None
+        The area as WKB, where cells outside it are to be NaN.
+    """
+
+    model: str
+    modality: str
+    provider: Any
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    grid: str = "utm"
+    clip: bytes | None = None
+
+    def __post_init__(self) -> None:
+        for name, plain in (("output", "grid"), ("input_prep", "tile")):
+            if self.settings.get(name, plain) != plain:
+                raise OptionError(
+                    "A region is a grid of tiles.",
+                    found=f"{name}={self.settings[name]!r}",
+                    expected=f"{name}={plain!r}",
+                )
+        if isinstance(self.settings.get("layer"), (list, tuple)):
+            raise OptionError("A region has one layer.", found=self.settings["layer"], expected="an int")
+
+    @property
+    def spec(self) -> ModelSpec:
+        return find_spec(self.model)
+
+    @property
+    def density(self) -> int:
+        return int(self.settings.get("density", 1))
+
+    @property
+    def overlap(self) -> int:
+        """Pixels that tiles share."""
+        return int(self.settings.get("overlap", 0))
+
+    @property
+    def stride(self) -> int:
+        """Pixels from tile to tile."""
+        return self.spec.image_size - self.overlap
+
+    @property
+    def margins(self) -> tuple[int, int]:
+        """Pixels that a unit is embedded with before and after its own.
+
+        All tiles that reach into the unit are run, at the places that they have on the zone's one lattice of tiles.
+        So a unit's cells are those of an embedding of the whole zone, and neighbours join without a seam.
+        """
+        before = -(-self.overlap // self.stride) * self.stride
+        if self.density == 1:
+            return before, self.overlap
+        # Denser cells come of shifted tilings, whose last tile is moved inward: kept away from the unit's own cells.
+        return before, self.overlap + -(-(self.spec.image_size + 16) // self.stride) * self.stride
+
+    def lattice(self, unit: int, resolution: float) -> Lattice:
+        """A lattice with units of about so many pixels a side; where it lies is not said yet."""
+        side, patch = max(1, round(unit / self.stride)) * self.stride, self.spec.patch_size
+        offset = (patch - patch / self.density) / 2 * resolution
+        return Lattice("", "", 0, 0, 1, 1, side, resolution, side // patch * self.density, offset)
+
+    def scene(self, lattice: Lattice, unit: Unit, span: TemporalSpec) -> xr.DataArray:
+        """The unit's scene with its margins, lazily."""
+        options = dict(self.options)
+        if self.modality.startswith("S1"):
+            options["units"] = self._units(self.modality)
+        grid = lattice.geobox(unit, self.margins)
+        return fetch(self.provider, grid, time=span, modality=self.modality, **options)
+
+    def example(self, lattice: Lattice) -> xr.DataArray:
+        """A lazy embedding of a scene like those of the provider: for its dtype and attrs, and all that is refused."""
+        import dask.array as da
+
+        kind = scene_modality(self.modality, self.provider)
+        sensor = self.options.get("sensor") or SensorSpec()
+        bands = tuple(self.options.get("bands") or sensor.bands or MODALITIES[kind].bands)
+        span = TemporalSpec.parse("2000")
+        request = SceneRequest(lattice.geobox(), span.start, span.end, kind, bands)
+        shape = (len(bands), lattice.side, lattice.side)
+        pixels = da.ones(shape, dtype=request.dtype, chunks=(-1, 1792, 1792))
+        scene = label_scene(request, pixels, units=self._units(kind) if kind.startswith("S1") else None)
+        return api.embed(scene, self.model, **self.settings)
+
+    def _units(self, modality: str) -> str | None:
+        return next((one.units for one in self.spec.modalities if one.name == modality), None)
+
+    def described(self) -> dict[str, Any]:
+        """The recipe as JSON types, for the store to refuse another; what is the default is left out."""
+        settings = {name: one.default for name, one in inspect.signature(api.embed).parameters.items()}
+        options = {one.name: one.default for kind in (SensorSpec, StacOptions) for one in fields(kind)}
+        said = {
+            "model_key": self.spec.key,
+            "modality": self.modality,
+            "provider": self.provider if isinstance(self.provider, str) else type(self.provider).__name__,
+            "settings": _chosen(self.settings, {**self.spec.options, **settings}),
+            "options": {name: repr(value) for name, value in _chosen(self.options, options).items()},
+            "clip": self.clip is not None and f"area {hashlib.sha256(self.clip).hexdigest()[:12]}",
+            "grid": self.grid,
+        }
+        if self.provider == "stac":
+            said |= {"catalog": self._catalog(), "reader": self.options.get("reader", options["reader"])}
+        return said
+
+    def _catalog(self) -> str:
+        """The catalogue's name; of one on disk the file's, which may be moved."""
+        catalog = find_catalog(self.options.get("catalog", StacOptions.catalog))
+        return os.path.basename(catalog.name) if catalog.local_folder else catalog.name
+
+    def embed(
+        self, lattice: Lattice, unit: Unit, span: TemporalSpec
+    ) -> tuple[np.ndarray | None, dict[str, Any]]:
+        """Fetch and embed one unit.
+
+        Returns
+        -------
+        ndarray, shape (D, cells, cells), or None
+            NaN where nothing was measured; None where there is no scene.
+        dict
+            ``scenes``: ids of the items that it was made of.
+        """
+        try:
+            scene = self.scene(lattice, unit, span)
+        except NoScenesError:
+            return None, {"scenes": []}
+        first = lattice.cells * self.margins[0] // lattice.side
+        own = slice(first, first + lattice.cells)
+        embedding = api.embed(scene, self.model, **self.settings).isel(y=own, x=own)
+        values = np.asarray(embedding.transpose("D", "y", "x").data)
+        if self.clip is not None:
+            values = np.where(_inside(self.clip, lattice, unit), values, np.float32(np.nan))
+        return values, {"scenes": sorted(map(str, np.atleast_1d(scene.attrs.get("item_ids", []))))}
+
+
+def _chosen(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes numbers and is not the default, by name."""
+    return {
+        name: value
+        for name, value in sorted(given.items())
+        if name not in _NOT_NUMBERS and not (name in defaults and value == defaults[name])
+    }
+
+
+def _inside(clip: bytes, lattice: Lattice, unit: Unit) -> np.ndarray:
+    """Which cells of a unit have their centres in the area."""
+    import shapely
+    from odc.geo.geom import Geometry
+    from rasterio.features import geometry_mask
+
+    grid = lattice.cell_geobox(unit)
+    area = Geometry(shapely.from_wkb(clip), "EPSG:4326").to_crs(lattice.crs, resolution=0.05)
+    return geometry_mask([area.geom], grid.shape.yx, grid.affine, invert=True)
