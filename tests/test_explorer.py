@@ -225,6 +225,10 @@ def answers(port):
 
 MODEL = "Bokeh.documents[0].get_model_by_name('{}')"
 READY = f"return !!(window.Bokeh && Bokeh.documents.length && {MODEL.format('map')}?.inner_height > 100)"
+SCALES = f"""
+const map = {MODEL.format("map")}, [x, y] = [map.x_range, map.y_range]
+return [map.inner_width / (x.end - x.start), map.inner_height / (y.end - y.start)]
+"""
 PIXELS = f"return Array.from({MODEL.format('cells')}.data.image[0]).join()"
 MARKS = f"return Array.from({MODEL.format('marks')}.data.x).length"
 FIND = """
@@ -266,6 +270,8 @@ def test_the_page_from_end_to_end(embedding, browser, tmp_path):
         browser.get(f"http://127.0.0.1:{port}/")
         until(lambda: script(READY))
         see("pca")
+        across, down = script(SCALES)
+        assert across == pytest.approx(down, rel=0.02), "cells are square"
         changed(click, 450, 450)
         assert script(MARKS) == 1
         assert "lon 10." in script(f"return {MODEL.format('pointer')}.text"), "degrees under the pointer"

@@ -89,7 +89,7 @@ def figures(
     ``outlines`` the sources of the labels, ``pointer`` a line that says where the pointer is.
     """
     from bokeh.events import MouseMove
-    from bokeh.models import ColumnDataSource, CustomJS, Range1d
+    from bokeh.models import ColumnDataSource, CustomJS, DataRange1d
     from bokeh.models.widgets import Div
     from bokeh.plotting import figure
 
@@ -98,7 +98,8 @@ def figures(
     marks = ColumnDataSource(data={"x": [], "y": [], "color": []}, name="marks")
     outlines = ColumnDataSource(data={"xs": [], "ys": [], "color": []}, name="outlines")
     pointer = Div(text="", name="pointer", styles={"font-size": "12px", "min-height": "1.3em"})
-    ranges = Range1d(canvas.left, canvas.right), Range1d(canvas.bottom, canvas.top)
+    # Ranges of the data, shared by both maps; with fixed ones ``match_aspect`` does nothing, and cells are stretched.
+    ranges = DataRange1d(range_padding=0.02), DataRange1d(range_padding=0.02)
     plots = {}
     for name in ("map", "side"):
         plot = figure(
