@@ -93,7 +93,9 @@ def compare(emb: xr.DataArray, folder: Path, rounds: int) -> dict[str, Any]:
 
     def to_plain(emb: xr.DataArray, store: Any) -> None:
         plain = emb.to_dataset(name="embedding")
-        plain.to_zarr(store, encoding={"embedding": encoding}, zarr_format=3, consolidated=False)
+        plain.to_zarr(
+            store, encoding={"embedding": encoding}, zarr_format=3, consolidated=False, align_chunks=True
+        )
 
     ways: dict[str, Callable[..., Any]] = {"ours": to_ours, "xarray": to_plain}
     taken: dict[str, list[float]] = {name: [] for name in ways}
