@@ -370,7 +370,8 @@ def test_scheduler_killed(tmp_path):
         client.close(timeout=1)
     to_zarr(embedding(log), store, resume=True)
     assert files(store) == files(tmp_path / "ref.zarr")
-    assert len(runs(log)) - len(set(runs(log))) <= 1
+    # As above: the block under way, and the one whose end nobody had heard of.
+    assert len(runs(log)) - len(set(runs(log))) <= 2
 
 
 def test_disk_full(tmp_path, monkeypatch):
