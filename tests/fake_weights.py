@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -28,6 +30,22 @@ def filled(shapes: Mapping[str, Any]) -> dict[str, torch.Tensor]:
             values += 1
         state[key] = torch.from_numpy(values)
     return state
+
+
+@contextmanager
+def quick_init() -> Iterator[None]:
+    """torch fills new layers from one buffer of noise, which takes a tenth of the time of drawing every value."""
+    noise = torch.randn(1_000_003, generator=torch.Generator().manual_seed(0))
+
+    def fill(tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        scale = max(tensor[0].numel(), 1) ** -0.5 if tensor.ndim > 1 else 0.02
+        repeated = noise.repeat(-(-tensor.numel() // len(noise)))[: tensor.numel()]
+        with torch.no_grad():
+            return tensor.copy_(0.5 * scale * repeated.view_as(tensor))
+
+    names = ("kaiming_uniform_", "xavier_uniform_", "uniform_", "normal_", "trunc_normal_")
+    with mock.patch.multiple(torch.nn.init, **dict.fromkeys(names, fill)):
+        yield
 
 
 def filled_like(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 import xr_rsembed
+from tests.fake_weights import quick_init
 from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.errors import OptionError, RsEmbedError, SceneError
 
@@ -34,7 +35,10 @@ def terratorch_model(modalities, file=None, **options):
         from terratorch.registry import BACKBONE_REGISTRY
 
         options |= {"ckpt_path": str(file)} if file else {}
-        return BACKBONE_REGISTRY.build(TINY, pretrained=False, modalities=list(modalities), **options).eval()
+        with quick_init():
+            return BACKBONE_REGISTRY.build(
+                TINY, pretrained=False, modalities=list(modalities), **options
+            ).eval()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import xr_rsembed
-from tests.fake_weights import RANDOM, filled_like, load
+from tests.fake_weights import RANDOM, filled_like, load, quick_init
 from xr_rsembed import doctor
 from xr_rsembed.bands import terramind_name
 from xr_rsembed.datasets import synthetic_scene
@@ -39,7 +39,10 @@ def official(key, modalities, **options):
         warnings.simplefilter("ignore")
         from terratorch.registry import BACKBONE_REGISTRY
 
-        return BACKBONE_REGISTRY.build(key, pretrained=False, modalities=list(modalities), **options).eval()
+        with quick_init():
+            return BACKBONE_REGISTRY.build(
+                key, pretrained=False, modalities=list(modalities), **options
+            ).eval()
 
 
 def noise(modalities, tiles=1, seed=0):

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from tests.fake_weights import RANDOM
+from tests.fake_weights import RANDOM, quick_init
 from xr_rsembed.engine.generate import generator_spec, resolve_tokenizers
 from xr_rsembed.errors import OptionError, WeightsError, WeightsNotFoundError
 from xr_rsembed.models.registry import find_spec, load_encoder
@@ -25,15 +25,15 @@ def theirs():
         warnings.simplefilter("ignore")
         from terratorch.registry import FULL_MODEL_REGISTRY
 
-        torch.manual_seed(5)
-        return FULL_MODEL_REGISTRY.build(
-            "terramind_v1_tiny_generate",
-            pretrained=False,
-            modalities=["S2L2A"],
-            output_modalities=list(ASKED),
-            timesteps=1,
-            standardize=True,
-        ).eval()
+        with quick_init():
+            return FULL_MODEL_REGISTRY.build(
+                "terramind_v1_tiny_generate",
+                pretrained=False,
+                modalities=["S2L2A"],
+                output_modalities=list(ASKED),
+                timesteps=1,
+                standardize=True,
+            ).eval()
 
 
 @pytest.fixture(scope="module")
