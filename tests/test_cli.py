@@ -99,6 +99,41 @@ def test_validate_says_yes_or_what_is_wrong(scene, tmp_path, capsys):
     assert "B12" in capsys.readouterr().err
 
 
+def test_what_a_user_meets_is_told_in_words_of_the_shell(scene, tmp_path, capsys):
+    fakes.register()
+    store, bad = tmp_path / "emb.zarr", tmp_path / "bad.tif"
+    bad.write_text("no raster")
+    assert run("embed", scene, *QUICK, "-o", store) == 0
+    assert run("plot", store, "-o", tmp_path / "new" / "picture.png") == 0
+    assert run("plot", store, "-o", tmp_path / "picture.foo") == 1
+    assert "png" in capsys.readouterr().err
+    assert run("convert", store, tmp_path / "x.foo") == 1
+    assert run("stac", tmp_path / "emb.zarr") in (0, 1)
+    assert "in Python" not in capsys.readouterr().err
+    assert run("validate", bad, scene, *QUICK) == 1
+    said = capsys.readouterr()
+    assert "scene.tif is an input" in said.out, "one bad file does not stop the others"
+    assert "bad.tif" in said.err
+    assert run("info", scene) == 0
+    assert "EPSG:32632" in capsys.readouterr().out
+    groups = tmp_path / "groups.zarr"
+    for group in ("one", "two"):
+        xr_rsembed.open(store).rsembed.to_zarr(groups, group=group)
+    assert run("info", groups, "--json") == 0
+    (line,) = lines(capsys.readouterr().out)
+    assert set(line["groups"]) == {"one", "two"}
+    assert run("plot", groups) == 1
+    assert "groups.zarr/one" in capsys.readouterr().err
+    assert run("classify", store, tmp_path / "none.geojson") == 1
+    for part in ("4/4", "x"):
+        command = ["region", tmp_path / "r.zarr", "--bbox", 9, 45, 9.1, 45.1, "--time", "2022-06"]
+        assert run(*command, "--part", part) == 1
+    said = capsys.readouterr().err
+    assert "check the path" in said
+    assert "--part 0/4" in said
+    assert "part=" not in said
+
+
 def test_errors_are_words_not_frames(tmp_path, capsys):
     assert run("embed", tmp_path / "none.tif") == 1
     assert run("embed") == 1

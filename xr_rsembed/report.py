@@ -18,8 +18,8 @@ __all__ = ["classify_file", "convert_file", "describe_file", "draw_file", "open_
 _MADE_BY = ("model", "model_key", "weights", "modality", "overlap", "blend", "density", "layer", "precision")
 
 
-def open_any(path: str, *, variable: str | None = None) -> xr.DataArray | xr.Dataset:
-    """An embedding, which has a dim ``D``, or else a scene.
+def open_any(path: str, *, variable: str | None = None) -> xr.DataArray | xr.Dataset | xr.DataTree:
+    """An embedding, which has a dim ``D``, a tree of them, or else a scene.
 
     Raises
     ------
@@ -33,6 +33,8 @@ def open_any(path: str, *, variable: str | None = None) -> xr.DataArray | xr.Dat
             found = open_file(path)
         except Exception:  # no embedding; what a scene lacks is then said
             return open_scene(path)
+        if isinstance(found, xr.DataTree):
+            return found
         # Any GeoTIFF could be read as one, with its bands as D: those of ours say so.
         if "model_key" in found.attrs or ("D" in found.dims and not path.lower().endswith((".tif", ".tiff"))):
             return found
@@ -54,7 +56,10 @@ def describe_file(path: str, *, variable: str | None = None) -> dict[str, Any]:
     """
     from xr_rsembed.georef import scene_geobox
 
-    found = open_any(path, variable=variable)
+    found: Any = open_any(path, variable=variable)
+    if isinstance(found, xr.DataTree):
+        groups = {name: dict(node.sizes) for name, node in found.children.items()}
+        return {"path": path, "kind": "groups", "groups": groups}
     first = next(iter(found.data_vars.values())) if isinstance(found, xr.Dataset) else found
     said: dict[str, Any] = {
         "path": path,
@@ -77,7 +82,7 @@ def describe_file(path: str, *, variable: str | None = None) -> dict[str, Any]:
         said["time"] = [str(one)[:19] for one in np.ravel(first["time"].values)]
     if (nodata := first.attrs.get("_FillValue", first.attrs.get("nodata"))) is not None:
         said["nodata"] = float(nodata)
-    if "units" in first.attrs:
+    if first.attrs.get("units"):
         said["units"] = str(first.attrs["units"])
     made = {**first.attrs, **found.attrs}
     return said | {name: np.asarray(made[name]).tolist() for name in _MADE_BY if name in made}
@@ -97,6 +102,13 @@ def draw_file(
     from xr_rsembed.explore.plots import plot_rgb, plot_scene, plot_similarity
 
     found: Any = open_any(path, variable=variable)
+    if isinstance(found, xr.DataTree):
+        raise SceneError(
+            "The store holds groups, and one embedding can be drawn.",
+            found=", ".join(found.children),
+            expected="a store of one embedding",
+            remedy=f"{path.rstrip('/')}/{next(iter(found.children))}; a region draws all with --preview of its verb",
+        )
     if isinstance(found, xr.Dataset):
         raise SceneError(
             "Which variable is to be drawn?",
@@ -105,6 +117,10 @@ def draw_file(
             remedy=f"variable={next(iter(found.data_vars))!r}",
         )
     figure = Figure(figsize=(8, 8), layout="constrained")
+    formats, suffix = figure.canvas.get_supported_filetypes(), Path(output).suffix
+    if suffix[1:].lower() not in formats:
+        raise OptionError("A picture has no such format.", found=repr(suffix), expected=", ".join(formats))
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
     axes = figure.subplots()
     if "D" not in found.dims:
         plot_scene(found, axes)

@@ -27,7 +27,7 @@ from xr_rsembed.cli.options import (
 )
 from xr_rsembed.cli.screen import err, out
 from xr_rsembed.cli.words import in_flags
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import OptionError, RsEmbedError
 
 __all__ = ["register"]
 
@@ -201,6 +201,7 @@ def fetch(
 
 @with_settings()
 def validate(
+    context: typer.Context,
     settings: dict[str, Any],
     inputs: Annotated[list[str], typer.Argument(help="Scenes, as for `embed`.", show_default=False)],
     model: Model = "terramind",
@@ -215,9 +216,17 @@ def validate(
     from xr_rsembed import batch
 
     recipe = _recipe(model, settings, option, variable, bands, companion)
-    for source in batch.list_inputs(inputs):
-        batch.check(recipe, source, pixels=pixels)
-        out.print(f"{escape(source)} is an input of {model}.")
+    sources, failed = batch.list_inputs(inputs), False
+    for source in sources:
+        try:
+            batch.check(recipe, source, pixels=pixels)
+            out.print(f"{escape(source)} is an input of {model}.")
+        except RsEmbedError as error:
+            if len(sources) == 1:
+                raise
+            failed = True
+            err.print(f"[red]failed:[/] {escape(source)}: {escape(in_flags(str(error), context.command))}")
+    raise typer.Exit(failed)
 
 
 def _fetched(

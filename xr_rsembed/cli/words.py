@@ -10,14 +10,15 @@ __all__ = ["in_flags"]
 _VALUE = r"(?:\"[^\"]*\"|'[^']*'|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[\w./:+-]*[\w/+-])"
 _ARGUMENT = re.compile(rf"(?<![\w.\"'/-])([a-z][a-z0-9_]*)=({_VALUE})?")
 _CALL = re.compile(
-    r"(?:xr_rsembed\.|\w+\.rsembed\.)?(?:embed|fetch|validate|to_stac_item)\(\.\.\., ?((?:[^()]|\([^()]*\))*)\)"
+    r"(?:xr_rsembed\.|\w+\.rsembed\.)?(?:embed|fetch|validate|to_stac_item)"
+    r"\((?:\.\.\.|path), ?((?:[^()]|\([^()]*\))*)\)"
 )
 _PHRASES = {
     "xr_rsembed.region(store, area, time).run()": "xr-rsembed region STORE --bbox W S E N --time PERIOD",
     "run.run()": "the same command without --preview and --catalogue",
 }
 _BANDS = re.compile(r"\w+\.rsembed\.to_bands\([^)]*\)")
-_PYTHON = re.compile(r"\b(?:da|ds|emb|gdf|xr_rsembed|geopandas)[.\[]|\w+\(")
+_PYTHON = re.compile(r"\b(?:da|ds|emb(?!\.zarr)|gdf|xr_rsembed|geopandas)[.\[]|\w+\(")
 
 
 def in_flags(message: str, command: Any) -> str:
@@ -71,14 +72,14 @@ def _flag(found: re.Match[str], command: Any) -> str:
     flag = max(known.opts, key=len)
     if getattr(known, "is_flag", False):
         return flag if value != "False" else (known.secondary_opts or [f"no {flag}"])[0]
-    return f"{flag} {_shell(value)}".rstrip()
+    return f"{flag} {_shell(value, '/' if name == 'time' else ',')}".rstrip()
 
 
-def _shell(value: str | None) -> str:
+def _shell(value: str | None, between: str = ",") -> str:
     """A Python literal as a word of the shell."""
     text = (value or "").strip("\"'")
     if value and value[0] in "[(":
-        return ",".join(part.strip(" \"'") for part in text.strip("[]()").split(","))
+        return between.join(part.strip(" \"'") for part in text.strip("[]()").split(","))
     return f"'{text}'" if re.search(r"[\s{}*]", text) else text
 
 
