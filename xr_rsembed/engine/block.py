@@ -33,19 +33,9 @@ __all__ = ["Job", "run_block"]
 class Job:
     """All that a block needs besides its place and its pixels: the same for every block of an embedding.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-    request : EncoderRequest
-        Its device may still be ``auto``: each worker settles that for itself.
-    inputs : tuple of Pixels
-        One per modality, in the order of the windows.
-    layout : Layout
-    settings : Settings
-    options : tuple of (str, object)
-        Model options that the encoder takes with each call.
-    origin : Origin, optional
-        For encoders that take dates or places.
+    The device of ``request`` may still be ``auto``, which each worker finds out for itself; ``inputs`` has one item per
+    modality, in the order of the windows; ``options`` are those that the encoder takes with each call; ``origin`` is
+    there for encoders that take dates or places.
     """
 
     spec: ModelSpec
@@ -58,26 +48,11 @@ class Job:
 
 
 def run_block(job: Job, block: Block, windows: Sequence[np.ndarray]) -> np.ndarray:
-    """Embed one block.
+    """Embed one block, from raw pixels (..., band, y, x) of its window by modality.
 
-    Parameters
-    ----------
-    job : Job
-    block : Block
-    windows : sequence of array, shape (..., band, y, x)
-        Raw pixels of ``block.y.window`` by ``block.x.window``, one array per modality. Tiles of all leading indices
-        fill batches together.
-
-    Returns
-    -------
-    array, shape (..., *layout.shape, y, x)
-        Cells for ``output="grid"``, with ``blend="mean"`` float64 sums over tiles. Otherwise one vector a tile, with
-        the tile's weights at the end of D.
-
-    Raises
-    ------
-    BlockError
-        For whatever went wrong, with the block's window; our own errors keep their class.
+    Tiles of all leading indices fill batches together. Gives an array (..., *layout.shape, y, x): cells for
+    ``output="grid"``, with ``blend="mean"`` float64 sums over tiles; otherwise one vector a tile, with the tile's
+    weights at the end of D.
     """
     import torch
 

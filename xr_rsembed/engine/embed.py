@@ -40,24 +40,11 @@ def embed_inputs(
     weights: WeightsRef,
     options: Mapping[str, Any],
 ) -> xr.DataArray:
-    """Embed checked inputs that lie on one grid.
+    """Embed checked inputs on one grid, one per modality, with the complete model options.
 
-    Parameters
-    ----------
-    inputs : tuple of Input
-        One per modality.
-    spec : ModelSpec
-    settings : Settings
-    weights : WeightsRef
-    options : mapping
-        The model options, complete.
-
-    Returns
-    -------
-    DataArray
-        Lazy if any input is a dask array, else computed. Several modalities that are computed at once are counted in
-        attrs: ``tiles``, and ``tiles_without`` each of them. Of a lazy result they are not known before every pixel
-        is; :func:`xr_rsembed.count_missing` reads them.
+    Lazy if any input is a dask array, else computed. Several modalities that are computed at once are counted in
+    attrs: ``tiles``, and ``tiles_without`` each of them. Of a lazy result they are not known before every pixel is;
+    :func:`xr_rsembed.count_missing` reads them.
     """
     job = plan_job(inputs, spec, settings, weights, options)
     scene = inputs[0].scene

@@ -81,24 +81,10 @@ def ramps(blocks: Sequence[AxisBlock], size: int, overlap: int) -> np.ndarray:
 
 
 def draw_block(job: Drawing, block: Block, windows: Sequence[np.ndarray]) -> np.ndarray:
-    """Generate one block.
+    """Generate one block, from raw pixels (..., band, y, x) of its window by modality.
 
-    Parameters
-    ----------
-    job : Drawing
-    block : Block
-    windows : sequence of array, shape (..., band, y, x)
-        Raw pixels of ``block.y.window`` by ``block.x.window``, one array per modality.
-
-    Returns
-    -------
-    array, shape (..., channel, y, x), float64
-        Over the window, sums of the tiles' images by their weights; NaN where no modality has a valid pixel.
-
-    Raises
-    ------
-    BlockError
-        For whatever went wrong, with the block's window; our own errors keep their class.
+    Gives float64 sums of the tiles' images by their weights (..., channel, y, x) over the window; NaN where no modality
+    has a valid pixel.
     """
     import torch
 

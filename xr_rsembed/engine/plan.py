@@ -57,7 +57,7 @@ def map_tiles(
     *,
     most: int,
 ) -> da.Array:
-    """Work on all blocks, each tile of the scene once.
+    """Work on all blocks, each tile of the scene once; gives a dask array (..., *inner, y, x).
 
     Parameters
     ----------
@@ -67,19 +67,10 @@ def map_tiles(
         With a ``request`` that says the device.
     sources : sequence of dask array, shape (..., band, y, x)
         One per modality, equal but for the bands; chunks of any shape.
-    blocks : Blocks
-    inner : tuple of int
-        Sizes of the dims that come in place of band.
-    sizes : pair of tuples of int
-        How long the blocks' values are along y and x.
-    dtype : str
-        Of the values.
+    blocks, inner, sizes, dtype
+        The values of block (i, j) have ``inner`` in place of band, and ``sizes[0][i]`` by ``sizes[1][j]``.
     most : int
         Pixels of the tiles that a block may hold over its leading indices, with their padding.
-
-    Returns
-    -------
-    dask array, shape (..., *inner, y, x)
     """
     leading = sources[0].ndim - 3
     together = _together(sources[0].shape[:leading], blocks, most)
@@ -109,16 +100,8 @@ def average(
 ) -> da.Array:
     """Blocks' sums over tiles, added where blocks share cells and divided by the tiles' weights, once.
 
-    Parameters
-    ----------
-    sums : dask array, shape (..., y, x)
-        One chunk a block.
-    ranges : pair of sequences of (int, int)
-        What the blocks give along y and along x.
-    weights : pair of arrays
-        Sums of all tiles' weights along y and along x; a tile's weight is the product of its two.
-    dtype : str
-        Of the result.
+    ``weights`` are the sums of all tiles' weights along y and along x: a tile's weight is the product of its two. The
+    rest as for :func:`join_blocks`.
     """
     sums = join_blocks(sums, ranges)
     along_y, along_x = (
@@ -142,19 +125,9 @@ def average(
 
 
 def join_blocks(values: da.Array, ranges: Sequence[Sequence[tuple[int, int]]]) -> da.Array:
-    """Blocks' values put together along y, then along x: what two neighbours both give is added.
+    """Blocks' values (..., y, x), a chunk each, put together along y, then along x; what two both give is added.
 
-    Parameters
-    ----------
-    values : dask array, shape (..., y, x)
-        One chunk a block.
-    ranges : pair of sequences of (int, int)
-        What the blocks give along y and along x.
-
-    Returns
-    -------
-    dask array
-        Chunks that begin where the blocks do.
+    ``ranges`` says what the blocks give along y and along x; the result's chunks begin where the blocks do.
     """
     for axis, along in zip((-2, -1), ranges, strict=True):
         if len(along) > 1 and along[0][1] > along[1][0]:

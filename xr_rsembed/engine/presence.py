@@ -19,21 +19,10 @@ _SIDE = 2048  # pixels of a chunk that is looked through at once
 
 
 def count_missing(inputs: Sequence[Input], blocks: Blocks, patch: int) -> dict[str, Any]:
-    """Count the tiles that a modality is left out of.
+    """Count the tiles that a modality is left out of, from all pixels of scenes of one shape.
 
-    Parameters
-    ----------
-    inputs : sequence of Input
-        Scenes of one shape (..., band, y, x); read here.
-    blocks : Blocks
-    patch : int
-        Pixels of a patch.
-
-    Returns
-    -------
-    dict
-        For attrs. ``tiles``: those with a valid pixel of any modality, over all leading dims. ``tiles_without``: for
-        each modality, those among them without a valid pixel of it.
+    Gives, for attrs, ``tiles``: those with a valid pixel of any modality, over all leading dims; and ``tiles_without``:
+    for each modality, those among them without a valid pixel of it.
     """
     pitch = patch // blocks.y[0].step
     boxes = compute(*(_valid_boxes(item, pitch) for item in inputs), scheduler="threads")

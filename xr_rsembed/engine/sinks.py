@@ -31,16 +31,9 @@ class Sink(Protocol):
 class GridSink:
     """Sums, over the block's cells, of what its tiles give.
 
-    Parameters
-    ----------
-    block : Block
-    layout : Layout
-    usable : bool array, shape (n, part, rows, columns)
-        Which of the block's cells have enough valid pixels, for each part of the layout; the others come out as NaN.
-    patch : int
-    dtype : {"float32", "float64"}
-        float64 where cells get more than one number: sums of float32 are then the same in any order, so that the cuts
-        between blocks do not show.
+    ``usable`` (n, part, rows, columns) says which cells have enough valid pixels, for each part of the layout; the
+    others come out as NaN. ``dtype`` is float64 where cells get more than one number: sums of float32 are then the same
+    in any order, so that the cuts between blocks do not show.
     """
 
     def __init__(self, block: Block, layout: Layout, usable: np.ndarray, patch: int, dtype: str) -> None:
@@ -83,18 +76,9 @@ class GridSink:
 class TileSink:
     """One vector a tile, and its weights at the end of D: the valid pixels of the cells it owns.
 
-    There is one weight for each part of the layout that shares D.
-
-    Parameters
-    ----------
-    block : Block
-    layout : Layout
-    usable : bool array, shape (n, part, rows, columns)
-        Which cells of the tiles' span have enough valid pixels; tokens are pooled over these.
-    pixels : array, shape (n, part, rows, columns)
-        Valid pixels of each of these cells.
-    pooling : {"mean", "max", "cls"}
-        Over tokens, or the model's own vector.
+    There is one weight for each part of the layout that shares D. ``usable`` (n, part, rows, columns) says which cells
+    of the tiles' span have enough valid pixels, over which tokens are pooled, and ``pixels`` how many each has;
+    ``pooling`` is mean or max over tokens, or cls, the model's own vector.
     """
 
     def __init__(

@@ -23,22 +23,10 @@ _MERGED_BYTES = 2**28  # a merged chunk stays below: a few blocks' windows, 75 M
 def read_windows(source: da.Array, leading: Sequence[int], blocks: Blocks) -> da.Array:
     """The raw pixels that the blocks' tiles see: windows that overlap in the scene stand side by side here.
 
-    Parameters
-    ----------
-    source : dask array, shape (..., band, y, x)
-        Chunks of any shape.
-    leading : sequence of int
-        How many indices of each leading dim a block takes.
-    blocks : Blocks
+    Of a source (..., band, y, x) in any chunks it gives a dask array whose chunk (..., 0, i, j) holds all bands of
+    ``blocks.y[i].window`` by ``blocks.x[j].window``, and ``leading`` indices of each leading dim. Its keys begin with
+    ``rsembed-windows-``, by which stores find it.
 
-    Returns
-    -------
-    dask array, shape (..., band, Y, X)
-        Chunk (..., 0, i, j) holds all bands of ``blocks.y[i].window`` by ``blocks.x[j].window``; its keys begin with
-        ``rsembed-windows-``.
-
-    Notes
-    -----
     A window is cut where its chunks live, first along y, then along x, so a worker never sends a whole chunk for the
     pixels of a halo. ``dask.array.overlap`` needs two to three times as many tasks.
     """

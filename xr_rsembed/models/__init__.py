@@ -1,4 +1,5 @@
-"""Models: what they are (``spec``), where they are found (``registry``), and one file per family.
+"""Models: what they are (``spec``), what runs them (``encoder``), where they are found (``registry``); the families.
 
-Importing this package, or any module of it that does not end in ``_torch``, does not import torch.
+A family keeps its torch modules in ``encoder`` and the like, which are imported when it loads: listing models needs no
+torch.
 """

@@ -16,6 +16,7 @@ __all__ = [
     "Block",
     "GatedMlp",
     "Mlp",
+    "patches",
     "resized_positions",
     "stacked",
     "uninitialized",
@@ -76,6 +77,17 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
+
+
+def patches(image: Tensor, size: int) -> Tensor:
+    """Flat patches (B, h * w, bands * size * size) of images (B, bands, h * size, w * size); bands one after the other.
+
+    Cut in this order, pixels move in runs of ``size``. Two cores, 8 tiles of 12 bands: 2.7 ms, where cutting with
+    the bands innermost (as terratorch does) takes 5.6 ms; with the matrix product to 768 channels 53 ms, where a
+    convolution takes 82 ms.
+    """
+    cut = image.unflatten(3, (-1, size)).unflatten(2, (-1, size))
+    return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
 def resized_positions(positions: Tensor, height: int, width: int) -> Tensor:

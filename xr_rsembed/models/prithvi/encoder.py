@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.encoder import Context, EncoderRequest, Tokens
 from xr_rsembed.models.packed import pack
-from xr_rsembed.models.patches import patches
 from xr_rsembed.models.precision import layer_indices, place
 from xr_rsembed.models.spec import ModelSpec
-from xr_rsembed.models.vit import Attention, Block, Mlp, stacked, uninitialized, waves
+from xr_rsembed.models.vit import Attention, Block, Mlp, patches, stacked, uninitialized, waves
 
 __all__ = ["Prithvi", "load"]
 

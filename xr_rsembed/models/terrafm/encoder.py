@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.packed import pack
-from xr_rsembed.models.patches import patches
 from xr_rsembed.models.precision import layer_indices, place
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
-from xr_rsembed.models.vit import Attention, Block, Mlp, resized_positions, stacked, uninitialized
+from xr_rsembed.models.vit import Attention, Block, Mlp, patches, resized_positions, stacked, uninitialized
 
 __all__ = ["TerraFM", "load"]
 

@@ -13,7 +13,7 @@ from xr_rsembed.models import checkpoint
 from xr_rsembed.models.encoder import EncoderRequest, WeightsRef
 from xr_rsembed.models.precision import own_random
 from xr_rsembed.models.spec import ModelSpec, Output
-from xr_rsembed.models.terratorch_build import build
+from xr_rsembed.models.terramind.terratorch_encoder import build
 
 __all__ = ["TerraMindGenerator", "load"]
 

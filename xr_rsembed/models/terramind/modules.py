@@ -8,8 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xr_rsembed.models.patches import patches
-from xr_rsembed.models.vit import Attention, Block, GatedMlp, Mlp, resized_positions, uninitialized, waves
+from xr_rsembed.models.vit import (
+    Attention,
+    Block,
+    GatedMlp,
+    Mlp,
+    patches,
+    resized_positions,
+    uninitialized,
+    waves,
+)
 
 __all__ = ["PatchEmbedding", "TerraMind", "build", "sincos_positions"]
 

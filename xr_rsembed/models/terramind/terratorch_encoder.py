@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,8 @@ from xr_rsembed.models import checkpoint
 from xr_rsembed.models.precision import own_random
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec
 from xr_rsembed.models.terramind.constants import FILE_NAMES, band_indices, narrow_modalities, tim_modalities
-from xr_rsembed.models.terratorch_build import build
 
-__all__ = ["TIM_SEED", "load"]
+__all__ = ["TIM_SEED", "build", "load"]
 
 TIM_SEED = 0
 # The encoder and decoder that imagine a TiM key's tokens sit under this prefix; files hold them without it.
@@ -85,3 +85,18 @@ def _think(model: Any, images: dict[str, Tensor], layers: tuple[int, ...]) -> li
         with own_random(next(iter(tile.values()))):
             tiles.append(_forward(model, tile, layers))
     return [torch.cat(states) for states in zip(*tiles, strict=True)]
+
+
+def build(registry: str, key: str, **options: Any) -> Any:
+    """A module of BACKBONE_REGISTRY or FULL_MODEL_REGISTRY, with the initial values that its code gives it.
+
+    Weights are no option: terratorch leaves what a file lacks at random values.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import terratorch.registry as registries
+    # Some of the forty packages that this imports set warning filters of their own, so ours come again. What is
+    # ignored says that the model is not pre-trained, of weights that are filled in right afterwards.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(registries, registry).build(key, pretrained=False, **options)
