@@ -116,7 +116,10 @@ def stacked(grids: list[Tensor], pooled: list[Tensor] | None = None) -> Tokens:
 
 
 def uninitialized(build: Callable[[], Module]) -> Module:
-    """A module on the CPU whose parameters and buffers hold nothing yet: initial values would only be written over."""
+    """A module on the CPU whose parameters and buffers hold nothing yet: initial values would only be written over.
+
+    Buffers that are not in the state dict stay without any, until they are assigned.
+    """
     with torch.device("meta"):
         module = build()
     # Not `to_empty`: on meta tensors that imports sympy, which takes longer than loading a small model.

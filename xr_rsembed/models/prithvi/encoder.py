@@ -138,7 +138,7 @@ def load(spec: ModelSpec, request: EncoderRequest) -> PrithviEncoder:
         module = uninitialized(
             lambda: Prithvi(bands, width, spec.depth, heads, side, spec.patch_size, bool(spec.declared))
         )
-        module.positions.copy_(_positions(side, width))
+        module.positions = _positions(side, width)
         checkpoint.fill(module, request.weights)
     dtype = place(module, request.precision, request.device)
     if request.device == "cpu":
