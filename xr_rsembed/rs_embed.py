@@ -14,8 +14,6 @@ from xr_rsembed.specs import DEFAULT_TIME, Composite, SensorSpec, Time
 
 __all__ = ["FetchSpec", "InputPrepSpec", "inspect_provider_patch"]
 
-_QUANTILES = {"min": 0, "p2": 2, "p50": 50, "p98": 98, "max": 100}
-
 
 def FetchSpec(
     scale_m: float | None = None,
