@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import distributed
 import pytest
 import xarray as xr
 
@@ -47,6 +48,9 @@ def name_of(page: Path) -> str:
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # Threads in place of worker processes, which test_distributed starts.
+    threads = functools.partial(distributed.LocalCluster, processes=False)
+    monkeypatch.setattr(distributed, "LocalCluster", threads)
     namespace: dict = {"__name__": "__main__"}
     for fence, code, line in blocks(page):
         if fence == "python":
