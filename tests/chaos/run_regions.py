@@ -43,14 +43,13 @@ class Killer(threading.Thread):
         self.cluster, self.rng, self.ended, self.kills = cluster, rng, threading.Event(), 0
 
     def run(self) -> None:
-        while not self.ended.wait(self.rng.uniform(0.1, 1.5)):
-            nanny = self.rng.choice(list(self.cluster.workers.values()))
-            if nanny.pid is not None:
-                try:
-                    os.kill(nanny.pid, signal.SIGKILL)
-                    self.kills += 1
-                except ProcessLookupError:
-                    continue
+        while not self.ended.wait(self.rng.uniform(0.5, 3)):
+            # A nanny gives a worker up that dies while it starts, and the cluster ends without workers.
+            up = [one for one in list(self.cluster.workers.values()) if one.process is not None]
+            up = [one for one in up if one.process.status.name == "running"]
+            if up:
+                os.kill(self.rng.choice(up).pid, signal.SIGKILL)
+                self.kills += 1
 
 
 def kill_workers_and_finish(made: Any, whole: Path, store: Path, seed: int) -> str:
