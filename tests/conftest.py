@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -16,6 +17,9 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 for _name in [name for name in os.environ if name.startswith("RS_EMBED_")]:
     del os.environ[_name]
+
+# What runs the tests in the background leaves SIGINT ignored, and some of them send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -19,6 +19,7 @@ from xr_rsembed import RsEmbedError, api
 from xr_rsembed.cli import main
 from xr_rsembed.cli.options import SETTINGS
 from xr_rsembed.datasets import synthetic_scene
+from xr_rsembed.engine import devices
 
 pytestmark = pytest.mark.filterwarnings("ignore::xr_rsembed.RsEmbedWarning")
 
@@ -203,6 +204,7 @@ def lines(text: str) -> list[dict]:
 
 
 def test_many_scenes_load_the_model_once_and_skip_what_is_finished(scenes, tmp_path, capsys):
+    devices.clear_encoders()
     fakes.loads = 0
     out = tmp_path / "out"
     command = ["embed", scenes / "a.tif", scenes / "*.tif", "-o", f"{out}/", *QUICK]

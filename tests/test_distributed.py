@@ -64,7 +64,7 @@ def lazy(pixels, **options) -> xr.DataArray:
 
 
 def test_the_same_numbers_as_local_schedulers_and_one_load_a_process(client):
-    pixels = random_pixels(900, 700, seed=1, nodata_share=0.1)
+    pixels = random_pixels(900, 700, seed=1)
     embedding = lazy(pixels, overlap=64)
     values = embedding.compute()
     assert sorted(client.run(loads).values()) == [1, 1]

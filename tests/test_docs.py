@@ -125,7 +125,7 @@ def world(emb, tmp_path, monkeypatch):
     )
     points.to_file("labels.geojson")
     # As Xee gives it: a variable for each band, and no CRS.
-    series = scene().expand_dims(time=[0]).drop_vars("spatial_ref").drop_attrs()
+    series = scene().expand_dims(time=[0]).drop_vars("spatial_ref").drop_attrs().rename(y="Y", x="X")
     with xr_rsembed.set_options(progress=False, terramind__model_key="terramind_v1_tiny"):
         yield {
             "xr_rsembed": xr_rsembed,
