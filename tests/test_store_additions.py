@@ -6,7 +6,6 @@ import json
 import threading
 import time
 
-import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -14,7 +13,7 @@ import zarr
 
 import xr_rsembed
 from tests.chaos.fake import embedding, files, runs
-from tests.test_store_zarr import cut_off
+from tests.test_store_zarr import cut_off, stopping
 from xr_rsembed.errors import OptionError, StoreError, StoreExistsError, StoreLockedError
 from xr_rsembed.store import write
 from xr_rsembed.store.group import STATE
@@ -57,21 +56,11 @@ def test_a_store_that_is_not_there_is_begun_by_an_append(tmp_path):
     assert stored.sizes["time"] == 1
 
 
-def test_an_append_that_was_cut_off_is_finished_by_the_same_call(tmp_path, monkeypatch):
+def test_an_append_that_was_cut_off_is_finished_by_the_same_call(tmp_path):
     path, log = tmp_path / "emb.zarr", tmp_path / "log"
     to_zarr(dated("2022-06-01"), path)
-    put, count = write._Writer.__call__, []
-
-    def until(self, index, values, digests):
-        count.append(index)
-        if len(count) > 3:
-            raise KeyboardInterrupt
-        return put(self, index, values, digests)
-
-    monkeypatch.setattr(write._Writer, "__call__", until)
-    with dask.config.set(scheduler="synchronous"), pytest.raises(KeyboardInterrupt):
+    with stopping():
         to_zarr(dated("2022-06-02"), path, append_dim="time")
-    monkeypatch.undo()
     assert state(path) == "incomplete"
     with pytest.raises(StoreError, match="not finished"):
         to_zarr(dated("2022-06-03"), path, append_dim="time")

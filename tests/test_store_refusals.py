@@ -15,7 +15,7 @@ import zarr
 
 from tests.chaos.fake import embedding, files, runs
 from tests.test_store_additions import dated
-from tests.test_store_zarr import cut_off
+from tests.test_store_zarr import cut_off, stopping
 from xr_rsembed.errors import OptionError, StoreError, StoreExistsError
 from xr_rsembed.store import digests
 from xr_rsembed.store.read import open_zarr
@@ -102,23 +102,11 @@ def test_a_lazy_date_goes_behind_dates_that_were_in_memory(tmp_path):
     assert "rsembed_unverified" not in zarr.open_group(path).attrs
 
 
-def test_an_append_in_memory_that_was_cut_off_is_written_again(tmp_path, monkeypatch):
-    from xr_rsembed.store import write
-
+def test_an_append_in_memory_that_was_cut_off_is_written_again(tmp_path):
     path = tmp_path / "emb.zarr"
     to_zarr(dated("2022-06-01"), path)
-    put, count = write._Writer.__call__, []
-
-    def until(self, index, values, digests):
-        count.append(index)
-        if len(count) > 3:
-            raise KeyboardInterrupt
-        return put(self, index, values, digests)
-
-    monkeypatch.setattr(write._Writer, "__call__", until)
-    with pytest.raises(KeyboardInterrupt):
+    with stopping():
         to_zarr(dated("2022-06-02").compute(), path, append_dim="time")
-    monkeypatch.undo()
     stored = to_zarr(dated("2022-06-02").compute(), path, append_dim="time", resume=True)
     xr.testing.assert_identical(stored.compute(), dated("2022-06-01", "2022-06-02").compute())
 

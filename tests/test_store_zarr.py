@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask
@@ -44,28 +46,29 @@ def chunks(request):
     return CHUNKS[request.param]
 
 
-def cut_off(path: Path, log: Path, after: int = 3, **how) -> xr.DataArray:
-    """A store whose writing failed after some blocks."""
-
-    class Stop(BaseException):
-        pass
-
-    count = 0
-    put = write._Writer.__call__
+@contextmanager
+def stopping(after: int = 3) -> Iterator[None]:
+    """Writing that stops after some blocks."""
+    put, count = write._Writer.__call__, []
 
     def until(self, index, values, digests):
-        nonlocal count
-        count += 1
-        if count > after:
-            raise Stop
+        count.append(index)
+        if len(count) > after:
+            raise KeyboardInterrupt
         return put(self, index, values, digests)
 
-    options = {name: how.pop(name) for name in ("dtype", "scale", "overwrite") if name in how}
-    emb = embedding(log, **how)
     with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="synchronous"):
         patch.setattr(write._Writer, "__call__", until)
-        with pytest.raises(Stop):
-            to_zarr(emb, path, **options)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+def cut_off(path: Path, log: Path, after: int = 3, **how) -> xr.DataArray:
+    """A store whose writing failed after some blocks."""
+    options = {name: how.pop(name) for name in ("dtype", "scale", "overwrite") if name in how}
+    emb = embedding(log, **how)
+    with stopping(after):
+        to_zarr(emb, path, **options)
     return emb
 
 
