@@ -263,3 +263,16 @@ def test_out_dtype():
     scene = scene_of(random_pixels(224, 224, seed=12), {})
     assert embed(scene, out_dtype="float16").compute().dtype == np.float16
     assert embed(scene).dtype == embed(scene).compute().dtype == np.float32
+
+
+def test_a_word_of_numpy_is_a_word():
+    assert (
+        xr_rsembed.embed(
+            scene_of(random_pixels(224, 224, seed=1)),
+            "probe",
+            weights="random",
+            device="cpu",
+            blend=np.str_("mean"),
+        ).attrs["blend"]
+        == "mean"
+    )

@@ -211,7 +211,8 @@ def one_of(name: str, value: Any, choices: Iterable[Any], problem: str | None = 
       remedy:   blend='center'
     """
     choices = tuple(choices)
-    if any(value is one or (type(value) is type(one) and value == one) for one in choices):
+    kind = str if isinstance(value, str) else type(value)  # numpy's words are words; True is no 1
+    if any(value is one or (type(one) is kind and value == one) for one in choices):
         return value
     near = difflib.get_close_matches(str(value), [one for one in choices if isinstance(one, str)], 1, 0.4)
     raise OptionError(

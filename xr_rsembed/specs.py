@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from xr_rsembed.errors import GridError, OptionError
+from xr_rsembed.errors import GridError, OptionError, one_of
 from xr_rsembed.times import DEFAULT_TIME, TemporalSpec, Time
 
 __all__ = [
@@ -32,13 +32,6 @@ C = TypeVar("C")
 _LOOK = "xr_rsembed.inspect_provider_patch(spatial=..., sensor=...) looks at the pixels that a model would be given"
 #: Fields of rs-embed that are something else here.
 _ELSEWHERE = dict.fromkeys(("check_input", "check_raise", "check_save_dir"), _LOOK)
-
-
-def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        raise OptionError(
-            f"There is no such {name}.", found=repr(value), expected=" or ".join(map(repr, choices))
-        )
 
 
 def _named_fields(cls: type[C]) -> type[C]:
@@ -196,8 +189,13 @@ class OutputSpec:
     grid_orientation: Literal["north_up", "native"] = "north_up"
 
     def __post_init__(self) -> None:
-        _one_of("output", self.mode, ("pooled", "grid"))
-        _one_of("grid_orientation", self.grid_orientation, ("north_up", "native"))
+        one_of("mode", self.mode, ("pooled", "grid"), "There is no such output.")
+        one_of(
+            "grid_orientation",
+            self.grid_orientation,
+            ("north_up", "native"),
+            "There is no such grid_orientation.",
+        )
         allowed = (None, "mean", "max", "cls") if self.mode == "pooled" else (None,)
         if self.pooling not in allowed:
             raise OptionError(
@@ -280,5 +278,5 @@ class SensorSpec:
         names = {"none": None, "mosaic": "last"}
         if isinstance(self.composite, str) and self.composite in names:
             object.__setattr__(self, "composite", names[self.composite])
-        _one_of("composite", self.composite, (*COMPOSITES, None))
-        _one_of("orbit", self.orbit, ("ascending", "descending", None))
+        one_of("composite", self.composite, (*COMPOSITES, None), "There is no such composite.")
+        one_of("orbit", self.orbit, ("ascending", "descending", None), "There is no such orbit.")
