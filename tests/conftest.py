@@ -41,6 +41,14 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", _only_loopback)
 
 
+@pytest.fixture(autouse=True)
+def options_given_back(monkeypatch):
+    """What a test or the code of a page sets for good must not reach the next test."""
+    from xr_rsembed import config
+
+    monkeypatch.setattr(config, "_values", dict(config._values))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def encoders_given_back():
     """A run of all tests holds the models of one module at a time, not of all."""
