@@ -32,6 +32,7 @@ def test_outputs_hold_no_warning_and_no_path_of_a_machine(path):
     counts = [cell["execution_count"] for cell in cells(path, "code")]
     assert counts == list(range(1, len(counts) + 1)), "run once, from top to bottom"
     for cell in cells(path, "code"):
+        assert cell["metadata"] == {}, "python docs/figures/notebooks.py takes the times of execution out"
         for output in cell["outputs"]:
             assert output.get("name") != "stderr", output
             assert output["output_type"] != "error"
