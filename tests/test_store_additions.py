@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from zarr.storage import WrapperStore
 
 import xr_rsembed
 from tests.chaos.fake import embedding, files, runs
-from tests.test_store_zarr import cut_off, stopping
+from tests.test_store_zarr import ROOT, cut_off, stopping
 from xr_rsembed.errors import OptionError, StoreError, StoreExistsError, StoreLockedError
 from xr_rsembed.store import write
 from xr_rsembed.store.group import STATE
 from xr_rsembed.store.read import open_zarr
+from xr_rsembed.store.target import TOKEN
 from xr_rsembed.store.zarr import to_zarr
 
 
@@ -345,17 +352,131 @@ def test_a_cluster_computes_for_a_store_that_only_this_process_has():
     xr.testing.assert_identical(stored.compute(), embedding().compute())
 
 
-def test_no_worker_is_a_named_error(tmp_path, monkeypatch):
+def test_a_cluster_that_never_has_a_worker_is_a_named_error(tmp_path):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr("xr_rsembed.store.run.WORKERS_GONE_S", 1.0)
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
         distributed.Client(cluster),
+        xr_rsembed.set_options(workers_wait=1),
+        pytest.raises(StoreError, match="no worker"),
     ):
-        started = time.monotonic()
-        with pytest.raises(StoreError, match="no worker"):
-            to_zarr(embedding(), tmp_path / "emb.zarr")
-    assert time.monotonic() - started < 30
+        to_zarr(embedding(), tmp_path / "emb.zarr")
+
+
+def test_a_cluster_whose_last_worker_dies_is_a_named_error(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    path, log = tmp_path / "emb.zarr", tmp_path / "log"
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as cluster,
+        distributed.Client(cluster) as client,
+        xr_rsembed.set_options(workers_wait=20),  # of which it has a fifth once it had a worker
+    ):
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address]
+        worker = subprocess.Popen(
+            [*command, "--no-nanny", "--nthreads", "1", "--no-dashboard"], cwd=ROOT, stderr=-3
+        )
+        try:
+            client.wait_for_workers(1)
+
+            def kill() -> None:
+                while len(runs(log)) < 2:
+                    time.sleep(0.01)
+                worker.kill()
+
+            thread = threading.Thread(target=kill)
+            thread.start()
+            with pytest.raises(StoreError, match="no worker for 4 seconds"):
+                to_zarr(embedding(log, seconds=0.3), path, progress=False)
+            thread.join()
+        finally:
+            worker.kill()
+            worker.wait()
+    xr.testing.assert_identical(to_zarr(embedding(), path, resume=True).compute(), embedding().compute())
+
+
+def test_a_cluster_that_scales_up_from_nothing_is_waited_for(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
+        starting = threading.Timer(3, cluster.scale, (1,))
+        starting.start()
+        stored = to_zarr(embedding(), tmp_path / "emb.zarr")
+    xr.testing.assert_identical(stored.compute(), embedding().compute())
+
+
+# requests
+
+
+class Counted(WrapperStore):
+    """A store that notes what it is asked."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.asked = []
+
+    def _with_store(self, store):
+        return self
+
+    async def get(self, key, *args, **options):
+        self.asked.append(("get", key))
+        return await super().get(key, *args, **options)
+
+    async def set(self, key, value):
+        self.asked.append(("put", key))
+        await super().set(key, value)
+
+    async def set_if_not_exists(self, key, value):
+        self.asked.append(("put", key))
+        await super().set_if_not_exists(key, value)
+
+    async def exists(self, key):
+        self.asked.append(("get", key))
+        return await super().exists(key)
+
+    async def delete(self, key):
+        self.asked.append(("delete", key))
+        await super().delete(key)
+
+    def list_prefix(self, prefix):
+        self.asked.append(("list", prefix))
+        return super().list_prefix(prefix)
+
+    def list_dir(self, prefix):
+        self.asked.append(("list", prefix))
+        return super().list_dir(prefix)
+
+
+@pytest.mark.parametrize("flushed", [0, math.inf])
+def test_requests_a_shard_on_an_object_store(monkeypatch, flushed):
+    """A shard is one request; its digest one more, or less where several are written together."""
+    monkeypatch.setattr("xr_rsembed.store.record.FLUSH_S", flushed - 1)
+    monkeypatch.setattr("xr_rsembed.store.record.TRUSTED_S", math.inf)  # the token: once a second in truth
+    totals = {}
+    for rows, columns in ((2, 3), (4, 5)):
+        store = Counted(zarr.storage.MemoryStore())
+        emb = embedding(chunks=((24,), (28,) * rows, (28,) * columns))
+        with dask.config.set(scheduler="synchronous"):
+            stored = to_zarr(emb, store)
+        totals[rows, columns] = len(store.asked)
+        kinds = Counter((verb, key.partition("/c/")[0]) for verb, key in store.asked)
+        assert kinds["put", "embedding"] == rows * columns
+        assert kinds["put", "rsembed_blocks/embedding"] == (rows * columns if flushed == 0 else rows)
+        assert kinds["get", "embedding"] == kinds["get", "rsembed_blocks/embedding"] == 0
+        assert kinds["get", TOKEN] == 1 + 1  # by who begins, and before the first shard
+        xr.testing.assert_identical(stored.compute(), emb.compute())
+    of_shards = (20 - 6) * 2 if flushed == 0 else (20 - 6) + (4 - 2)
+    assert totals[4, 5] - totals[2, 3] == of_shards
+    assert (
+        totals[2, 3] <= 2 * 6 + 40
+    )  # metadata, coords, the listing at the end, and opening what was written
+
+
+def test_the_token_is_asked_for_again_after_a_while(monkeypatch):
+    monkeypatch.setattr("xr_rsembed.store.record.TRUSTED_S", 0.0)
+    store = Counted(zarr.storage.MemoryStore())
+    emb = embedding()
+    to_zarr(emb, store)
+    assert store.asked.count(("get", TOKEN)) > emb.data.npartitions
 
 
 def test_the_second_of_two_fresh_writers_is_refused(tmp_path):

@@ -63,6 +63,12 @@ OPTIONS = {
     ),
     "block_tiles": Option(8, "side of a block, in tiles without overlap", at_least=1),
     "progress": Option(True, "progress bars for what takes longer than three seconds", choices=_YES_NO),
+    "workers_wait": Option(
+        300,
+        "seconds that a run waits for the first worker of a cluster, which may be scaling up from 0; where all workers "
+        "have gone, a fifth of it",
+        at_least=1,
+    ),
     "keep_pages": Option(
         False,
         "on a CPU, let glibc keep the memory of freed arrays up to 32 MiB for the rest of the process: a few percent "

@@ -226,7 +226,7 @@ def _write(addition: _Addition, region: Region, *, resume: bool, **options: Any)
     token = shared_token(hashed(there.facts))  # runs on other regions are welcome
     if not target.commits:
         target.write(TOKEN, token)
-    run = Run(target, there.put(target, **{STATE: "incomplete"}), pieces, token)
+    run = Run(target, there.put(target, **{STATE: "incomplete"}), pieces, token, shared=True)
     if not resume:
         forget(run)
     write(run, {}, **options)

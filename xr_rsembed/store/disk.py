@@ -84,8 +84,8 @@ def locked(path: Path | None) -> Iterator[None]:
 
     The lock is the operating system's own, on a hidden file beside the path that links lead to, so it goes with the
     process that holds it, however that ends. A disk without locks (``ENOLCK``, ``ENOSYS``), or a folder that takes no
-    file, has none: there the token in the store (:class:`~xr_rsembed.store.target.RunStore`) still stops the first of
-    two writers.
+    file, has none: there the token in the store (:class:`~xr_rsembed.store.target.FencedStore`) still stops the first
+    of two writers.
 
     Raises
     ------

@@ -12,16 +12,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 import zarr
-from zarr.abc.store import Store
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from xr_rsembed.errors import StoreError
 from xr_rsembed.store.conventions import plain, scrubbed
 from xr_rsembed.store.group import Group
 from xr_rsembed.store.layout import KEYS, Layout, encoding
-from xr_rsembed.store.target import NEXT, Target
+from xr_rsembed.store.record import create_records
+from xr_rsembed.store.target import Target
 
-__all__ = ["append_metadata", "as_dataset", "write_metadata"]
+__all__ = ["append_metadata", "as_dataset", "metadata_objects"]
 
 
 def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
@@ -59,12 +60,29 @@ def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
     return ready
 
 
-def write_metadata(
-    target: Target, group: Group, dataset: xr.Dataset, layouts: Sequence[Layout], store: Store
-) -> None:
-    """Write a group's metadata and coords; consolidated, so that the store reads while its shards are written.
+def metadata_objects(
+    dataset: xr.Dataset,
+    group: Group,
+    layouts: Sequence[Layout],
+    *,
+    consolidated: bool,
+    parts: int,
+    zeros: bool,
+) -> dict[str, bytes]:
+    """All objects that a store begins with, by name: documents, coords and the (empty) record of its blocks.
 
-    ``store`` is the target's, as this run writes it.
+    Parameters
+    ----------
+    dataset : Dataset
+        As :func:`as_dataset` gives it.
+    group : Group
+    layouts : sequence of Layout
+    consolidated : bool
+        Whether the group lists all that is below it, so that the store reads while its shards are written.
+    parts : int
+        How many runs share the work.
+    zeros : bool
+        Write the record's objects too, over what an older store left under their names.
     """
     scales = {
         f"{layout.name}_scale": xr.Variable("D", np.asarray(layout.scale, dtype="float32"))
@@ -74,17 +92,21 @@ def write_metadata(
     for one in scales.values():
         one.encoding["chunk_key_encoding"] = KEYS[group.way]
     coords = {str(name): _writable(coord, group.way) for name, coord in dataset.coords.items()}
+    objects: dict[str, Any] = {}
+    store = MemoryStore(objects)
     with warnings.catch_warnings():
         # Zarr says that consolidated metadata and strings are not in the v3 core yet; xarray reads and writes both.
         warnings.simplefilter("ignore")
         xr.Dataset(coords | scales, attrs=dataset.attrs | group.attrs).to_zarr(
-            store, group=target.group or None, mode="a", zarr_format=3, consolidated=False
+            store, zarr_format=3, consolidated=False
         )
         for layout in layouts:
             document = _document(dataset[layout.name], layout, group.way)
-            target.write(f"{NEXT if group.aside else ''}/{layout.name}/zarr.json".lstrip("/"), document)
-        if store.supports_consolidated_metadata:
-            zarr.consolidate_metadata(store, path=target.group or None, zarr_format=3)
+            objects[f"{layout.name}/zarr.json"] = default_buffer_prototype().buffer.from_bytes(document)
+        create_records(store, layouts, group.way, parts=parts, zeros=zeros)
+        if consolidated:
+            zarr.consolidate_metadata(store, zarr_format=3)
+    return {name: found.to_bytes() for name, found in objects.items()}
 
 
 def append_metadata(

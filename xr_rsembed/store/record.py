@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,15 +11,20 @@ from typing import Any, cast
 import numpy as np
 import zarr
 from zarr.abc.store import Store
+from zarr.storage import StorePath
 
+from xr_rsembed.errors import StoreError
 from xr_rsembed.store.group import BLOCKS, Group
 from xr_rsembed.store.layout import KEYS, Index, Layout, shard_key
 from xr_rsembed.store.pieces import Piece
-from xr_rsembed.store.target import RunStore, Target
+from xr_rsembed.store.target import NEXT, FencedStore, Target
 
-__all__ = ["Record", "Run", "begin_records", "forget", "records_of", "shared_token"]
+__all__ = ["Record", "Run", "create_records", "forget", "records_of", "shared_token"]
 
-_FLUSH_S = 1.0
+FLUSH_S = 1.0
+TRUSTED_S = (
+    1.0  # that a process writes to an object store before it asks again whether the store is still its run's
+)
 
 
 def shared_token(digest: str) -> bytes:
@@ -40,6 +46,10 @@ class Run:
         That the store must hold while this run writes; empty for a run that only looks.
     part : (int, int), optional
         Which part of the blocks, of how many.
+    begun : bool
+        Whether this run began the store a moment ago, alone, so that no block is in it yet.
+    shared : bool
+        Whether other runs may write blocks at the same time.
     """
 
     target: Target
@@ -47,18 +57,29 @@ class Run:
     pieces: Sequence[Piece]
     token: bytes = b""
     part: tuple[int, int] | None = None
+    begun: bool = False
+    shared: bool = False
 
-    def store(self, *, writing: bool) -> Store:
-        """The store; for writing, one that stops where this run has lost it to another."""
-        fenced = self.token if writing and not self.target.commits else b""
-        if not fenced and not self.group.aside:
-            return self.target.store
-        return RunStore(self.target.store, self.target.group, fenced or None, self.group.aside)
+    def document(self, name: str) -> dict[str, Any]:
+        """The metadata of an array of the store."""
+        found = self.target.read(f"{NEXT if self.group.aside else ''}/{name}/zarr.json".lstrip("/"))
+        if found is None:
+            raise StoreError(
+                f"{self.target} lacks the array {name}.",
+                found="no metadata of it",
+                expected="a store that is whole",
+                remedy="write it anew with overwrite=True",
+            )
+        document: dict[str, Any] = json.loads(found)
+        return document
 
-    def array(self, name: str, *, writing: bool = False) -> zarr.Array:
-        """An array of the store."""
-        store, path = self.store(writing=writing), self.target.key(name)
-        array: zarr.Array = zarr.open_array(store, path=path, mode="r+" if writing else "r", zarr_format=3)
+    def array(self, name: str, document: dict[str, Any], *, writing: bool = False) -> zarr.Array:
+        """An array of the store; for writing, one that stops where this run has lost the store to another."""
+        store: Store = self.target.store
+        if writing and self.token and not self.target.commits:
+            trusted = TRUSTED_S if self.target.root is None else 0.0
+            store = FencedStore(store, self.target.group, self.token, trusted)
+        array: zarr.Array = zarr.Array.from_dict(StorePath(store, self.target.key(name)), document)
         # A shard of nothing but NaN is an object too: what is there is done.
         return array.with_config({"write_empty_chunks": True})
 
@@ -70,27 +91,35 @@ class Run:
 
 @dataclass
 class Record:
-    """The digests of an array's blocks, as the store keeps them: a chunk for each row of blocks."""
+    """The digests of an array's blocks, as the store keeps them: a chunk for each row of blocks.
+
+    Parameters
+    ----------
+    reader, writer : zarr array
+    shared : bool
+        Whether other runs may write digests at the same time.
+    digests : array of uint64
+        As this run knows them; 0 for a block that is not there.
+    """
 
     reader: zarr.Array
     writer: zarr.Array
-    digests: np.ndarray = field(init=False)
-    changed: dict[Index, int] = field(default_factory=dict)
+    shared: bool
+    digests: np.ndarray
+    changed: set[Index] = field(default_factory=set)
     flushed: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.digests = np.asarray(self.reader[...])
 
     def row(self, index: Index) -> Index:
         return tuple(i // one for i, one in zip(index, self.reader.chunks, strict=True))
 
     def add(self, index: Index, number: int) -> None:
-        self.changed[index] = number
-        if time.monotonic() - self.flushed > _FLUSH_S:
+        self.digests[index] = number
+        self.changed.add(index)
+        if time.monotonic() - self.flushed > FLUSH_S:
             self.flush()
 
-    def flush(self, tries: int = 8) -> None:
-        """Write what changed into what others may have written meanwhile, and look again whether it stayed."""
+    def flush(self) -> None:
+        """Write what changed."""
         rows: dict[Index, list[Index]] = {}
         for index in self.changed:
             rows.setdefault(self.row(index), []).append(index)
@@ -98,49 +127,67 @@ class Record:
             window = tuple(
                 slice(i * one, (i + 1) * one) for i, one in zip(row, self.reader.chunks, strict=True)
             )
-            for _ in range(tries):
-                held = np.asarray(self.reader[window])
-                wanted = held.copy()
-                for index in indices:
-                    place = tuple(i - one.start for i, one in zip(index, window, strict=True))
-                    wanted[place] = self.changed[index]
-                if (wanted == held).all():
-                    break
-                self.writer[window] = wanted
+            if self.shared:
+                self._merge(window, indices)
+            else:
+                self.writer[window] = self.digests[window]
         self.changed.clear()
         self.flushed = time.monotonic()
 
+    def _merge(self, window: tuple[slice, ...], indices: Sequence[Index], tries: int = 8) -> None:
+        """Write into what others may have written meanwhile, and look again whether it stayed."""
+        for _ in range(tries):
+            held = np.asarray(self.reader[window])
+            wanted = held.copy()
+            for index in indices:
+                place = tuple(i - one.start for i, one in zip(index, window, strict=True))
+                wanted[place] = self.digests[index]
+            if (wanted == held).all():
+                return
+            self.writer[window] = wanted
 
-def begin_records(run: Run) -> None:
-    """Make the arrays of the blocks' digests, without what an earlier store may have left under their names."""
-    left = run.target.objects(BLOCKS)
-    group = zarr.open_group(run.store(writing=True), path=run.target.key(BLOCKS), mode="a", zarr_format=3)
-    for piece in run.pieces:
-        grid = piece.layout.grid
-        rows, parts = int(np.prod(grid[:-1])), run.part[1] if run.part else 1
+    def whole(self) -> bool:
+        """Whether the digest of every block is known."""
+        return bool(np.asarray(self.reader[...] if self.shared else self.digests).all())
+
+
+def create_records(
+    store: Store, layouts: Sequence[Layout], way: int, *, parts: int = 1, zeros: bool = False
+) -> None:
+    """Make the arrays of the blocks' digests; ``zeros`` writes their objects too, over what was left there."""
+    group = zarr.open_group(store, path=BLOCKS, mode="a", zarr_format=3)
+    for layout in layouts:
+        grid = layout.grid
+        rows = int(np.prod(grid[:-1]))
         length = grid[-1:] if rows >= parts else (max(1, grid[-1] * rows // parts),)
         array = group.create_array(
-            piece.name,
+            layout.name,
             shape=grid,
             chunks=(*((1,) * (len(grid) - 1)), *length),
             dtype="uint64",
             fill_value=0,
-            dimension_names=[f"block_{dim}" for dim in piece.layout.dims],  # which xarray's trees ask for
-            overwrite=run.part is None,  # what two runs that began at once left
-            chunk_key_encoding=cast("Any", KEYS[run.group.way]),
+            dimension_names=[f"block_{dim}" for dim in layout.dims],  # which xarray's trees ask for
+            chunk_key_encoding=cast("Any", KEYS[way]),
         )
-        old = [name for name in left if name.startswith(f"{BLOCKS}/{piece.name}/")]
-        if run.part is None and any(not name.endswith("zarr.json") for name in old):
+        if zeros:
             array.with_config({"write_empty_chunks": True})[...] = 0
 
 
 def forget(run: Run) -> None:
     """Take the digests of a run's blocks out of the store, so that they are written again."""
     for piece, record in zip(run.pieces, records_of(run), strict=True):
-        record.changed.update(dict.fromkeys(piece.blocks(), 0))
+        for index in piece.blocks():
+            record.digests[index] = 0
+            record.changed.add(index)
         record.flush()
 
 
 def records_of(run: Run) -> list[Record]:
-    names = [f"{BLOCKS}/{piece.name}" for piece in run.pieces]
-    return [Record(run.array(name), run.array(name, writing=bool(run.token))) for name in names]
+    records = []
+    for piece in run.pieces:
+        name = f"{BLOCKS}/{piece.name}"
+        document = run.document(name)
+        reader = run.array(name, document)
+        digests = np.zeros(reader.shape, reader.dtype) if run.begun else np.asarray(reader[...])
+        records.append(Record(reader, run.array(name, document, writing=True), run.shared, digests))
+    return records

@@ -25,6 +25,7 @@ from dask.optimization import cull
 from xr_rsembed.errors import RsEmbedError, StoreError
 from xr_rsembed.progress import progress
 from xr_rsembed.store.digests import code_digest, digest
+from xr_rsembed.workers import WorkerWatch
 
 __all__ = ["Task", "bar", "elsewhere", "itself", "run_blocks"]
 
@@ -32,7 +33,6 @@ _BATCH = 64  # blocks whose results another process sends back at a time
 _SUSPECTS = 16  # blocks that are run one by one after a failure, in which the failed one most likely is
 _FAILURES = 8  # after so many failed blocks it is not the block
 _IN_PROCESS = (dask.threaded.get, dask.local.get_sync)
-WORKERS_GONE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,8 @@ def _on_cluster(
     _require_same_code(client)
     graph = _graph(arrays, by_key, {key: task.step for key, task in by_key.items()})
     futures = client.get(graph, list(by_key), sync=False, retries=retries)
-    failures, seen = _Failures(), time.monotonic()
+    failures = _Failures()
+    watch = WorkerWatch(client, "go on with resume=True; finished blocks are safe")
     # Futures are let go one by one: a finished block whose future is still held would be run again when the worker
     # that holds its result dies, though its bytes are safe.
     waiting = as_completed(futures, raise_errors=False)
@@ -238,14 +239,13 @@ def _on_cluster(
                 if future.status == "error":
                     failures.add(task.name, future.exception())
                 elif future.status != "finished":
-                    raise _lost(f"a block that is {future.status}, a client that is {client.status}")
+                    raise watch.lost(f"a block that is {future.status}, a client that is {client.status}")
                 else:
                     done(task, future.result())
                 future.release()
             if not batch:
                 time.sleep(0.02)
-                if time.monotonic() - seen > 2:
-                    seen = _workers_seen(client, seen)
+                watch.check()
         failures.check()
     except BaseException:
         if client.status == "running":
@@ -253,38 +253,9 @@ def _on_cluster(
         raise
 
 
-def _workers_seen(client: Any, seen: float) -> float:
-    """Now, where there is a worker; raises where there was none for long."""
-    try:
-        alive = client.status == "running" and bool(client.scheduler_info()["workers"])
-    except Exception:
-        alive = False
-    if alive:
-        return time.monotonic()
-    if client.status not in ("running", "connecting"):
-        raise _lost(f"a client that is {client.status}")
-    if time.monotonic() - seen > WORKERS_GONE_S:
-        raise _lost(f"no worker for {WORKERS_GONE_S:.0f} seconds")
-    return seen
-
-
-def _lost(found: str) -> StoreError:
-    return StoreError(
-        "The cluster was lost while the store was written.",
-        found=found,
-        expected="a scheduler that answers and workers that live",
-        remedy="look into the workers' logs (memory?), start the cluster again and go on with resume=True; "
-        "finished blocks are safe",
-    )
-
-
 def _require_same_code(client: Any) -> None:
-    try:
-        theirs = client.run(code_digest)
-    except Exception as error:
-        theirs = {"a worker": f"{type(error).__name__}: {error}"}
-    for worker, found in theirs.items():
-        if found != code_digest():
+    for worker, found in client.run(code_digest, on_error="return").items():
+        if found != code_digest() and not isinstance(found, OSError):  # of a worker that died a moment ago
             raise StoreError(
                 "A worker has another xr_rsembed than this process.",
                 found=f"{worker} with code {found}",

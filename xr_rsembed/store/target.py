@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import pickle
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +26,7 @@ from xr_rsembed.errors import StoreError, StoreLockedError
 from xr_rsembed.store.conventions import scrubbed, without_credentials
 from xr_rsembed.store.disk import DurableStore, put_file, remove_files
 
-__all__ = ["FOLDER", "NEXT", "TOKEN", "RunStore", "StoreLike", "Target", "is_remote"]
+__all__ = ["FOLDER", "NEXT", "TOKEN", "FencedStore", "StoreLike", "Target", "is_remote"]
 
 StoreLike = str | os.PathLike[str] | Store
 
@@ -157,6 +159,7 @@ class Target:
 
     def write(self, name: str, data: bytes) -> None:
         """Put one object, whole or not at all."""
+        _token_seen.clear()  # what is put may be another run's token
         if self.root is not None:
             put_file(self.root, self.key(name), data)
         elif self.files is not None:
@@ -166,6 +169,7 @@ class Target:
 
     def create(self, name: str, data: bytes) -> bool:
         """Put one object where there is none; False where there is one."""
+        _token_seen.clear()
         if self.root is not None:
             with suppress(FileExistsError):
                 put_file(self.root, self.key(name), data, exclusive=True)
@@ -187,6 +191,7 @@ class Target:
     def remove(self, names: Iterable[str]) -> bool:
         """Remove objects of the group; False where the right to do so is lacking, and they stay."""
         names = list(names)
+        _token_seen.clear()
         try:
             if self.folder is not None:
                 remove_files(self.folder, names)
@@ -242,71 +247,45 @@ def _of_address(text: str, options: dict[str, Any]) -> Target:
     return Target(store, name, (files, path.rstrip("/")))
 
 
-class RunStore(WrapperStore[Store]):
-    """A store as one run writes it.
+class FencedStore(WrapperStore[Store]):
+    """A store as one run writes shards and digests: only while the token in it is this run's.
+
+    A straggler of a run that was killed, or a second writer, stops at its next write. Objects are replaced, not read
+    and merged.
 
     Parameters
     ----------
     store : zarr.abc.store.Store
     group : str
-    token : bytes, optional
-        With it the store takes shards, and only while the token in it is this one: a straggler of a run that was
-        killed, or a second writer, stops at its next shard. Shards are replaced, not read and merged.
-    aside : bool
-        The group's metadata is another's, which stays in its place until this run is complete.
+    token : bytes
+    trusted : float
+        Seconds for which this process does not ask again after it has seen its token there.
     """
 
-    def __init__(
-        self, store: Store, group: str = "", token: bytes | None = None, aside: bool = False
-    ) -> None:
+    def __init__(self, store: Store, group: str, token: bytes, trusted: float = 0.0) -> None:
         super().__init__(store)
-        self.base, self.token, self.aside = f"{group}/" if group else "", token, aside
+        self.group, self.token, self.trusted = group, token, trusted
 
-    def _with_store(self, store: Store) -> RunStore:
-        return RunStore(store, self.base.rstrip("/"), self.token, self.aside)
+    def _with_store(self, store: Store) -> FencedStore:
+        return FencedStore(store, self.group, self.token, self.trusted)
 
-    def __eq__(self, other: object) -> bool:
-        return super().__eq__(other) and self.aside == getattr(other, "aside", None)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        if self.token is not None and not _is_metadata(key):
-            return None
-        return await super().get(self._moved(key), prototype, byte_range)
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> None:
+        """Nothing: what is written over is not read first."""
 
     async def set(self, key: str, value: Any) -> None:
-        if self.token is not None:
-            await self._require_token(self.token)
-        await super().set(self._moved(key), value)
+        place = (str(self), self.group, self.token)
+        # The wall clock, which goes on while a machine sleeps.
+        if not 0 <= time.time() - _token_seen.get(place, -math.inf) < self.trusted:
+            asked = time.time()
+            await self._require_token()
+            _token_seen[place] = asked
+        await super().set(key, value)
 
-    async def set_if_not_exists(self, key: str, value: Any) -> None:
-        await super().set_if_not_exists(self._moved(key), value)
-
-    async def exists(self, key: str) -> bool:
-        return await super().exists(self._moved(key))
-
-    async def delete(self, key: str) -> None:
-        await super().delete(self._moved(key))
-
-    async def delete_dir(self, prefix: str) -> None:
-        """Nothing: what is there is written over, or another's."""
-
-    def list_dir(self, prefix: str) -> Any:
-        document = self._moved(f"{prefix.strip('/')}/zarr.json".lstrip("/"))
-        return super().list_dir(document.removesuffix("zarr.json").rstrip("/"))
-
-    def _moved(self, key: str) -> str:
-        if not self.aside or not _is_metadata(key) or not key.startswith(self.base):
-            return key
-        return f"{self.base}{NEXT}/{key.removeprefix(self.base)}"
-
-    async def _require_token(self, token: bytes) -> None:
+    async def _require_token(self) -> None:
+        key = f"{self.group}/{TOKEN}".lstrip("/")
         # By a range: for whole objects s3fs asks for their length first.
-        found = await super().get(
-            self.base + TOKEN, default_buffer_prototype(), RangeByteRequest(0, len(token))
-        )
-        if found is None or found.to_bytes() != token:
+        found = await super().get(key, default_buffer_prototype(), RangeByteRequest(0, len(self.token)))
+        if found is None or found.to_bytes() != self.token:
             raise StoreLockedError(
                 "This run is no longer the one that writes the store.",
                 found="no sign of this run there" if found is None else "another run that took it over",
@@ -315,8 +294,7 @@ class RunStore(WrapperStore[Store]):
             )
 
 
-def _is_metadata(key: str) -> bool:
-    return key.rsplit("/", 1)[-1] in ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+_token_seen: dict[tuple[str, str, bytes], float] = {}  # when this process last saw a run's token in its store
 
 
 def _wait(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

@@ -98,11 +98,11 @@ def write(
     """
     records = records_of(run)
     missing, trusted = _missing(run, records, verify=verify, progress=progress)
-    if not run.target.commits and run.target.read(TOKEN) != run.token:
+    if not run.begun and not run.target.commits and run.target.read(TOKEN) != run.token:
         run.target.write(TOKEN, run.token)  # whoever wrote before stops at its next shard
     if trusted or any(piece.unproved for piece in run.pieces):
         run = replace(run, group=run.group.put(run.target, rsembed_unverified=True))
-    arrays = [run.array(piece.name, writing=True) for piece in run.pieces]
+    arrays = [run.array(piece.name, run.document(piece.name), writing=True) for piece in run.pieces]
     tasks = _tasks(run, arrays, missing, early)
     first = run.pieces[0]  # where there are more, they are variables of the same forward
     total = sum(piece.data.npartitions for piece in run.pieces)
@@ -171,7 +171,7 @@ def _end(run: Run, records: Sequence[Record]) -> None:
                 expected="all of them, on a place that every worker sees",
                 remedy="check that the path is on one shared disk, then go on with resume=True",
             )
-        whole &= len(present) == len(piece.layout.indices()) and bool(np.asarray(record.reader[...]).all())
+        whole &= len(present) == len(piece.layout.indices()) and record.whole()
     if whole:
         run.group.put(run.target, **{STATE: "complete", BEFORE: None})
         if not run.target.commits and not run.group.aside:
@@ -199,6 +199,8 @@ def _missing(
     StoreError
         Where the scene behind a finished shard is not the same any more.
     """
+    if run.begun:
+        return [_mine(run, *pair) for pair in zip(run.pieces, records, strict=True)], False
     keys = run.target.objects(filled=True)
     missing: list[list[Index]] = []
     trusted = False
@@ -218,7 +220,7 @@ def _whole(run: Run, layout: Layout, shards: list[Index]) -> list[Index]:
     """The shards whose end, where Zarr keeps the index with its checksum, can be read: not those cut in half."""
     if not shards:
         return []
-    array = run.array(layout.name)
+    array = run.array(layout.name, run.document(layout.name))
 
     def read(index: Index) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,6 +17,7 @@ from xr_rsembed.store.conventions import group_attrs
 from xr_rsembed.store.disk import locked
 from xr_rsembed.store.fingerprint import ATTR, fingerprint, hashed, require_format, require_same
 from xr_rsembed.store.group import (
+    BLOCKS,
     STATE,
     Group,
     consolidate,
@@ -26,10 +28,10 @@ from xr_rsembed.store.group import (
     reads_from,
 )
 from xr_rsembed.store.layout import KEYS
-from xr_rsembed.store.metadata import as_dataset, write_metadata
+from xr_rsembed.store.metadata import as_dataset, metadata_objects
 from xr_rsembed.store.pieces import DTYPES, Piece, measured, pieces_of
 from xr_rsembed.store.read import open_target
-from xr_rsembed.store.record import Run, begin_records, shared_token
+from xr_rsembed.store.record import Run, shared_token
 from xr_rsembed.store.target import FOLDER, NEXT, TOKEN, StoreLike, Target
 from xr_rsembed.store.trouble import explained
 from xr_rsembed.store.write import anything_missing, write
@@ -181,15 +183,23 @@ def to_zarr(
                 return open_target(target)
             proved = verify
         with locked(target.folder) if part is None else nullcontext():
-            begun = _there(target, facts, dataset, overwrite, resume, part)
+            if target.root is not None:  # another writer may have been at work before the lock was free
+                begun = _there(target, facts, dataset, overwrite, resume, part)
             token = shared_token(hashed(facts)) if part else uuid4().hex.encode()
             early: dict[str, Any] = {}
             if begun is None or begun.state == "starting" or overwrite:
                 pieces, early = measured(pieces, scale, **options)
-                run = Run(target, _next(target, begun, facts, pieces), pieces, token, part)
+                run = Run(target, _next(target, begun, facts, pieces), pieces, token, part, shared=bool(part))
                 run = _begin(run, begun, dataset, fresh=not (overwrite or resume or part))
             else:
-                run = Run(target, begun, [one.scaled(begun.scale(one.name)) for one in pieces], token, part)
+                run = Run(
+                    target,
+                    begun,
+                    [one.scaled(begun.scale(one.name)) for one in pieces],
+                    token,
+                    part,
+                    shared=bool(part),
+                )
             if compute:
                 write(run, early, verify=None if proved else verify, **options)
                 if run.group.aside and (look(target, aside=True) or run.group).state == "complete":
@@ -250,8 +260,9 @@ def _there(
     there = look(target)
     begun, foreign = there is not None, ""
     if there is None:
-        held = {name for name in target.objects() if not name.startswith(f"{FOLDER}/")}
-        begun = not target.commits and target.read(TOKEN) is not None
+        names = target.objects()
+        held = {name for name in names if not name.startswith(f"{FOLDER}/")}
+        begun = not target.commits and TOKEN in names
         if (held and not begun) or (target.root is not None and target.root.is_file()):
             foreign = "is no Zarr store"
     elif not there.ours:
@@ -308,14 +319,15 @@ def _begin(run: Run, there: Group | None, dataset: xr.Dataset, *, fresh: bool) -
     """Write all metadata and coords."""
     target, group = run.target, run.group
     if not target.commits:
-        if fresh and not target.create(TOKEN, run.token):
+        if not fresh:
+            target.write(TOKEN, run.token)
+        elif not target.create(TOKEN, run.token) or look(target) is not None:
             raise StoreLockedError(
                 f"Another writer has just begun {target}.",
                 found="its token in the store",
                 expected="one writer at a time",
                 remedy="wait until it is done; if it died, go on with resume=True",
             )
-        target.write(TOKEN, run.token)
         if group.aside and (left := target.objects(NEXT)):
             target.remove(left)
     if there is not None and not group.aside:
@@ -324,8 +336,21 @@ def _begin(run: Run, there: Group | None, dataset: xr.Dataset, *, fresh: bool) -
         target.remove(sorted(own_objects(target) - {TOKEN, "zarr.json"}))
     ensure_parents(target)
     group = group.put(target)
-    layouts = [piece.layout for piece in run.pieces]
-    write_metadata(target, group, dataset, layouts, run.store(writing=True))
-    begin_records(run)
-    begun = look(target, aside=group.aside) or group
-    return replace(run, group=begun.put(target, **{STATE: "incomplete"}))
+    # By then a second of two parts that begin at once may meet digests of the first: those stay.
+    left = set() if fresh or run.part else target.objects(BLOCKS)
+    objects = metadata_objects(
+        dataset,
+        group,
+        [piece.layout for piece in run.pieces],
+        consolidated=target.store.supports_consolidated_metadata,
+        parts=run.part[1] if run.part else 1,
+        zeros=any(not name.endswith("zarr.json") for name in left),
+    )
+    document = json.loads(objects.pop("zarr.json"))
+    for name, data in objects.items():
+        target.write(f"{NEXT}/{name}" if group.aside and name.endswith("zarr.json") else name, data)
+    return replace(
+        run,
+        group=replace(group, document=document).put(target, **{STATE: "incomplete"}),
+        begun=run.part is None,
+    )
