@@ -267,6 +267,30 @@ def test_options_of_the_process_do_not_change_a_store(made, tmp_path):
         region(store, POINT, JUNE, "terramind_v1_tiny", **settings).run()
 
 
+def test_workers_hold_to_the_options_of_the_caller(made, tmp_path):
+    settings = {"fetch": {"catalog": str(made.catalog)}, "unit": 224}
+    with xr_rsembed.set_options(
+        terramind__normalize="none", terramind__layer_index=3, terramind__pretrained=False
+    ):
+        run = region(tmp_path / "r.zarr", POINT, MAY, "terramind_v1_tiny", **settings)
+        sent = run.recipe.written_out()
+    attrs = sent.example(run.zones["utm33"]).attrs
+    assert attrs["normalization"].startswith("none")
+    assert (attrs["layer"], attrs["weights"]) == (3, "random (seed 0)")
+
+
+def test_cells_that_were_made_otherwise_are_not_written(made, tmp_path):
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"a" * 64)
+    run = begin(tmp_path / "r.zarr", made, area=EAST, weights=weights)
+    status = run.run(workers=1, retries=0, after=lambda *_: weights.write_bytes(b"bb"))
+    assert status.done
+    assert status.failed
+    assert all("weights_sha256" in reason for reason in status.failed.values())
+    weights.write_bytes(b"a" * 64)
+    assert not run.retry().failed
+
+
 def test_empty_units_are_tried_again_when_asked(made, tmp_path):
     catalog = made.folder / "growing.json"
     items = json.loads(made.catalog.read_text())
@@ -367,6 +391,8 @@ def test_on_a_cluster(made, whole, tmp_path):
         Client(cluster) as client,
     ):
         status = begin(tmp_path / "r.zarr", made).run(client=client)
+        kinds = client.run_on_scheduler(lambda dask_scheduler: set(dask_scheduler.task_prefixes))
+    assert kinds == {"work"}, "a worker makes its unit itself: tasks of its own would let it begin the next one"
     assert not status.failed
     assert content(tmp_path / "r.zarr") == content(whole)
 

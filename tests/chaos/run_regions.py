@@ -38,17 +38,17 @@ class Registered(WorkerPlugin):
 class Killer(threading.Thread):
     """Kills a worker process of a cluster now and then, until it is told to stop."""
 
-    def __init__(self, cluster: LocalCluster, rng: random.Random) -> None:
+    def __init__(self, client: Client, rng: random.Random) -> None:
         super().__init__(daemon=True)
-        self.cluster, self.rng, self.ended, self.kills = cluster, rng, threading.Event(), 0
+        self.client, self.rng, self.ended, self.kills = client, rng, threading.Event(), 0
 
     def run(self) -> None:
-        while not self.ended.wait(self.rng.uniform(0.5, 3)):
-            # A nanny gives a worker up that dies while it starts, and the cluster ends without workers.
-            up = [one for one in list(self.cluster.workers.values()) if one.process is not None]
-            up = [one for one in up if one.process.status.name == "running"]
-            if up:
-                os.kill(self.rng.choice(up).pid, signal.SIGKILL)
+        nannies = self.client.cluster.workers
+        while not self.ended.wait(self.rng.uniform(0.05, 2)):
+            # Only those that have joined: a nanny gives a worker up that dies while it starts.
+            joined = self.client.scheduler_info()["workers"]
+            if up := [one.pid for one in list(nannies.values()) if one.worker_address in joined and one.pid]:
+                os.kill(self.rng.choice(up), signal.SIGKILL)
                 self.kills += 1
 
 
@@ -59,7 +59,7 @@ def kill_workers_and_finish(made: Any, whole: Path, store: Path, seed: int) -> s
         Client(cluster) as client,
     ):
         client.register_plugin(Registered())
-        killer = Killer(cluster, random.Random(seed))
+        killer = Killer(client, random.Random(seed))
         killer.start()
         try:
             status = begin(store, made).run(client=client)

@@ -149,14 +149,14 @@ def _keep_pages() -> None:
     torch.empty(_LARGEST_KEPT - 2**14, dtype=torch.uint8)
 
 
-def compute_here(collection: T, tiles: int, description: str) -> T:
-    """Compute in this process with a bar of tiles, on threads of its own: dask's may be those of a forked parent.
+def compute_here(collection: T, tiles: int = 0, description: str = "") -> T:
+    """Compute in this process on threads of its own, with a bar of tiles: dask's may be those of a forked parent.
 
     A scheduler that ``dask.config`` names is taken, but for a cluster: what is in this process already, it would only
     copy away and back.
     """
     chosen = dask.config.get("scheduler", None)
-    with progress(tiles, description):
+    with progress(tiles, description, enabled=None if tiles else False):
         if chosen not in (None, "threads", "threading", "distributed", "dask.distributed"):
             return collection.compute(scheduler=chosen)
         with ThreadPoolExecutor(CPU_COUNT) as pool:

@@ -6,16 +6,19 @@ import hashlib
 import inspect
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xr_rsembed import api
+from xr_rsembed.engine.devices import compute_here
 from xr_rsembed.errors import NoScenesError, OptionError
+from xr_rsembed.inputs.read import configured
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import ModelSpec
+from xr_rsembed.models.weights import resolve
 from xr_rsembed.providers.base import MODALITIES, SceneRequest, label_scene
 from xr_rsembed.providers.catalogs import find_catalog
 from xr_rsembed.providers.fetch import fetch, scene_modality
@@ -153,29 +156,39 @@ class Recipe:
         catalog = find_catalog(self.options.get("catalog", StacOptions.catalog))
         return os.path.basename(catalog.name) if catalog.local_folder else catalog.name
 
+    def written_out(self) -> Recipe:
+        """The recipe with what this process's options decide, for workers that have options of their own."""
+        asked = self.settings.get("normalize", "default"), self.settings.get("layer")
+        normalize, layer = configured(self.spec, *asked)
+        weights = resolve(self.settings.get("weights", "pretrained"), self.spec).source
+        settings = {**self.settings, "normalize": normalize, "layer": layer, "weights": weights}
+        return replace(self, settings=settings)
+
     def embed(
         self, lattice: Lattice, unit: Unit, span: TemporalSpec
-    ) -> tuple[np.ndarray | None, dict[str, Any]]:
-        """Fetch and embed one unit.
+    ) -> tuple[xr.DataArray | None, list[str]]:
+        """Fetch and embed one unit, in this process.
 
         Returns
         -------
-        ndarray, shape (D, cells, cells), or None
+        DataArray, dims (D, y, x), or None
             NaN where nothing was measured; None where there is no scene.
-        dict
-            ``scenes``: ids of the items that it was made of.
+        list of str
+            Ids of the items that it was made of.
         """
         try:
             scene = self.scene(lattice, unit, span)
         except NoScenesError:
-            return None, {"scenes": []}
+            return None, []
         first = lattice.cells * self.margins[0] // lattice.side
         own = slice(first, first + lattice.cells)
         embedding = api.embed(scene, self.model, **self.settings).isel(y=own, x=own)
-        values = np.asarray(embedding.transpose("D", "y", "x").data)
+        # On a cluster's worker dask would give the unit's tasks to the cluster, and the worker would begin its next
+        # units meanwhile, all of them.
+        embedding = compute_here(embedding.transpose("D", "y", "x"))
         if self.clip is not None:
-            values = np.where(_inside(self.clip, lattice, unit), values, np.float32(np.nan))
-        return values, {"scenes": sorted(map(str, np.atleast_1d(scene.attrs.get("item_ids", []))))}
+            embedding = embedding.where(_inside(self.clip, lattice, unit))
+        return embedding, sorted(map(str, np.atleast_1d(scene.attrs.get("item_ids", []))))
 
 
 def _chosen(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +200,7 @@ def _chosen(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _inside(clip: bytes, lattice: Lattice, unit: Unit) -> np.ndarray:
+def _inside(clip: bytes, lattice: Lattice, unit: Unit) -> xr.DataArray:
     """Which cells of a unit have their centres in the area."""
     import shapely
     from odc.geo.geom import Geometry
@@ -195,4 +208,4 @@ def _inside(clip: bytes, lattice: Lattice, unit: Unit) -> np.ndarray:
 
     grid = lattice.cell_geobox(unit)
     area = Geometry(shapely.from_wkb(clip), "EPSG:4326").to_crs(lattice.crs, resolution=0.05)
-    return geometry_mask([area.geom], grid.shape.yx, grid.affine, invert=True)
+    return xr.DataArray(geometry_mask([area.geom], grid.shape.yx, grid.affine, invert=True), dims=("y", "x"))

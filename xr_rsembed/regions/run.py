@@ -242,11 +242,12 @@ class RegionRun:
     ) -> Iterator[tuple[Key, str]]:
         """The state of each unit as it is known; at most ``most`` are begun and not finished."""
         waiting, running = iter(todo), dict[Any, Key]()
+        recipe = self.recipe.written_out()
         try:
             while True:
                 for key in islice(waiting, most - len(running)):
                     lattice, span = self.zones[key[0].zone], self.span(key[1])
-                    running[pool.submit(_work, self.store, self.recipe, lattice, key, span, retries)] = key
+                    running[pool.submit(_work, self.store, recipe, lattice, key, span, retries)] = key
                 if not running:
                     return
                 for task in wait(running, return_when=FIRST_COMPLETED).done:
@@ -298,12 +299,12 @@ def _work(
     """Embed and write one unit, wherever this runs; a unit that cannot be made is recorded, not raised."""
     for attempt in range(retries + 1):
         try:
-            values, said = recipe.embed(lattice, key[0], span)
+            embedding, scenes = recipe.embed(lattice, key[0], span)
             break
         except Exception as error:
             if attempt == retries:
                 return _failed(store, key, error)
-    return store.write(lattice, key, values, said)
+    return store.write(lattice, key, embedding, scenes)
 
 
 def _failed(store: RegionStore, key: Key, error: Exception) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import xarray as xr
 import zarr
 from zarr.abc.store import Store
 from zarr.errors import ContainsArrayError
@@ -277,17 +278,24 @@ class RegionStore:
             attributes=plain({**said, "grid_mapping": "spatial_ref", "coordinates": "time_end"}),
         )
 
-    def write(self, lattice: Lattice, key: Key, values: np.ndarray | None, said: Mapping[str, Any]) -> str:
-        """Write a unit's cells as one shard, then its record; without a valid cell only the record. Gives the state."""
+    def write(self, lattice: Lattice, key: Key, embedding: xr.DataArray | None, scenes: Sequence[str]) -> str:
+        """Write a unit's cells as one shard, then its record; without a valid cell only the record. Gives the state.
+
+        Raises
+        ------
+        StoreError
+            If the cells were made otherwise than those of the store.
+        """
         unit, period = key
-        valid = 0 if values is None else int(np.isfinite(values).any(axis=0).sum())
-        if valid:
+        valid = 0 if embedding is None else int(embedding.notnull().any("D").sum())
+        if embedding is not None and valid:
             window = (self.periods().index(period), slice(None), *lattice.window(unit))
             array: Any = self.root("r+")[f"{unit.zone}/embedding"]
+            self._require_same(made_with(array.attrs), made_with(embedding.attrs))
             with _explained(self.target):
-                array[window] = values
+                array[window] = embedding.values
         state = "done" if valid else "empty"
-        self.record(key, {"state": state, "valid_cells": valid, **said})
+        self.record(key, {"state": state, "valid_cells": valid, "scenes": scenes})
         return state
 
     def record(self, key: Key, content: Mapping[str, Any]) -> None:
