@@ -392,7 +392,9 @@ def test_on_a_cluster(made, whole, tmp_path):
     ):
         status = begin(tmp_path / "r.zarr", made).run(client=client)
         kinds = client.run_on_scheduler(lambda dask_scheduler: set(dask_scheduler.task_prefixes))
-    assert kinds == {"work"}, "a worker makes its unit itself: tasks of its own would let it begin the next one"
+    assert kinds == {"work"}, (
+        "a worker makes its unit itself: tasks of its own would let it begin the next one"
+    )
     assert not status.failed
     assert content(tmp_path / "r.zarr") == content(whole)
 

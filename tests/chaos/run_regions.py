@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 
@@ -55,6 +56,8 @@ class Killer(threading.Thread):
 def kill_workers_and_finish(made: Any, whole: Path, store: Path, seed: int) -> str:
     """Run a region on a cluster whose workers die; go on without kills where units failed; compare every byte."""
     with (
+        # A busy machine takes longer than the usual 15 s to start a worker, which the cluster would then do without.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "10 minutes"}),
         LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
