@@ -238,6 +238,9 @@ def _on_cluster(
                 task = task_of[future.key]
                 if future.status == "error":
                     failures.add(task.name, future.exception())
+                elif future.status in ("lost", "pending"):  # its worker has died since: it is run again
+                    waiting.add(future)
+                    continue
                 elif future.status != "finished":
                     raise watch.lost(f"a block that is {future.status}, a client that is {client.status}")
                 else:

@@ -1,0 +1,127 @@
+"""The beginning of a store: what stands in its place already, and the metadata, which is written first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import xarray as xr
+
+from xr_rsembed.errors import StoreError, StoreExistsError, StoreLockedError
+from xr_rsembed.store import quantize
+from xr_rsembed.store.fingerprint import ATTR, hashed, require_format, require_same
+from xr_rsembed.store.group import BLOCKS, STATE, Group, ensure_parents, look, own_objects, reads_from
+from xr_rsembed.store.layout import KEYS
+from xr_rsembed.store.metadata import metadata_objects
+from xr_rsembed.store.pieces import Piece
+from xr_rsembed.store.record import Run
+from xr_rsembed.store.target import FOLDER, NEXT, TOKEN, Target
+
+__all__ = ["begin", "found_there", "next_group"]
+
+
+def found_there(
+    target: Target, facts: Mapping[str, Any], dataset: xr.Dataset, overwrite: bool, resume: bool, part: Any
+) -> Group | None:
+    """What stands at the target; raises where going on would destroy or mix what nobody said to."""
+    there = look(target)
+    begun, foreign = there is not None, ""
+    if there is None:
+        names = target.objects()
+        held = {name for name in names if not name.startswith(f"{FOLDER}/")}
+        begun = not target.commits and TOKEN in names
+        if (held and not begun) or (target.root is not None and target.root.is_file()):
+            foreign = "is no Zarr store"
+    elif not there.ours:
+        foreign = "to_zarr did not write it"
+    if foreign:
+        raise StoreExistsError(
+            f"{target} is there already, and {foreign}.",
+            found="other files, or a Zarr group without the fingerprint of an embedding",
+            expected="a new path, or a store that to_zarr wrote",
+            remedy="write to another path or group; what is there is left alone, whatever the options",
+        )
+    if begun and not (overwrite or resume or part):
+        whole = there is not None and there.state == "complete"
+        raise StoreExistsError(
+            f"{target} is there already.",
+            found="a finished store" if whole else "a store whose writing was cut off or has just begun",
+            expected="a new path",
+            remedy="resume=True to go on with it, overwrite=True to replace it",
+        )
+    if there is None:
+        return None
+    if overwrite:
+        if reads_from(dataset, target):
+            raise StoreError(
+                f"{target} is what the embedding is read from, so it cannot be replaced by it.",
+                found="overwrite=True onto the store of the source",
+                expected="another place for the result",
+                remedy="write to another path, and remove the old store when the new one is complete",
+            )
+        return there
+    following = None if target.commits else look(target, aside=True)
+    if following is not None and following.ours and hashed(following.facts) == hashed(facts):
+        return following
+    require_format(there.facts, str(target))
+    require_same(there.facts, facts, str(target))
+    return there
+
+
+def next_group(
+    target: Target, there: Group | None, facts: Mapping[str, Any], pieces: Sequence[Piece]
+) -> Group:
+    """The document of the group that is about to be written: aside, where another keeps its place till the end."""
+    aside = there is not None and not target.commits and (there.state != "starting" or there.aside)
+    following = look(target, aside=True) if aside else None
+    taken = {one.way for one in (there, following) if one is not None} if aside else set()
+    layouts = [piece.layout for piece in pieces]
+    attrs = {**facts["group"], ATTR: dict(facts)}
+    if layouts[0].scale:
+        quantization = quantize.described(layouts[0].name, layouts[0].scale, layouts[0].source)
+        attrs["geoemb:quantization"] = quantization
+    way = next(n for n in range(len(KEYS)) if n not in taken)
+    return Group.new(attrs, way, {one.name: one.scale for one in layouts}, aside)
+
+
+def begin(run: Run, there: Group | None, dataset: xr.Dataset, *, fresh: bool) -> Run:
+    """Write all metadata and coords."""
+    target, group = run.target, run.group
+    if not target.commits:
+        if not fresh:
+            target.write(TOKEN, run.token)
+        elif not target.create(TOKEN, run.token) or look(target) is not None:
+            raise StoreLockedError(
+                f"Another writer has just begun {target}.",
+                found="its token in the store",
+                expected="one writer at a time",
+                remedy="wait until it is done; if it died, go on with resume=True",
+            )
+        if group.aside and (left := target.objects(NEXT)):
+            target.remove(left)
+    if there is not None and not group.aside:
+        # Halves of a beginning; in an Icechunk session, what its commit replaces. The group's document is written
+        # over below: without it, Icechunk would drop the groups below it too.
+        target.remove(sorted(own_objects(target) - {TOKEN, "zarr.json"}))
+    ensure_parents(target)
+    group = group.put(target)
+    # By then a second of two parts that begin at once may meet digests of the first: those stay.
+    left = set() if fresh or run.part else target.objects(BLOCKS)
+    objects = metadata_objects(
+        dataset,
+        group,
+        [piece.layout for piece in run.pieces],
+        consolidated=target.store.supports_consolidated_metadata,
+        parts=run.part[1] if run.part else 1,
+        zeros=any(not name.endswith("zarr.json") for name in left),
+    )
+    document = json.loads(objects.pop("zarr.json"))
+    for name, data in objects.items():
+        target.write(f"{NEXT}/{name}" if group.aside and name.endswith("zarr.json") else name, data)
+    return replace(
+        run,
+        group=replace(group, document=document).put(target, **{STATE: "incomplete"}),
+        begun=run.part is None,
+    )
