@@ -20,6 +20,7 @@ NAMES = (
     "store",
     "zonal",
     "start",
+    "explorer",
     "gpu",
 )
 LONG = ("region",)  # more than five minutes: by name only

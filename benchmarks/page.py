@@ -329,6 +329,20 @@ At {found["before"]} the encoder was TerraTorch's. A worker's time and memory ar
 """
 
 
+def explorer(found: dict[str, Any]) -> str:
+    rows = [
+        [where, f"{row['seconds']:.1f}", f"{row['cpu']:.1f}", f"{row['memory']:.2f}"]
+        for where, row in found["rows"].items()
+    ]
+    size = found["side"] ** 2 * found["depth"] * 4 / 1e6
+    return f"""
+From the call of `serve` to a page with its picture, {found["side"]} x {found["side"]} cells, D = {found["depth"]}
+({size:.0f} MB), libraries loaded; and the memory at the peak beyond them, over that of the embedding.
+
+{_table(["The embedding is", "Seconds", "CPU seconds", "Memory over the embedding's"], rows)}
+"""
+
+
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "speed": ("TerraMind: embed beside the raw model", speed),
     "engine": ("The engine beside an earlier one", engine),
@@ -339,6 +353,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "store": ("Writing a store", store),
     "zonal": ("Vectors of polygons", zonal),
     "start": ("The first result", start),
+    "explorer": ("The explorer", explorer),
     "region": ("A whole region", region),
     "graph": ("Graph", graph),
     "schedulers": ("Schedulers", schedulers),

@@ -8,6 +8,8 @@ import socket
 import time
 import tracemalloc
 
+import cloudpickle
+import dask
 import geopandas
 import numpy as np
 import odc.geo.xr  # noqa: F401  (registers .odc)
@@ -170,6 +172,15 @@ def test_a_lazy_embedding_is_computed_once_for_all_pages(probe):
     for _ in range(2):
         Explorer(vectors).picture()
     assert sum(fakes.forwards) == 3 * 3
+
+
+def test_blocks_that_other_processes_compute_arrive(embedding):
+    def elsewhere(graph, keys, **_):
+        return dask.get(*cloudpickle.loads(cloudpickle.dumps((graph, keys))))
+
+    with dask.config.set(scheduler=elsewhere):
+        found = Vectors(embedding.chunk({"y": 7}))
+    xr.testing.assert_identical(found.emb, embedding)
 
 
 @pytest.mark.parametrize("chunks", [None, {"y": 112, "x": 112}])

@@ -73,8 +73,6 @@ NEEDS = {
     "exactextract": {"zonal": lambda emb, labels, folder: emb.rsembed.zonal(labels.buffer(1))},
     "pyarrow": {"to_geoparquet": lambda emb, labels, folder: emb.rsembed.to_geoparquet(folder / "a.parquet")},
     "sklearn": {
-        "pca": lambda emb, labels, folder: emb.rsembed.pca(),
-        "plot_rgb": lambda emb, labels, folder: emb.rsembed.plot_rgb(),
         "cluster": lambda emb, labels, folder: emb.rsembed.cluster(2),
         "classify": lambda emb, labels, folder: emb.rsembed.classify(labels),
     },

@@ -80,10 +80,8 @@ def _finer(geobox: Any) -> Any:
     return geobox.zoom_to((geobox.shape.y * times, geobox.shape.x * times))
 
 
-def figures(
-    canvas: Canvas, picture: np.ndarray, background: tuple[Canvas, np.ndarray] | None
-) -> dict[str, Any]:
-    """The map, a second one beside it on the same ranges, and what stands on them.
+def figures(canvas: Canvas, background: tuple[Canvas, np.ndarray] | None) -> dict[str, Any]:
+    """The map, blank, a second one beside it on the same ranges, and what stands on them.
 
     ``map`` and ``side`` are figures, ``source`` and ``cells`` the cells' picture and its renderer, ``marks`` and
     ``outlines`` the sources of the labels, ``pointer`` a line that says where the pointer is.
@@ -94,7 +92,7 @@ def figures(
     from bokeh.plotting import figure
 
     axis: Any = "mercator" if canvas.mercator else "linear"
-    source = ColumnDataSource(data={"image": [canvas.warp(picture)]}, name="cells")
+    source = ColumnDataSource(data={"image": [np.zeros((1, 1), "uint32")]}, name="cells")
     marks = ColumnDataSource(data={"x": [], "y": [], "color": []}, name="marks")
     outlines = ColumnDataSource(data={"xs": [], "ys": [], "color": []}, name="outlines")
     pointer = Div(text="", name="pointer", styles={"font-size": "12px", "min-height": "1.3em"})

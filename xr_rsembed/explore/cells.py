@@ -83,9 +83,9 @@ def map_cells(
 ) -> xr.DataArray:
     """Apply a function of vectors to every valid cell, lazily where the embedding is lazy; NaN in invalid cells.
 
-    ``function`` takes float32 (n, D) to (n, size), and dims (..., D, y, x) become (..., dim, y, x). An embedding of
-    another vector space than ``space``, where the function was fitted, raises a MismatchError that begins with
-    ``fitted``.
+    ``function`` takes float32 (n, D), in any order of memory, to (n, size), and dims (..., D, y, x) become
+    (..., dim, y, x). An embedding of another vector space than ``space``, where the function was fitted, raises a
+    MismatchError that begins with ``fitted``.
     """
     check_cells(emb)
     check_same_space(space, space_of(emb), fitted)
@@ -109,7 +109,10 @@ def _on_valid(values: np.ndarray, function: Callable[[np.ndarray], np.ndarray], 
     for start in range(0, values.shape[-3], rows):  # the copies that follow are of these rows alone
         part = (..., slice(start, start + rows), slice(None), slice(None))
         usable = valid(values[part])
-        if usable.any():
+        if usable.all():  # no copy of the rows of a grid in memory
+            vectors = values[part].reshape(-1, values.shape[-1])
+            mapped[part] = function(vectors.astype("float32", copy=False)).reshape(*usable.shape, size)
+        elif usable.any():
             mapped[part][usable] = function(values[part][usable].astype("float32", copy=False))
     return mapped
 
@@ -135,10 +138,10 @@ def sample_cells(
     taken: list[np.ndarray] = []
     with task_progress("sampling cells"):
         for index in rng.permutation(len(spread)):
-            vectors = _vectors((read or emb.isel)(spread[index]))
-            vectors = vectors[valid(vectors)]
-            chosen = rng.choice(len(vectors), min(share, len(vectors)), replace=False)
-            taken.append(vectors[np.sort(chosen)])
+            vectors = (read or emb.isel)(spread[index]).transpose(..., "D").values
+            places = np.argwhere(valid(vectors))
+            chosen = rng.choice(len(places), min(share, len(places)), replace=False)
+            taken.append(vectors[tuple(places[np.sort(chosen)].T)].astype("float32", copy=False))
             if sum(map(len, taken)) >= size:
                 break
     vectors = np.concatenate(taken)[:size]
@@ -168,12 +171,6 @@ def windows(chunks: Mapping[Hashable, Sequence[int]]) -> Iterator[dict[Hashable,
 def pieces(size: int, step: int) -> tuple[int, ...]:
     """An axis cut every ``step`` cells: (2, 2, 1) of 5 by 2."""
     return tuple(min(step, size - start) for start in range(0, size, step))
-
-
-def _vectors(emb: xr.DataArray) -> np.ndarray:
-    """All cells as rows, float32 (n, D)."""
-    values = emb.transpose(..., "D").values.astype("float32", copy=False)
-    return values.reshape(-1, emb.sizes["D"])
 
 
 def computed(lazy: xr.DataArray) -> xr.DataArray:

@@ -85,7 +85,7 @@ class Classifier:
 
     def _scores(self, vectors: np.ndarray) -> np.ndarray:
         """The probability of every class; of an estimator without probabilities the code."""
-        knows = hasattr(self.estimator, "predict_proba")
+        vectors, knows = np.ascontiguousarray(vectors), hasattr(self.estimator, "predict_proba")
         return self.estimator.predict_proba(vectors) if knows else self.estimator.predict(vectors)[:, None]
 
 

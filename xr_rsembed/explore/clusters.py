@@ -56,7 +56,7 @@ class Clusters:
 
     def _numbers(self, vectors: np.ndarray) -> np.ndarray:
         # The nearest centre: |v - c|^2 without the |v|^2 that all centres share.
-        distance = (self.centres**2).sum(axis=1) - 2 * unit(vectors) @ self.centres.T
+        distance = (self.centres**2).sum(axis=1) - 2 * unit(np.ascontiguousarray(vectors)) @ self.centres.T
         return distance.argmin(axis=1)[:, None]
 
 

@@ -13,7 +13,6 @@ from xr_rsembed.errors import OptionError
 from xr_rsembed.explore import once
 from xr_rsembed.explore.cells import map_cells, sample_cells
 from xr_rsembed.explore.spaces import provenance, space_of
-from xr_rsembed.extras import require
 
 __all__ = ["Components", "fit_pca", "pca"]
 
@@ -62,7 +61,7 @@ class Components:
 
     def project(self, vectors: np.ndarray) -> np.ndarray:
         """Components of plain vectors: (n, D) to (n, components)."""
-        return (vectors - self.mean) @ self.axes.T
+        return vectors @ self.axes.T - self.mean @ self.axes.T  # no second copy of the vectors
 
     def colors(self, scores: np.ndarray, percent: tuple[float, float] = (2, 98)) -> np.ndarray:
         """Red, green, blue and opacity of components: (..., components) to (..., 4) in 0..1, clear where NaN.
@@ -109,8 +108,6 @@ def fit_pca(emb: xr.DataArray, n: int = 3, *, sample: int = 20_000, seed: int = 
         If no cell is valid.
     OptionError
         If there are fewer than ``n`` dimensions or sampled cells.
-    MissingDependencyError
-        Without scikit-learn.
 
     Examples
     --------
@@ -143,7 +140,7 @@ def pca(
 
     Raises
     ------
-    SceneError, OptionError, MismatchError, MissingDependencyError
+    SceneError, OptionError, MismatchError
         As :func:`fit_pca` and :meth:`Components.transform` do.
 
     Examples
@@ -165,9 +162,6 @@ def fit_once(
 
 
 def _fit(emb: xr.DataArray, read: once.Read, n: int, sample: int, seed: int) -> Components:
-    require("sklearn", "pca()")
-    from sklearn.decomposition import PCA
-
     vectors = sample_cells(emb, sample, seed, read)
     if not 1 <= n <= min(vectors.shape):
         raise OptionError(
@@ -175,8 +169,14 @@ def _fit(emb: xr.DataArray, read: once.Read, n: int, sample: int, seed: int) -> 
             found=f"n={n}, {len(vectors)} sampled cells of D = {vectors.shape[1]}",
             expected=f"1 to {min(vectors.shape)}",
         )
-    fitted = PCA(n, random_state=seed).fit(vectors)
-    ratio = np.nan_to_num(fitted.explained_variance_ratio_)  # of cells that are all alike there is no share
-    mean, axes = fitted.mean_.astype("float32"), fitted.components_.astype("float32")
-    percentiles = np.percentile((vectors - mean) @ axes.T, np.arange(101), axis=0).astype("float32")
+    # By numpy, since importing scikit-learn takes longer than all the rest of a picture.
+    mean = vectors.mean(axis=0, dtype="float64").astype("float32")
+    centred = vectors - mean
+    variance, directions = np.linalg.eigh((centred.T @ centred).astype("float64"))  # in ascending order
+    total = np.einsum("nd,nd->", centred, centred)  # 0 of cells that are all alike
+    ratio = variance[: -n - 1 : -1].clip(0) / (total or 1)
+    axes = directions[:, : -n - 1 : -1].T
+    largest = np.take_along_axis(axes, abs(axes).argmax(axis=1)[:, None], axis=1)
+    axes = (axes * np.sign(largest)).astype("float32")  # whose own sign is arbitrary
+    percentiles = np.percentile(centred @ axes.T, np.arange(101), axis=0).astype("float32")
     return Components(mean, axes, ratio, percentiles, space_of(emb))

@@ -223,10 +223,12 @@ def _checked(embedding: Any) -> xr.DataArray:
 
 def _in_memory(embedding: xr.DataArray) -> xr.DataArray:
     """The values in one array; blocks are put where they belong as they come, so that none lies in memory twice."""
-    if embedding.chunks is None:
-        return embedding.load()
     import dask.array
+    import dask.threaded
+    from dask.base import get_scheduler
 
+    if embedding.chunks is None or get_scheduler() not in (None, dask.threaded.get, dask.local.get_sync):
+        return embedding.compute()  # other processes cannot put blocks here
     values = np.empty(embedding.shape, embedding.dtype)
     dask.array.store(embedding.data, values, lock=False)
     return embedding.copy(data=values)

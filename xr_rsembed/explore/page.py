@@ -32,7 +32,7 @@ class Page:
 
     def __init__(self, vectors: Vectors, background: tuple[Canvas, np.ndarray] | None, clusters: int) -> None:
         self.state, self.canvas = Explorer(vectors, clusters=clusters), Canvas(vectors.geobox)
-        self.maps = figures(self.canvas, self.state.picture()[0], background)
+        self.maps = figures(self.canvas, background)
         dim = vectors.dim
         self.dates = [str(value)[:16] for value in vectors.emb[dim].values] if dim else ["only"]
         self.widgets = self._make_widgets(str(dim or "time"), background is not None)

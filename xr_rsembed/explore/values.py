@@ -56,7 +56,7 @@ class Regressor:
         return values.rename(self.column).assign_attrs(**provenance(emb), **self.scores)
 
     def _values(self, vectors: np.ndarray) -> np.ndarray:
-        return self.estimator.predict(vectors)[:, None]
+        return self.estimator.predict(np.ascontiguousarray(vectors))[:, None]
 
 
 def fit_regressor(
