@@ -24,7 +24,7 @@ from xr_rsembed.store.fingerprint import (
 )
 from xr_rsembed.store.group import BEFORE, BLOCKS, STATE, Group, consolidate, look, tidy
 from xr_rsembed.store.layout import Layout
-from xr_rsembed.store.metadata import append_metadata
+from xr_rsembed.store.metadata import append_coords
 from xr_rsembed.store.pieces import Piece
 from xr_rsembed.store.record import Run, forget, shared_token
 from xr_rsembed.store.target import TOKEN, Target
@@ -147,8 +147,8 @@ def _grow(addition: _Addition, dim: str, span: slice) -> Group:
             raise _unaligned(target, dim, f"{span.start} there, in shards of {one}")
     facts = _grown_facts(addition, dim, layouts)
     put = there.put(target, **{STATE: "incomplete"})
-    append_metadata(target, put, dataset, layouts, dim)
-    _resize_blocks(target, layouts)
+    append_coords(target, put, dataset, dim)
+    _resize(target, layouts, dim)
     again = look(target)
     assert again is not None
     again = replace(again, document={**again.document, "attributes": there.attrs})
@@ -181,8 +181,17 @@ def _take_back(target: Target, dim: str) -> None:
         return
     if not target.commits:
         target.write(TOKEN, b"refused")  # what still writes shards stops at its next one
-    former = _layouts(there.put(target, **{ATTR: before}))
-    sizes = {name: size for one in former for name, size in zip(one.dims, one.shape, strict=True)}
+    _resize(target, _layouts(there.put(target, **{ATTR: before})), dim)
+    again = look(target)
+    assert again is not None
+    again.put(target, **{STATE: "complete", BEFORE: None})
+    if not target.commits:
+        tidy(target)
+
+
+def _resize(target: Target, layouts: Sequence[Layout], dim: str) -> None:
+    """Give every array along a dim, and the record of blocks, the length that the layouts have."""
+    sizes = {name: size for one in layouts for name, size in zip(one.dims, one.shape, strict=True)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Zarr remarks on the folder of the run's token
         group = zarr.open_group(target.store, path=target.group, mode="r+", use_consolidated=False)
@@ -191,20 +200,10 @@ def _take_back(target: Target, dim: str) -> None:
             if dim in names:
                 pairs = zip(names, array.shape, strict=True)
                 array.resize(tuple(sizes[dim] if name == dim else size for name, size in pairs))
-        _resize_blocks(target, former)
-    if there.document.get("consolidated_metadata"):
-        consolidate(target)
-    again = look(target)
-    assert again is not None
-    again.put(target, **{STATE: "complete", BEFORE: None})
-    if not target.commits:
-        tidy(target)
-
-
-def _resize_blocks(target: Target, layouts: Sequence[Layout]) -> None:
-    for layout in layouts:
-        blocks = zarr.open_array(target.store, path=target.key(f"{BLOCKS}/{layout.name}"), mode="r+")
-        blocks.resize(layout.grid)
+        for layout in layouts:
+            blocks = zarr.open_array(target.store, path=target.key(f"{BLOCKS}/{layout.name}"), mode="r+")
+            blocks.resize(layout.grid)
+    consolidate(target, where_it_was=True)
 
 
 def _write(addition: _Addition, region: Region, *, resume: bool, **options: Any) -> None:

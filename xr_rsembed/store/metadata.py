@@ -22,7 +22,7 @@ from xr_rsembed.store.layout import KEYS, Layout, encoding
 from xr_rsembed.store.record import create_records
 from xr_rsembed.store.target import Target
 
-__all__ = ["append_metadata", "as_dataset", "metadata_objects"]
+__all__ = ["append_coords", "as_dataset", "metadata_objects"]
 
 
 def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
@@ -109,25 +109,19 @@ def metadata_objects(
     return {name: found.to_bytes() for name, found in objects.items()}
 
 
-def append_metadata(
-    target: Target, group: Group, dataset: xr.Dataset, layouts: Sequence[Layout], dim: str
-) -> None:
-    """Let the arrays of a group grow to their layouts, and their coords by the dataset's along a dim."""
+def append_coords(target: Target, group: Group, dataset: xr.Dataset, dim: str) -> None:
+    """Let the coords of a group grow by a dataset's along a dim."""
     coords = {
         str(name): _writable(coord, group.way).drop_encoding()
         for name, coord in dataset.coords.items()
         if dim in coord.dims
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if coords:
+    if coords:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             xr.Dataset(coords).to_zarr(
                 target.store, group=target.group or None, append_dim=dim, zarr_format=3, consolidated=False
             )
-        for layout in layouts:
-            zarr.open_array(target.store, path=target.key(layout.name), mode="r+").resize(layout.shape)
-        if target.store.supports_consolidated_metadata:
-            zarr.consolidate_metadata(target.store, path=target.group or None, zarr_format=3)
 
 
 def _ready(name: str, coord: xr.DataArray) -> xr.DataArray:
