@@ -39,7 +39,7 @@ def cluster(folder: Path) -> None:
 
 
 def place(name: str, folder: Path) -> tuple[Any, dict[str, Any]]:
-    """A store, and how to_zarr is told of it; objects lie in the bucket ``chaos`` of a server on loopback."""
+    """A store, and its options for to_zarr; objects lie in the bucket ``chaos`` of a server on loopback."""
     if name == "local":
         return folder / "emb.zarr", {}
     endpoint = os.environ["CHAOS_S3"]

@@ -35,7 +35,7 @@ from xr_rsembed.store.zarr import to_zarr
 ROOT = Path(__file__).resolve().parents[2]
 VICTIMS = ("worker", "client", "scheduler")
 BLOCKS = 36
-PATIENCE = 120.0  # seconds
+TIMEOUT_S = 120.0
 
 
 @dataclass
@@ -76,12 +76,12 @@ class Stage:
         process.kill()
         process.wait()
         if victim == "scheduler":
-            self.client.wait(timeout=PATIENCE)  # it must notice by itself
+            self.client.wait(timeout=TIMEOUT_S)  # it must notice by itself
             self.start_cluster()
         self.start_client()
 
     def finish(self) -> None:
-        if self.client.wait(timeout=PATIENCE) != 0:
+        if self.client.wait(timeout=TIMEOUT_S) != 0:
             raise RuntimeError((self.folder / "client.err").read_text())
 
     def close(self) -> None:
@@ -256,7 +256,7 @@ def summary(outcomes: list[Outcome]) -> str:
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT_S
     while not happened():
         if time.monotonic() > end:
             raise TimeoutError("nothing happened for two minutes")

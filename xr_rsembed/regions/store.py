@@ -21,8 +21,8 @@ from xr_rsembed.regions.recipe import Recipe
 from xr_rsembed.regions.units import Key, Lattice, units_of
 from xr_rsembed.specs import TemporalSpec
 from xr_rsembed.store.conventions import group_attrs, plain
+from xr_rsembed.store.failures import explained
 from xr_rsembed.store.target import StoreLike, Target
-from xr_rsembed.store.trouble import explained
 
 __all__ = ["TIME", "RegionStore", "made_with", "period_ends", "period_name", "put_array"]
 

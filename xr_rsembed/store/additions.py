@@ -22,7 +22,7 @@ from xr_rsembed.store.fingerprint import (
     require_format,
     require_same,
 )
-from xr_rsembed.store.group import BEFORE, BLOCKS, STATE, Group, consolidate, look, tidy
+from xr_rsembed.store.group import BEFORE, BLOCKS, STATE, Group, consolidate, read_group, tidy
 from xr_rsembed.store.layout import Layout
 from xr_rsembed.store.metadata import append_coords
 from xr_rsembed.store.pieces import Piece
@@ -57,7 +57,7 @@ def add(
 ) -> None:
     """Write a dataset into a store that is there; see :func:`xr_rsembed.store.zarr.to_zarr`."""
     with locked(None if append_dim is None else target.folder):
-        there = look(target)
+        there = read_group(target)
         if there is None:
             raise StoreNotFoundError(
                 f"There is no store at {target} to write a region of.",
@@ -145,44 +145,44 @@ def _grow(addition: _Addition, dim: str, span: slice) -> Group:
         one = layout.shard[layout.dims.index(dim)]
         if span.start % one:
             raise _unaligned(target, dim, f"{span.start} there, in shards of {one}")
-    facts = _grown_facts(addition, dim, layouts)
+    fingerprint = _grown_fingerprint(addition, dim, layouts)
     put = there.put(target, **{STATE: "incomplete"})
     append_coords(target, put, dataset, dim)
     _resize(target, layouts, dim)
-    again = look(target)
+    again = read_group(target)
     assert again is not None
     again = replace(again, document={**again.document, "attributes": there.attrs})
-    return again.put(target, **{ATTR: facts, STATE: "incomplete", BEFORE: there.facts})
+    return again.put(target, **{ATTR: fingerprint, STATE: "incomplete", BEFORE: there.fingerprint})
 
 
-def _grown_facts(addition: _Addition, dim: str, layouts: Sequence[Layout]) -> dict[str, Any]:
+def _grown_fingerprint(addition: _Addition, dim: str, layouts: Sequence[Layout]) -> dict[str, Any]:
     """The store's fingerprint with what is appended."""
-    facts, dataset = addition.group.facts, addition.dataset
-    coords, arrays = dict(facts["coords"]), {}
+    fingerprint, dataset = addition.group.fingerprint, addition.dataset
+    coords, arrays = dict(fingerprint["coords"]), {}
     for name, coord in dataset.coords.items():
         if dim in coord.dims:
             both = [one.variable.to_base_variable() for one in (addition.stored[name], coord)]
             coords[str(name)] = coord_hash(xr.Variable.concat(both, dim))
     for layout in layouts:
-        old, array = facts["arrays"][layout.name], dataset[layout.name]
+        old, array = fingerprint["arrays"][layout.name], dataset[layout.name]
         blocks, axis = list(old["blocks"]), layout.dims.index(dim)
         added = array.chunksizes.get(dim, (array.sizes[dim],))
         blocks[axis] = [*blocks[axis], *([length, 1] for length in added)]
         arrays[layout.name] = {**old, "shape": list(layout.shape), "blocks": blocks}
-    found: dict[str, Any] = plain({**facts, "arrays": arrays, "coords": coords})
+    found: dict[str, Any] = plain({**fingerprint, "arrays": arrays, "coords": coords})
     return found
 
 
 def _take_back(target: Target, dim: str) -> None:
     """Give a store the size back that it had before the append along a dim that is not finished."""
-    there = look(target)
+    there = read_group(target)
     before = None if there is None else there.attrs.get(BEFORE)
     if there is None or before is None:
         return
     if not target.commits:
         target.write(TOKEN, b"refused")  # what still writes shards stops at its next one
     _resize(target, _layouts(there.put(target, **{ATTR: before})), dim)
-    again = look(target)
+    again = read_group(target)
     assert again is not None
     again.put(target, **{STATE: "complete", BEFORE: None})
     if not target.commits:
@@ -219,10 +219,10 @@ def _write(addition: _Addition, region: Region, *, resume: bool, **options: Any)
         offset = tuple(span.start // one for span, one in zip(spans, layout.shard, strict=True))
         piece = Piece.of(addition.dataset[layout.name], layout, offset)
         # Blocks are proved as those that are there: by their values, by their pixels, or not at all.
-        by_pixels = there.facts["arrays"][layout.name]["proof"] == "pixels"
+        by_pixels = there.fingerprint["arrays"][layout.name]["proof"] == "pixels"
         unproved = by_pixels and piece.windows is None
         pieces.append(replace(piece, unproved=unproved, windows=piece.windows if by_pixels else None))
-    token = shared_token(hashed(there.facts))  # runs on other regions are welcome
+    token = shared_token(hashed(there.fingerprint))  # runs on other regions are welcome
     if not target.commits:
         target.write(TOKEN, token)
     run = Run(target, there.put(target, **{STATE: "incomplete"}), pieces, token, shared=True)
@@ -233,7 +233,7 @@ def _write(addition: _Addition, region: Region, *, resume: bool, **options: Any)
 
 def _require_fit(addition: _Addition, region: Region) -> None:
     """Raise unless a dataset is of the store's vector space and lies where the region says."""
-    arrays, dataset, stored = addition.group.facts["arrays"], addition.dataset, addition.stored
+    arrays, dataset, stored = addition.group.fingerprint["arrays"], addition.dataset, addition.stored
     if missing := sorted(set(arrays) ^ set(map(str, dataset.data_vars))):
         raise addition.differs(f"{missing[0]!r} on one side only")
     old = {name: _common(one["dims"], one["shape"], one["attrs"], region) for name, one in arrays.items()}
@@ -268,7 +268,7 @@ def _layouts(there: Group, grown: Region | None = None) -> list[Layout]:
     """The layouts of a store's arrays, by its fingerprint."""
     source = (there.attrs.get("geoemb:quantization") or {}).get("original_dtype")
     layouts = []
-    for name, one in there.facts["arrays"].items():
+    for name, one in there.fingerprint["arrays"].items():
         pairs = zip(one["dims"], one["shape"], strict=True)
         shape = tuple(grown[dim].stop if grown and dim in grown else size for dim, size in pairs)
         cut = tuple(one["shard"]), tuple(one["chunk"])

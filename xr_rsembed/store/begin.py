@@ -12,7 +12,7 @@ import xarray as xr
 from xr_rsembed.errors import StoreError, StoreExistsError, StoreLockedError
 from xr_rsembed.store import quantize
 from xr_rsembed.store.fingerprint import ATTR, hashed, require_format, require_same
-from xr_rsembed.store.group import BLOCKS, STATE, Group, ensure_parents, look, own_objects, reads_from
+from xr_rsembed.store.group import BLOCKS, STATE, Group, ensure_parents, own_objects, read_group, reads_from
 from xr_rsembed.store.layout import KEYS
 from xr_rsembed.store.metadata import metadata_objects
 from xr_rsembed.store.pieces import Piece
@@ -23,10 +23,15 @@ __all__ = ["begin", "found_there", "next_group"]
 
 
 def found_there(
-    target: Target, facts: Mapping[str, Any], dataset: xr.Dataset, overwrite: bool, resume: bool, part: Any
+    target: Target,
+    fingerprint: Mapping[str, Any],
+    dataset: xr.Dataset,
+    overwrite: bool,
+    resume: bool,
+    part: Any,
 ) -> Group | None:
     """What stands at the target; raises where going on would destroy or mix what nobody said to."""
-    there = look(target)
+    there = read_group(target)
     begun, foreign = there is not None, ""
     if there is None:
         names = target.objects()
@@ -62,23 +67,23 @@ def found_there(
                 remedy="write to another path, and remove the old store when the new one is complete",
             )
         return there
-    following = None if target.commits else look(target, aside=True)
-    if following is not None and following.ours and hashed(following.facts) == hashed(facts):
+    following = None if target.commits else read_group(target, aside=True)
+    if following is not None and following.ours and hashed(following.fingerprint) == hashed(fingerprint):
         return following
-    require_format(there.facts, str(target))
-    require_same(there.facts, facts, str(target))
+    require_format(there.fingerprint, str(target))
+    require_same(there.fingerprint, fingerprint, str(target))
     return there
 
 
 def next_group(
-    target: Target, there: Group | None, facts: Mapping[str, Any], pieces: Sequence[Piece]
+    target: Target, there: Group | None, fingerprint: Mapping[str, Any], pieces: Sequence[Piece]
 ) -> Group:
     """The document of the group that is about to be written: aside, where another keeps its place till the end."""
     aside = there is not None and not target.commits and (there.state != "starting" or there.aside)
-    following = look(target, aside=True) if aside else None
+    following = read_group(target, aside=True) if aside else None
     taken = {one.way for one in (there, following) if one is not None} if aside else set()
     layouts = [piece.layout for piece in pieces]
-    attrs = {**facts["group"], ATTR: dict(facts)}
+    attrs = {**fingerprint["group"], ATTR: dict(fingerprint)}
     if layouts[0].scale:
         quantization = quantize.described(layouts[0].name, layouts[0].scale, layouts[0].source)
         attrs["geoemb:quantization"] = quantization
@@ -92,7 +97,7 @@ def begin(run: Run, there: Group | None, dataset: xr.Dataset, *, fresh: bool) ->
     if not target.commits:
         if not fresh:
             target.write(TOKEN, run.token)
-        elif not target.create(TOKEN, run.token) or look(target) is not None:
+        elif not target.create(TOKEN, run.token) or read_group(target) is not None:
             raise StoreLockedError(
                 f"Another writer has just begun {target}.",
                 found="its token in the store",

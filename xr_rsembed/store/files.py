@@ -15,9 +15,9 @@ import xarray as xr
 from xr_rsembed.errors import StoreError, StoreExistsError
 from xr_rsembed.store.conventions import without_credentials
 from xr_rsembed.store.disk import locked
+from xr_rsembed.store.failures import explained
 from xr_rsembed.store.run import Task, bar, itself, run_blocks
 from xr_rsembed.store.target import is_remote
-from xr_rsembed.store.trouble import explained
 
 __all__ = ["ATTRS", "fill", "require_room", "whole_file"]
 

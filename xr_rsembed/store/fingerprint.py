@@ -14,13 +14,13 @@ from xr_rsembed.errors import StoreError
 from xr_rsembed.store.conventions import plain
 from xr_rsembed.store.pieces import Piece
 
-__all__ = ["ATTR", "another_run", "coord_hash", "fingerprint", "hashed", "require_format", "require_same"]
+__all__ = ["ATTR", "another_run", "coord_hash", "fingerprint_of", "hashed", "require_format", "require_same"]
 
 ATTR = "xr_rsembed:fingerprint"
 FORMAT = 2  # raised whenever a store's layout changes
 
 
-def fingerprint(
+def fingerprint_of(
     dataset: xr.Dataset, pieces: Sequence[Piece], *, group: Mapping[str, Any], scale: Any
 ) -> dict[str, Any]:
     """All that decides the bytes but pixels, as JSON types: arrays with attrs and blocks, coords, group attributes.

@@ -24,7 +24,7 @@ from xr_rsembed.store.layout import KEYS, shard_key
 from xr_rsembed.store.target import FOLDER, NEXT, Target
 
 __all__ = [
-    "BEFORE", "BLOCKS", "STATE", "Group", "consolidate", "ensure_parents", "look", "own_objects", "promote",
+    "BEFORE", "BLOCKS", "STATE", "Group", "consolidate", "ensure_parents", "own_objects", "promote", "read_group",
     "reads_from", "tidy",
 ]  # fmt: skip
 
@@ -57,7 +57,7 @@ class Group:
         return ATTR in self.attrs
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def fingerprint(self) -> Mapping[str, Any]:
         return dict(self.attrs[ATTR])
 
     @property
@@ -80,7 +80,7 @@ class Group:
         return changed
 
 
-def look(target: Target, *, aside: bool = False) -> Group | None:
+def read_group(target: Target, *, aside: bool = False) -> Group | None:
     """The group that stands at a target, or that is being written to take its place; None where there is none."""
     data = target.read(f"{NEXT}/zarr.json" if aside else "zarr.json")
     if data is None:
@@ -113,7 +113,7 @@ def ensure_parents(target: Target) -> None:
 
 def consolidate(target: Target, *, where_it_was: bool = False) -> None:
     """Have a group list all that is below it; ``where_it_was`` only where it does so already."""
-    there = look(target) if where_it_was else None
+    there = read_group(target) if where_it_was else None
     if not where_it_was or (there is not None and there.document.get("consolidated_metadata")):
         with warnings.catch_warnings():
             # Zarr says that consolidated metadata are not in the v3 core yet; xarray reads and writes them.

@@ -103,7 +103,7 @@ def _write_values(values: xr.DataArray, part: Path, progress: bool | None) -> No
 
 
 class _Guarded(io.FileIO):
-    """A file whose failures are kept and told of later: HDF5 dies of those that meet it while it closes."""
+    """A file whose failures are kept and reported later: HDF5 dies of those that meet it while it closes."""
 
     error: OSError | None = None
 

@@ -12,9 +12,9 @@ import xarray as xr
 from dask.base import tokenize
 
 from xr_rsembed.errors import StoreError, StoreNotFoundError, warn
-from xr_rsembed.store.group import BLOCKS, look
+from xr_rsembed.store.failures import explained
+from xr_rsembed.store.group import BLOCKS, read_group
 from xr_rsembed.store.target import StoreLike, Target
-from xr_rsembed.store.trouble import explained
 
 __all__ = ["open_target", "open_zarr"]
 
@@ -54,7 +54,7 @@ def open_zarr(
 def open_target(target: Target, *, quiet: bool = False) -> Any:
     """Open the group at a target; ``quiet`` where the caller knows that it is not complete."""
     with explained(target, "check the address and your rights", doing="read", local=target.root is not None):
-        there = look(target)
+        there = read_group(target)
         if there is None or there.state == "starting":
             raise _nothing(target, "nothing that is one" if there is None else "metadata not written yet")
         if not there.ours and there.attrs.get("zarr_format") != 2 and (names := _groups(target)):
@@ -77,7 +77,7 @@ def _groups(target: Target) -> list[str]:
     """Paths of the groups below a group that hold embeddings, by their documents."""
     names = sorted(name for name in target.objects() if name.endswith("/zarr.json"))
     paths = [target.key(name).removesuffix("/zarr.json") for name in names]
-    found = {path: look(target.under(path)) for path in paths if path.rpartition("/")[2] != BLOCKS}
+    found = {path: read_group(target.under(path)) for path in paths if path.rpartition("/")[2] != BLOCKS}
     # A region's zones have only the convention's attrs.
     return [path for path, one in found.items() if one and (one.ours or "geoemb:dimensions" in one.attrs)]
 

@@ -166,19 +166,19 @@ def _on_scheduler(
 ) -> None:
     """Work through the blocks in dask's own order; where one fails, the others are done and the failed one is named.
 
-    In this process a step tells of its end itself, also in a computation that is cut off.
+    In this process a step reports its end itself, also in a computation that is cut off.
     """
-    told: set[Any] = set()
+    reported: set[Any] = set()
     lock, in_process, failures = threading.Lock(), schedule in _IN_PROCESS, _Failures()
 
-    def tell(key: Any, result: Any) -> None:
+    def report(key: Any, result: Any) -> None:
         with lock:
-            if key not in told:
-                told.add(key)
+            if key not in reported:
+                reported.add(key)
                 done(by_key[key], result)
 
     def step(key: Any, values: Any, digests: list[int]) -> None:
-        tell(key, by_key[key].step(values, digests))
+        report(key, by_key[key].step(values, digests))
 
     steps = {key: partial(step, key) if in_process else task.step for key, task in by_key.items()}
     graph = dict(_graph(arrays, by_key, steps))
@@ -186,7 +186,7 @@ def _on_scheduler(
     def compute(keys: Sequence[Any]) -> None:
         results = schedule(cull(graph, keys)[0], keys)
         for key, result in () if in_process else zip(keys, results, strict=True):
-            tell(key, result)
+            report(key, result)
 
     def compute_alone(key: Any) -> None:
         for left in range(retries, -1, -1):
@@ -198,7 +198,9 @@ def _on_scheduler(
                     failures.add(by_key[key].name, error)
 
     try:
-        while left := [key for key in by_key if key not in told and by_key[key].name not in failures.found]:
+        while left := [
+            key for key in by_key if key not in reported and by_key[key].name not in failures.found
+        ]:
             batch = left if in_process else left[:_BATCH]
             try:
                 compute(batch)
@@ -206,14 +208,14 @@ def _on_scheduler(
                 raise
             except Exception:
                 for key in batch[:_SUSPECTS]:
-                    if key not in told:
+                    if key not in reported:
                         compute_alone(key)
         failures.check()
     finally:
         with lock:
-            told.update(
+            reported.update(
                 by_key
-            )  # blocks that a failed computation left in dask's threads are not told of any more
+            )  # blocks that a failed computation left in dask's threads are not reported any more
 
 
 def _on_cluster(

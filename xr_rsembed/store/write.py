@@ -15,6 +15,7 @@ import zarr
 from xr_rsembed.errors import StoreError
 from xr_rsembed.store import quantize
 from xr_rsembed.store.digests import code_digest, combined, digest
+from xr_rsembed.store.failures import explained
 from xr_rsembed.store.fingerprint import another_run
 from xr_rsembed.store.group import BEFORE, STATE, tidy
 from xr_rsembed.store.layout import Index, Layout
@@ -22,7 +23,6 @@ from xr_rsembed.store.pieces import Piece
 from xr_rsembed.store.record import Record, Run, records_of
 from xr_rsembed.store.run import Task, bar, elsewhere, run_blocks
 from xr_rsembed.store.target import TOKEN
-from xr_rsembed.store.trouble import explained
 
 __all__ = ["OutOfRangeError", "anything_missing", "write"]
 

@@ -14,14 +14,14 @@ from xr_rsembed.store import additions
 from xr_rsembed.store.begin import begin, found_there, next_group
 from xr_rsembed.store.conventions import group_attrs
 from xr_rsembed.store.disk import locked
-from xr_rsembed.store.fingerprint import fingerprint, hashed
-from xr_rsembed.store.group import consolidate, look, promote
+from xr_rsembed.store.failures import explained
+from xr_rsembed.store.fingerprint import fingerprint_of, hashed
+from xr_rsembed.store.group import consolidate, promote, read_group
 from xr_rsembed.store.metadata import as_dataset
 from xr_rsembed.store.pieces import DTYPES, measured, pieces_of
 from xr_rsembed.store.read import open_target
 from xr_rsembed.store.record import Run, shared_token
 from xr_rsembed.store.target import TOKEN, StoreLike, Target
-from xr_rsembed.store.trouble import explained
 from xr_rsembed.store.write import anything_missing, write
 
 __all__ = ["to_zarr"]
@@ -155,14 +155,14 @@ def to_zarr(
         )
     options: dict[str, Any] = {"retries": retries, "progress": progress}
     with explained(target, local=target.root is not None):
-        if region is not None or (append_dim is not None and look(target) is not None):
+        if region is not None or (append_dim is not None and read_group(target) is not None):
             additions.add(target, dataset, region, append_dim, resume=resume, verify=verify, **options)
             return open_target(target, quiet=region is not None)
         pieces = pieces_of(dataset, dtype, {"shards": shards, "chunks": chunks}, encoding)
         about = dataset[pieces[0].name]
         attrs = group_attrs(about, dtype=pieces[0].layout.dtype, model=model_url, source_data=source_data)
-        facts = fingerprint(dataset, pieces, group=attrs, scale=scale)
-        begun = found_there(target, facts, dataset, overwrite, resume, part)
+        fingerprint = fingerprint_of(dataset, pieces, group=attrs, scale=scale)
+        begun = found_there(target, fingerprint, dataset, overwrite, resume, part)
         proved = False
         if begun is not None and begun.state == "complete" and not overwrite:
             if not anything_missing(Run(target, begun, pieces, part=part), verify=verify, progress=progress):
@@ -172,13 +172,18 @@ def to_zarr(
             proved = verify
         with locked(target.folder) if part is None else nullcontext():
             if target.root is not None:  # another writer may have been at work before the lock was free
-                begun = found_there(target, facts, dataset, overwrite, resume, part)
-            token = shared_token(hashed(facts)) if part else uuid4().hex.encode()
+                begun = found_there(target, fingerprint, dataset, overwrite, resume, part)
+            token = shared_token(hashed(fingerprint)) if part else uuid4().hex.encode()
             early: dict[str, Any] = {}
             if begun is None or begun.state == "starting" or overwrite:
                 pieces, early = measured(pieces, scale, **options)
                 run = Run(
-                    target, next_group(target, begun, facts, pieces), pieces, token, part, shared=bool(part)
+                    target,
+                    next_group(target, begun, fingerprint, pieces),
+                    pieces,
+                    token,
+                    part,
+                    shared=bool(part),
                 )
                 run = begin(run, begun, dataset, fresh=not (overwrite or resume or part))
             else:
@@ -192,7 +197,7 @@ def to_zarr(
                 )
             if compute:
                 write(run, early, verify=None if proved else verify, **options)
-                if run.group.aside and (look(target, aside=True) or run.group).state == "complete":
+                if run.group.aside and (read_group(target, aside=True) or run.group).state == "complete":
                     promote(target)
             elif not target.commits:
                 target.remove([TOKEN])
