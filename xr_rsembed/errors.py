@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ __all__ = [
     "UnknownModelError",
     "WeightsError",
     "WeightsNotFoundError",
+    "check_names",
     "one_of",
     "warn",
     "whole_number",
@@ -221,6 +222,29 @@ def one_of(name: str, value: Any, choices: Iterable[Any], problem: str | None = 
         expected=" or ".join(", ".join(map(repr, choices)).rsplit(", ", 1)),
         remedy=f"{name}={near[0]!r}" if near else None,
     )
+
+
+def check_names(given: Mapping[str, Any], known: Iterable[str], owner: str, near: Iterable[str] = ()) -> None:
+    """Raise where an option goes by a name that is not known; the nearest, also of those ``near``, is the remedy.
+
+    Raises
+    ------
+    OptionError
+
+    Examples
+    --------
+    >>> check_names({"reader": "odc"}, ("catalog", "reader"), "Provider 'stac'")
+    """
+    known = [*known]
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, [*known, *near], n=1)
+            raise OptionError(
+                f"{owner} has no option {name!r}.",
+                found=f"{name}={given[name]!r}",
+                expected=", ".join(known) or "no option",
+                remedy=f"did you mean {close[0]}=?" if close else None,
+            )
 
 
 def whole_number(name: str, value: Any, at_least: int | None = None) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-__all__ = ["GDAL_SETTINGS", "gdal_path", "open_raster"]
+__all__ = ["GDAL_SETTINGS", "LazyPixels", "gdal_path", "open_raster"]
 
 #: GDAL's HTTP for COGs: no directory listings, few and large requests, own retries below ours, no endless waits.
 GDAL_SETTINGS: Mapping[str, str] = {
@@ -69,7 +71,10 @@ def open_raster(path: str, chunk: int) -> xr.DataArray:
     masked = bool(alpha) or MaskFlags.per_dataset in flags
     opened = opened.drop_sel(band=alpha)
     dtype = np.result_type(opened.dtype, "float32") if masked else opened.dtype
-    source = _Raster(address, opened.shape, dtype, tuple(opened.band.values.tolist()), tuple(alpha), masked)
+    labels = tuple(opened.band.values.tolist())
+    source = LazyPixels(
+        partial(_read_raster, address, labels, tuple(alpha), masked, dtype), opened.shape, dtype
+    )
     data = da.from_array(source, chunks=(-1, chunk, chunk), name=f"raster-{tokenize(source, _stamp(path))}")
     labelled = opened.copy(data=data)
     opened.close()
@@ -77,46 +82,54 @@ def open_raster(path: str, chunk: int) -> xr.DataArray:
 
 
 @dataclass(frozen=True)
-class _Raster:
-    """What dask reads windows of."""
+class LazyPixels:
+    """What dask indexes: ``read(*leading, rows, columns)`` is asked for what an index needs, and no more.
 
-    path: str
+    Leading dims come to it as tuples of positions, rows and columns as slices without a step.
+    """
+
+    read: Callable[..., np.ndarray]
     shape: tuple[int, ...]
-    dtype: Any
-    bands: tuple[int, ...]
-    alpha: tuple[int, ...]
-    masked: bool
-    ndim: int = 3
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
     def __getitem__(self, index: tuple[int | slice, ...]) -> np.ndarray:
-        import rasterio
-        from rasterio.windows import Window
-
         # dask may hand down a later selection with its own: single numbers and steps too.
         spans = [
-            range(*one.indices(n)) if isinstance(one, slice) else range(one, one + 1)
-            for one, n in zip(index, self.shape, strict=True)
+            range(size)[one] if isinstance(one, slice) else range(one, one + 1)
+            for one, size in zip(index, self.shape, strict=True)
         ]
-        bands, rows, columns = spans
         if not all(spans):
             pixels = np.empty([len(span) for span in spans], self.dtype)
         else:
-            top, left = min(rows), min(columns)
-            window = Window(left, top, max(columns) + 1 - left, max(rows) + 1 - top)
-            with _settings(), rasterio.open(self.path) as source:
-                pixels = source.read([self.bands[band] for band in bands], window=window).astype(
-                    self.dtype, copy=False
-                )
-                if self.masked:
-                    # GDAL itself takes an alpha band for a mask beside one or three others only.
-                    masks = [
-                        source.dataset_mask(window=window),
-                        *(source.read(number, window=window) for number in self.alpha),
-                    ]
-                    pixels[:, np.min(masks, axis=0) == 0] = np.nan
-            pixels = pixels[:, :: abs(rows.step), :: abs(columns.step)]
-            pixels = pixels[:, :: 1 if rows.step > 0 else -1, :: 1 if columns.step > 0 else -1]
+            *leading, rows, columns = spans
+            window = [slice(min(span), max(span) + 1) for span in (rows, columns)]
+            pixels = self.read(*map(tuple, leading), *window)[..., :: rows.step, :: columns.step]
         return pixels[tuple(slice(None) if isinstance(one, slice) else 0 for one in index)]
+
+
+def _read_raster(
+    path: str, labels: tuple[int, ...], alpha: tuple[int, ...], masked: bool, dtype: np.dtype, *place: Any
+) -> np.ndarray:
+    """Some bands (positions among ``labels``) of a window, NaN under the mask where there is one."""
+    import rasterio
+    from rasterio.windows import Window
+
+    bands, rows, columns = place
+    window = Window.from_slices(rows, columns)
+    with _settings(), rasterio.open(path) as source:
+        pixels = source.read([labels[band] for band in bands], window=window).astype(dtype, copy=False)
+        if masked:
+            # GDAL itself takes an alpha band for a mask beside one or three others only.
+            masks = [
+                source.dataset_mask(window=window),
+                *(source.read(number, window=window) for number in alpha),
+            ]
+            pixels[:, np.min(masks, axis=0) == 0] = np.nan
+    return pixels
 
 
 def _settings() -> AbstractContextManager[Any]:
@@ -127,8 +140,6 @@ def _settings() -> AbstractContextManager[Any]:
 
 def _stamp(path: str) -> Any:
     """What changes when a local file does."""
-    import os
-
     try:
         found = os.stat(path)
     except OSError:

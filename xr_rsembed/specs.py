@@ -136,16 +136,12 @@ class BBox:
     crs: Any = DEGREES
 
     def __post_init__(self) -> None:
-        for name in ("minlon", "minlat", "maxlon", "maxlat"):
+        degrees = _in_degrees(self.crs)
+        for name, limit in (("minlon", 180), ("maxlon", 180), ("minlat", 90), ("maxlat", 90)):
             value = getattr(self, name)
             if isinstance(value, np.generic):  # gdf.total_bounds
-                object.__setattr__(self, name, value.item())
-        degrees = _in_degrees(self.crs)
-        east, north = (180.0, 90.0) if degrees else (math.inf, math.inf)
-        _finite("minlon", self.minlon, -east, east)
-        _finite("maxlon", self.maxlon, -east, east)
-        _finite("minlat", self.minlat, -north, north)
-        _finite("maxlat", self.maxlat, -north, north)
+                object.__setattr__(self, name, value := value.item())
+            _finite(name, value, *((-limit, limit) if degrees else (-math.inf, math.inf)))
         backwards = self.minlon == self.maxlon if degrees else self.minlon >= self.maxlon
         if self.minlat >= self.maxlat or backwards:
             raise GridError(
@@ -197,10 +193,7 @@ class OutputSpec:
             "There is no such grid_orientation.",
         )
         allowed = (None, "mean", "max", "cls") if self.mode == "pooled" else (None,)
-        if self.pooling not in allowed:
-            raise OptionError(
-                f"Output {self.mode!r} cannot be pooled so.", found=repr(self.pooling), expected=allowed
-            )
+        one_of("pooling", self.pooling, allowed, f"Output {self.mode!r} cannot be pooled so.")
 
     @classmethod
     def pooled(cls, pooling: Literal["mean", "max", "cls"] | None = None) -> OutputSpec:

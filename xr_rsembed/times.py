@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -104,39 +103,30 @@ def _is_open(end: object) -> bool:
     return end is None or (isinstance(end, str) and end.strip() in ("", ".."))
 
 
-_CALENDAR = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?")
-
-
-def _period(text: Any) -> tuple[datetime, datetime]:
+def _period(given: Any) -> tuple[datetime, datetime]:
     """First moment of a year, month, day or datetime, and the first moment after it."""
-    if isinstance(text, np.datetime64) and not np.isnat(text):
-        unit = np.datetime_data(text)[0]  # a datetime64 of a day or longer is a period, as the text is
-        text = str(text) if unit in ("Y", "M", "D") else text.astype("datetime64[us]").item()
-    if isinstance(text, int | np.integer) and not isinstance(text, bool):
-        text = f"{text:04d}"
-    if isinstance(text, datetime):
-        moment = text if text.tzinfo else text.replace(tzinfo=UTC)
-        return moment, moment + timedelta(microseconds=1)
-    if isinstance(text, date):
-        text = text.isoformat()
+    whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    text = f"{given:04d}" if whole else given
     try:
-        if match := _CALENDAR.fullmatch(text.strip()):
-            year, month, day = (int(group) if group else None for group in match.groups())
-            start = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
-            days = (
-                1
-                if day
-                else calendar.monthrange(start.year, start.month)[1]
-                if month
-                else 366
-                if calendar.isleap(start.year)
-                else 365
-            )
-            return start, start + timedelta(days=days)
-        return _period(datetime.fromisoformat(text.strip()))
-    except (ValueError, TypeError, AttributeError):
+        if isinstance(text, str) and re.fullmatch(r"\d{4}(-\d{2}){0,2}", text.strip()):
+            text = np.datetime64(text.strip())
+        if isinstance(text, np.datetime64) and np.datetime_data(text)[0] in ("Y", "M", "D"):
+            return _midnight(text), _midnight(text + 1)
+        if isinstance(text, date) and not isinstance(text, datetime):
+            return _midnight(np.datetime64(text)), _midnight(np.datetime64(text) + 1)
+        if isinstance(text, np.datetime64):
+            text = text.astype("datetime64[us]").item()
+        moment = text if isinstance(text, datetime) else datetime.fromisoformat(text.strip())
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment, moment + timedelta(microseconds=1)
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise OptionError(
             "The date cannot be read.",
-            found=repr(text),
+            found=repr(given),
             expected="ISO 8601: '2022', '2022-06', '2022-06-01' or with a time",
         ) from None
+
+
+def _midnight(day: np.datetime64) -> datetime:
+    """The first moment of a day, month or year; of NaT a TypeError."""
+    return datetime.combine(day.astype("datetime64[D]").item(), time(), UTC)

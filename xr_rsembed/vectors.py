@@ -18,7 +18,7 @@ import xarray as xr
 from xr_rsembed.errors import GridError, OptionError, StoreError
 from xr_rsembed.explore.tables import to_geoparquet
 from xr_rsembed.extras import require
-from xr_rsembed.providers.grid import target_grid
+from xr_rsembed.providers.grid import place_outline, target_grid
 from xr_rsembed.specs import DEFAULT_TIME, BBox, PointBuffer, TemporalSpec
 
 __all__ = ["VectorFile", "listed_places", "times_of", "vector_cube"]
@@ -42,15 +42,13 @@ class VectorFile:
         if not path.exists():
             return cls(path)
         try:
-            cube = _read_parquet(path) if path.suffix == ".parquet" else _read_zarr(path)
-            keys = cube["key"].values
+            return cls(path, _stored_vectors(path))
         except Exception as error:
             raise StoreError(
                 f"{path} is there and is no vector cube of xr-rsembed.",
                 found=f"{type(error).__name__}: {error}",
                 remedy="another out=, or move the file away",
             ) from None
-        return cls(path, {str(key): cube[i] for i, key in enumerate(keys) if not cube["error"].values[i]})
 
     @property
     def parts(self) -> Path:
@@ -60,16 +58,12 @@ class VectorFile:
     def known(self, key: str) -> xr.DataArray | None:
         """The vector of a place that was embedded before."""
         if key in self.found:
-            vector = self.found[key]
-            return vector.drop_vars([name for name in vector.coords if name != "D"])
+            return self.found[key]
         part = self.parts / f"{key}.npz"
         if not part.exists():
             return None
         with np.load(part, allow_pickle=False) as content:
-            vector = xr.DataArray(
-                content["vector"], dims="D", coords={"D": np.arange(len(content["vector"]))}
-            )
-            return vector.assign_attrs(json.loads(str(content["attrs"])))
+            return _vector(content["vector"], json.loads(str(content["attrs"])))
 
     def keep(self, key: str, vector: xr.DataArray) -> None:
         """Keep one vector; a part is there whole or not at all."""
@@ -80,11 +74,10 @@ class VectorFile:
 
     def write(self, cube: xr.DataArray, *, complete: bool) -> None:
         """Write the whole cube; the parts go once no place is left to try again."""
-        draft = self.path.with_name(f".{self.path.name}")
         if self.path.suffix == ".parquet":
-            to_geoparquet(cube, draft, overwrite=True)
-            draft.replace(self.path)
+            to_geoparquet(cube, self.path, overwrite=True)
         else:
+            draft = self.path.with_name(f".{self.path.name}")
             shutil.rmtree(draft, ignore_errors=True)
             _write_zarr(cube, draft)
             former = self.path.with_name(f".{self.path.name}.former")
@@ -97,19 +90,14 @@ class VectorFile:
 
 
 def _place_geometry(place: Any) -> Any:
-    """What stands for a place in the cube: the point of a PointBuffer, else its outline."""
+    """What stands for a place in the cube, in degrees: the point of a PointBuffer, else its outline."""
     import shapely
 
-    if isinstance(place, PointBuffer):
-        return shapely.Point(place.lon, place.lat)
-    if isinstance(place, BBox) and place.in_degrees:
-        place = (place.minlon, place.minlat, place.maxlon, place.maxlat)
-    if isinstance(place, Sequence | np.ndarray) and len(place) == 4 and place[0] < place[2]:
-        return shapely.box(*place)
-    if hasattr(place, "geom_type"):
-        return place
     try:
-        return target_grid(place).geographic_extent.geom
+        outline = place_outline(place)
+        if outline.boundingbox.right > 180 and outline.crs == 4326:  # across the antimeridian
+            return target_grid(place).geographic_extent.geom
+        return outline.to_crs(4326).geom
     except Exception:  # a place that cannot be read; it gets its own error later
         return shapely.Point()
 
@@ -151,14 +139,27 @@ def _frame_columns(frame: Any) -> dict[str, np.ndarray]:
     return {str(name): table[name].to_numpy() for name in table.columns}
 
 
-def _read_parquet(path: Path) -> xr.DataArray:
-    import geopandas
-    import pyarrow.parquet as pq
+def _stored_vectors(path: Path) -> dict[str, xr.DataArray]:
+    """The vectors (D,) that a file holds, by their keys; those of places that failed are left out."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
 
-    table = geopandas.read_parquet(path)
-    values = np.stack(list(table["embedding"])).astype("float32")
-    attrs = json.loads(pq.read_schema(path).metadata[b"xr_rsembed"])
-    return _labelled(values, table["key"].to_numpy(str), table["error"].to_numpy(str), attrs)
+        table = pq.read_table(path, columns=["embedding", "key", "error"])
+        attrs = json.loads(table.schema.metadata[b"xr_rsembed"])
+        values = np.array(table["embedding"].to_pylist(), "float32")
+        columns = (table[name].to_pylist() for name in ("key", "error"))
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zarr's, on strings
+            cube = xr.open_zarr(path, consolidated=False)["embedding"].load()
+        values, attrs = cube.values, cube.attrs
+        columns = (cube[name].values for name in ("key", "error"))
+    rows = zip(*columns, values, strict=True)
+    return {str(key): _vector(vector, attrs) for key, error, vector in rows if not error}
+
+
+def _vector(values: np.ndarray, attrs: dict[str, Any]) -> xr.DataArray:
+    return xr.DataArray(values, dims="D", coords={"D": np.arange(len(values))}, attrs=attrs)
 
 
 def _write_zarr(cube: xr.DataArray, path: Path) -> None:
@@ -172,22 +173,6 @@ def _write_zarr(cube: xr.DataArray, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zarr's, on strings
         plain.to_dataset(name="embedding").to_zarr(path, mode="w", consolidated=False)
-
-
-def _read_zarr(path: Path) -> xr.DataArray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cube = xr.open_zarr(path, consolidated=False)["embedding"].load()
-    return _labelled(
-        cube.values, cube["key"].values.astype(str), cube["error"].values.astype(str), cube.attrs
-    )
-
-
-def _labelled(
-    values: np.ndarray, keys: np.ndarray, errors: np.ndarray, attrs: dict[str, Any]
-) -> xr.DataArray:
-    coords = {"key": ("geometry", keys), "error": ("geometry", errors), "D": np.arange(values.shape[1])}
-    return xr.DataArray(values, dims=("geometry", "D"), coords=coords, attrs=attrs)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -8,16 +8,17 @@ from typing import Any
 
 import xarray as xr
 
+from xr_rsembed.bands import canonical_name
 from xr_rsembed.config import family_option
-from xr_rsembed.errors import OptionError
-from xr_rsembed.inputs.bands_option import canonical_subset
+from xr_rsembed.errors import OptionError, check_names
 from xr_rsembed.inputs.joint import Scenes, validate_joint
 from xr_rsembed.inputs.labels import stack_bands
+from xr_rsembed.inputs.modality import named_modalities, pick_modality, stated_modality
 from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import validate
-from xr_rsembed.models.spec import ModelSpec
+from xr_rsembed.models.spec import Modality, ModelSpec
 
-__all__ = ["configured", "read_scene"]
+__all__ = ["canonical_subset", "configured", "read_scene"]
 
 
 def read_scene(
@@ -73,16 +74,63 @@ def _complete_options(
     arguments: Iterable[str],
 ) -> dict[str, Any]:
     """Model options with their defaults and canonical band names; a name that the model does not know is refused."""
-    for name in given:
-        if name not in spec.options:
-            near = difflib.get_close_matches(name, [*spec.options, *arguments, "weights", "modality"], n=1)
-            raise OptionError(
-                f"{spec.key} has no option {name!r}.",
-                found=f"{name}={given[name]!r}",
-                expected=", ".join(spec.options) or "no model options",
-                remedy=f"did you mean {near[0]}=?" if near else None,
-            )
+    check_names(given, spec.options, spec.key, near=(*arguments, "weights", "modality"))
     options = {**spec.options, **given}
     if options.get("bands") is not None:
         options["bands"] = canonical_subset(options["bands"], spec, scene, modality)
     return options
+
+
+def canonical_subset(
+    chosen: Any, spec: ModelSpec, scene: xr.DataArray | Scenes, modality: str | None
+) -> dict[str, tuple[str, ...]]:
+    """The bands of each modality by their canonical names, in the order given.
+
+    Examples
+    --------
+    >>> from xr_rsembed.models.registry import find_spec
+    >>> canonical_subset(["BLUE", "nir08"], find_spec("terramind_v1_tiny"), xr.DataArray(), "S2L2A")
+    {'S2L2A': ('B2', 'B8A')}
+    """
+    if isinstance(chosen, str) or not isinstance(chosen, Iterable):
+        raise OptionError(
+            "bands= is a list of band names, or one for each modality.",
+            found=repr(chosen),
+            expected='["BLUE", "GREEN"] or {"S2L2A": ["BLUE", "GREEN"]}',
+        )
+    if isinstance(chosen, Mapping):
+        kinds = [(named_modalities(spec, str(word))[0], names) for word, names in chosen.items()]
+        return {kind.name: _all_canonical([str(name) for name in names], kind) for kind, names in kinds}
+    names = [str(name) for name in chosen]
+    if not isinstance(scene, xr.DataArray):
+        raise OptionError(
+            "bands= must say which modality it means.",
+            found=repr(names),
+            expected=f'bands={{"{spec.modalities[0].name}": [...]}}',
+        )
+    offered = stated_modality(scene, spec, modality) or spec.modalities
+    known = [sum(canonical_name(name, one.bands) in one.bands for name in names) for one in offered]
+    fitting = [one for one, number in zip(offered, known, strict=True) if number == max(known)]
+    # Where none knows all names, the error says which the first of these does not know.
+    kind = pick_modality(fitting if max(known) == len(names) else fitting[:1], spec, f"bands={names}")
+    return {kind.name: _all_canonical(names, kind)}
+
+
+def _all_canonical(names: list[str], kind: Modality) -> tuple[str, ...]:
+    known = [str(canonical_name(name, kind.bands)) for name in names]
+    for name, canonical in zip(names, known, strict=True):
+        if canonical not in kind.bands:
+            near = difflib.get_close_matches(name.upper(), kind.bands, n=1, cutoff=0.5)
+            raise OptionError(
+                f"bands= names a band that {kind.name} does not have.",
+                found=name,
+                expected=f"some of {' '.join(kind.bands)}, or their common names",
+                remedy=f"did you mean {near[0]!r}?" if near else None,
+            )
+    if not known or len(set(known)) < len(known):
+        raise OptionError(
+            f"bands= for {kind.name} cannot be used.",
+            found=", ".join(names) or "no band",
+            expected=f"some of {' '.join(kind.bands)}, each once",
+        )
+    return tuple(known)

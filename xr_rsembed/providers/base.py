@@ -6,7 +6,7 @@ Engine ends there: the same request gives the same grid, bands, dtype, nodata an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = [
     "MODALITIES",
     "SCL_CLOUDY",
-    "Modality",
     "Provider",
+    "SceneFormat",
     "SceneRequest",
     "label_scene",
-    "orbit_attrs",
+    "radar_items",
     "solar_day",
 ]
 
@@ -38,7 +38,7 @@ SCL_CLOUDY = (3, 8, 9, 10)
 
 
 @dataclass(frozen=True)
-class Modality:
+class SceneFormat:
     """What a scene of one modality looks like, whoever serves it."""
 
     bands: tuple[str, ...]
@@ -47,11 +47,11 @@ class Modality:
     units: str
 
 
-MODALITIES: Mapping[str, Modality] = {
-    "S2L2A": Modality(bands.S2_L2A, "uint16", 0, "DN"),
-    "S2L1C": Modality(bands.S2_L1C, "uint16", 0, "DN"),
-    "S1GRD": Modality(bands.S1, "float32", float("nan"), "linear"),
-    "S1RTC": Modality(bands.S1, "float32", float("nan"), "linear"),
+MODALITIES: Mapping[str, SceneFormat] = {
+    "S2L2A": SceneFormat(bands.S2_L2A, "uint16", 0, "DN"),
+    "S2L1C": SceneFormat(bands.S2_L1C, "uint16", 0, "DN"),
+    "S1GRD": SceneFormat(bands.S1, "float32", float("nan"), "linear"),
+    "S1RTC": SceneFormat(bands.S1, "float32", float("nan"), "linear"),
 }
 
 
@@ -132,15 +132,30 @@ def solar_day(when: datetime, grid: GeoBox) -> date:
     return (when.astimezone(UTC) + timedelta(hours=lon / 15)).date()
 
 
-def orbit_attrs(request: SceneRequest, orbits: Sequence[str]) -> dict[str, str]:
-    """The attr ``s1_orbit`` for the orbits of a request's items; a composite that mixes them gives a warning."""
-    kinds = sorted({orbit for orbit in orbits if orbit})
-    if len(kinds) > 1 and request.composite is not None:
+def radar_items(
+    request: SceneRequest, search: Callable[[bool], list[Any]], orbit: Callable[[Any], str]
+) -> tuple[list[Any], dict[str, int | str]]:
+    """Sentinel-1's items by ``search(wide)``, and attrs that say how: the wide mode's alone, or all where it has none.
+
+    A composite that mixes orbits gives a warning.
+    """
+    wide = request.sensor.s1_require_iw
+    items = search(wide)
+    relaxed = wide and not items and request.sensor.s1_relax_iw_on_empty
+    items = search(False) if relaxed else items
+    orbits = sorted({orbit(item) for item in items} - {""})
+    if len(orbits) > 1 and request.composite is not None:
         warn(
             f"The {request.composite} mixes ascending and descending passes, which see slopes from two sides: "
             'orbit="ascending" or orbit="descending" takes one.'
         )
-    return {"s1_orbit": "mixed" if len(kinds) > 1 else kinds[0]} if kinds else {}
+    attrs: dict[str, int | str] = {
+        "s1_iw_requested": int(wide),
+        "s1_iw_applied": int(wide and not relaxed),
+        "s1_iw_relaxed_on_empty": int(relaxed),
+        "s1_relax_iw_on_empty": int(request.sensor.s1_relax_iw_on_empty),
+    }
+    return items, attrs | ({"s1_orbit": "mixed" if len(orbits) > 1 else orbits[0]} if orbits else {})
 
 
 def label_scene(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 import re
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import xarray as xr
 from xr_rsembed._aliases import aliases
 from xr_rsembed.bands import canonical_name, reorder
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import OptionError, one_of, whole_number
 from xr_rsembed.providers.base import MODALITIES, Provider, SceneRequest
 from xr_rsembed.providers.grid import target_grid
 from xr_rsembed.specs import SensorSpec, TemporalSpec, Time
@@ -107,38 +106,40 @@ def fetch(
       expected: ISO 8601: '2022', '2022-06', '2022-06-01' or with a time
     """
     found = find_provider(provider)
-    sensor, options = _split_options(sensor or SensorSpec(), options)
+    named = {one.name for one in fields(SensorSpec)} & {*options}
+    sensor = replace(sensor or SensorSpec(), **{name: options.pop(name) for name in named})
     kind = scene_modality(modality or sensor.modality or "S2L2A", provider)
     orbit = orbit or sensor.orbit
-    if units not in (None, "linear", "dB") or (units and not kind.startswith("S1")):
-        raise OptionError(
-            "units= says how Sentinel-1 is wished for.",
-            found=f"{units!r} for {kind}",
-            expected="'linear' or 'dB'",
-        )
-    if orbit not in (None, "ascending", "descending") or (orbit and not kind.startswith("S1")):
-        raise OptionError(
-            "orbit= says which passes of Sentinel-1 to take.",
-            found=f"{orbit!r} for {kind}",
-            expected="'ascending' or 'descending'",
-        )
+    for name, value, choices in (
+        ("units", units, ("linear", "dB")),
+        ("orbit", orbit, ("ascending", "descending")),
+    ):
+        if value is not None and not kind.startswith("S1"):
+            raise OptionError(
+                f"{name}= is for Sentinel-1.", found=f"{value!r} for {kind}", expected=f"{choices} for S1RTC"
+            )
+        one_of(name, value, (*choices, None))
     if mask_clouds and kind != "S2L2A":
         raise OptionError(
             "Only S2L2A has a classification to mask clouds by.", found=kind, remedy="mask_clouds=False"
         )
-    span = TemporalSpec.parse(time)
+    span, offered = TemporalSpec.parse(time), MODALITIES[kind].bands
+    bands = tuple(canonical_name(band) or str(band) for band in sensor.bands or offered)
+    reorder(offered, bands, remedy=f"bands= some of {', '.join(offered)}")
     request = SceneRequest(
         grid=target_grid(spatial, bbox=bbox, like=like, scale_m=sensor.scale_m or 10.0),
         start=span.start,
         end=span.end,
         modality=kind,
-        bands=_bands(sensor, kind),
+        bands=bands,
         sensor=sensor,
         composite=sensor.composite,
         mask_clouds=mask_clouds,
         units=units,
         orbit=orbit,
-        chunks=_checked_chunks(chunks),
+        chunks=get_option("block_tiles") * _TILE
+        if chunks is None
+        else whole_number("chunks", chunks, at_least=1),
         options=options,
     )
     return _in_units(found.open(request), units)
@@ -147,7 +148,7 @@ def fetch(
 def find_provider(provider: str | Provider) -> Provider:
     """The provider of this name, or the object itself where it is one."""
     provider = "stac" if provider == "auto" else provider  # the one that needs no account
-    if isinstance(provider, str) and provider == "tensor":
+    if provider == "tensor":
         raise OptionError(
             "Pixels at hand need no provider.",
             found="backend='tensor'",
@@ -178,42 +179,7 @@ def scene_modality(name: str, provider: str | Provider = "stac") -> str:
     short = {"S2": "S2L2A", "S1": "S1GRD" if provider == "gee" else "S1RTC"}
     plain = re.sub("[^A-Z0-9]", "", str(name).upper()).replace("SENTINEL", "S")
     kind = short.get(plain, plain)
-    if kind not in MODALITIES:
-        near = difflib.get_close_matches(kind, MODALITIES, n=1)
-        raise OptionError(
-            "No provider serves this modality.",
-            found=repr(name),
-            expected=", ".join(MODALITIES),
-            remedy=f"modality={near[0]!r}" if near else None,
-        )
-    return kind
-
-
-def _split_options(sensor: SensorSpec, options: Mapping[str, Any]) -> tuple[SensorSpec, dict[str, Any]]:
-    """The sensor with the fields that were given by name, and the other options."""
-    names = {one.name for one in fields(SensorSpec)}
-    ours = {name: value for name, value in options.items() if name in names}
-    return replace(sensor, **ours), {name: value for name, value in options.items() if name not in names}
-
-
-def _bands(sensor: SensorSpec, kind: str) -> tuple[str, ...]:
-    """The bands asked for, by canonical names and in the order asked for."""
-    offered = MODALITIES[kind].bands
-    if sensor.bands is None:
-        return offered
-    names = tuple(canonical_name(band) or str(band) for band in sensor.bands)
-    reorder(offered, names, remedy=f"bands= some of {', '.join(offered)}")
-    return names
-
-
-def _checked_chunks(chunks: int | None) -> int:
-    if chunks is None:
-        return int(get_option("block_tiles")) * _TILE
-    if not isinstance(chunks, int | np.integer) or isinstance(chunks, bool) or chunks < 1:
-        raise OptionError(
-            "chunks is the side of a chunk in pixels.", found=repr(chunks), expected="such as 1792"
-        )
-    return int(chunks)
+    return str(one_of("modality", kind, MODALITIES, f"No provider serves the modality {name!r}."))
 
 
 def _in_units(scene: xr.DataArray, units: str | None) -> xr.DataArray:

@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import OptionError
-from xr_rsembed.providers.base import MODALITIES, SCL_CLOUDY, SceneRequest, label_scene
+from xr_rsembed.errors import check_names, whole_number
+from xr_rsembed.providers.base import SCL_CLOUDY, SceneRequest
 from xr_rsembed.providers.gee_client import (
     LONGEST_SIDE,
     REQUEST_BYTES,
@@ -23,9 +23,8 @@ from xr_rsembed.providers.gee_client import (
     compute_pixels,
     connect,
 )
-from xr_rsembed.providers.gee_images import FoundImage, find_images, solar_days
-from xr_rsembed.providers.grid import covered
-from xr_rsembed.providers.lazy import lazy_scene
+from xr_rsembed.providers.gee_images import FoundImage, find_images
+from xr_rsembed.providers.lazy import by_solar_day, scene_of_days
 
 if TYPE_CHECKING:
     import ee
@@ -48,15 +47,15 @@ class EarthEngine:
 
     def open(self, request: SceneRequest) -> xr.DataArray:
         """Describe the scene lazily: reads the list of images, no pixel."""
-        _check(request)
+        check_names(request.options, _OPTIONS, 'Provider "gee"')
         options = {"workers": get_option("terramind.fetch_workers")} | dict(request.options)
+        whole_number("workers", options["workers"], at_least=1)
         connection = Connection.choose(options)
         connect(connection)
         images, attrs = find_images(connection, request)
-        days = solar_days(images, request)
+        days = by_solar_day(images, request.grid)
         pictures = [_mosaic([_image(i, request, attrs["collection"]) for i in day]) for day in days]
-        times = [day[0].when for day in days] if request.composite is None else None
-        if times is None:
+        if request.composite is not None:
             pictures = [_composite(pictures, request)]
         plan = _Plan(
             connection,
@@ -69,23 +68,11 @@ class EarthEngine:
         attrs |= {
             "provider": "gee",
             "catalog": "earth-engine",
-            "item_ids": [image.id for image in images],
-            "dates": sorted({image.when.date().isoformat() for image in images}),
-            **covered(request.grid, [image.outline for image in images]),
             "resampling": "nearest",
         }
         side = request_side(len(request.bands), request.dtype.itemsize, request.chunks)
-        pixels = lazy_scene(
-            plan.read,
-            request.grid,
-            len(request.bands),
-            len(days) if times else None,
-            request.dtype,
-            side,
-        )
-        return label_scene(
-            request, pixels, times=times, units=_units(request, attrs["collection"]), attrs=attrs
-        )
+        decibels = request.modality == "S1GRD" and not attrs["collection"].endswith("_FLOAT")
+        return scene_of_days(request, plan.read, days, attrs, side=side, units="dB" if decibels else None)
 
 
 def request_side(bands: int, itemsize: int, wanted: int) -> int:
@@ -100,22 +87,6 @@ def request_side(bands: int, itemsize: int, wanted: int) -> int:
     while (side := -(-wanted // parts)) > LONGEST_SIDE or side**2 * bands * (itemsize + 1) > REQUEST_BYTES:
         parts += 1
     return side
-
-
-def _check(request: SceneRequest) -> None:
-    if unknown := sorted(set(request.options) - set(_OPTIONS)):
-        raise OptionError('Provider "gee" has no such option.', found=", ".join(unknown), expected=_OPTIONS)
-    workers = request.options.get("workers")
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise OptionError(
-            "workers is a number of requests at a time.", found=repr(workers), expected="1 or more"
-        )
-
-
-def _units(request: SceneRequest, collection: str) -> str:
-    if request.modality == "S1GRD" and not collection.endswith("_FLOAT"):
-        return "dB"
-    return MODALITIES[request.modality].units
 
 
 # --- the expression that the server computes ---------------------------------------------------------------

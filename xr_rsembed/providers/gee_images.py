@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from xr_rsembed.errors import CatalogError, NoScenesError
-from xr_rsembed.providers.base import SceneRequest, orbit_attrs, solar_day
+from xr_rsembed.providers.base import SceneRequest, radar_items
 from xr_rsembed.providers.gee_client import Connection, compute_value
 from xr_rsembed.providers.grid import lonlat_bounds
 from xr_rsembed.providers.search import footprint
@@ -17,7 +16,7 @@ from xr_rsembed.providers.search import footprint
 if TYPE_CHECKING:
     import ee
 
-__all__ = ["COLLECTIONS", "FoundImage", "find_images", "solar_days"]
+__all__ = ["COLLECTIONS", "FoundImage", "find_images"]
 
 #: Modality to its usual collection; Sentinel-1 in dB is ``COPERNICUS/S1_GRD``.
 COLLECTIONS: Mapping[str, str] = {
@@ -43,8 +42,12 @@ def find_images(connection: Connection, request: SceneRequest) -> tuple[list[Fou
     collection = _collection_name(request)
     attrs: dict[str, Any] = {"collection": collection}
     if request.modality == "S1GRD":
-        images, flags = _find_sentinel1(connection, request, collection)
-        attrs |= flags
+        images, rules = radar_items(
+            request,
+            lambda wide: _search(connection, request, collection, *_radar_filters(request, wide)),
+            lambda image: image.orbit,
+        )
+        attrs |= rules
     else:
         images = _search(connection, request, collection, _cloud_filter(request))
     if not images:
@@ -57,12 +60,6 @@ def find_images(connection: Connection, request: SceneRequest) -> tuple[list[Fou
             + ("or orbit=None" if request.orbit else "or cloudy_pct=None"),
         )
     return images, attrs
-
-
-def solar_days(images: Sequence[FoundImage], request: SceneRequest) -> list[list[FoundImage]]:
-    """Images grouped by local solar date; days and the images of a day are in order of time."""
-    days = groupby(images, key=lambda image: solar_day(image.when, request.grid))
-    return [list(day) for _, day in days]
 
 
 def _collection_name(request: SceneRequest) -> str:
@@ -88,30 +85,14 @@ def _collection_name(request: SceneRequest) -> str:
 # --- the search --------------------------------------------------------------------------------------------
 
 
-def _find_sentinel1(
-    connection: Connection, request: SceneRequest, collection: str
-) -> tuple[list[FoundImage], dict[str, Any]]:
-    """Images with the bands wanted, of the wide mode if there are any; attrs record how far that went."""
+def _radar_filters(request: SceneRequest, wide: bool) -> list[Any]:
+    """For images with the bands wanted, on the orbit wanted, of the wide mode."""
     import ee
 
-    sensor = request.sensor
-    bands = [ee.Filter.listContains("transmitterReceiverPolarisation", band) for band in request.bands]
+    filters = [ee.Filter.listContains("transmitterReceiverPolarisation", band) for band in request.bands]
     if request.orbit:
-        bands.append(ee.Filter.eq("orbitProperties_pass", request.orbit.upper()))
-    wide = ee.Filter.eq("instrumentMode", "IW")
-    strict = sensor.s1_require_iw
-    images = _search(connection, request, collection, *bands, *([wide] if strict else []))
-    relaxed = strict and not images and sensor.s1_relax_iw_on_empty
-    if relaxed:
-        images = _search(connection, request, collection, *bands)
-    flags = {
-        "s1_iw_requested": strict,
-        "s1_iw_applied": strict and not relaxed,
-        "s1_iw_relaxed_on_empty": relaxed,
-        "s1_relax_iw_on_empty": sensor.s1_relax_iw_on_empty,
-    }
-    orbits = orbit_attrs(request, [image.orbit for image in images])
-    return images, {name: int(value) for name, value in flags.items()} | orbits
+        filters.append(ee.Filter.eq("orbitProperties_pass", request.orbit.upper()))
+    return [*filters, ee.Filter.eq("instrumentMode", "IW")] if wide else filters
 
 
 def _cloud_filter(request: SceneRequest) -> Any:

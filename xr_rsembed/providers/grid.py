@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
 from xr_rsembed.errors import GridError, OptionError
-from xr_rsembed.specs import BBox, PointBuffer
+from xr_rsembed.georef import scene_geobox
+from xr_rsembed.specs import DEGREES, BBox, PointBuffer
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+    from odc.geo.geom import Geometry
 
-__all__ = ["covered", "lonlat_bounds", "target_grid"]
+__all__ = ["covered", "lonlat_bounds", "place_outline", "target_grid"]
 
 PATCH = 16  # pixels a cell: requests share one lattice of cells
 _UTM_LATITUDES = (-80.0, 84.0)
@@ -69,7 +72,8 @@ def target_grid(spatial: Any = None, *, bbox: Any = None, like: Any = None, scal
         )
     if isinstance(place, PointBuffer):
         return _around(place, scale_m)
-    return _snapped(*_outline(place), scale_m)
+    outline = place_outline(place)
+    return _snapped(*_rim(*outline.boundingbox.bbox), str(outline.crs), scale_m)
 
 
 def lonlat_bounds(grid: GeoBox) -> list[BBox]:
@@ -94,18 +98,17 @@ def lonlat_bounds(grid: GeoBox) -> list[BBox]:
 
 def _existing_grid(place: Any) -> GeoBox | None:
     """The grid that a GeoBox or a georeferenced DataArray has; None for a place without one."""
-    import xarray as xr
     from odc.geo.geobox import GeoBox
 
-    if isinstance(place, GeoBox):
-        return place
-    if isinstance(place, xr.DataArray | xr.Dataset):
-        from xr_rsembed.georef import scene_geobox
-
-        return scene_geobox(
-            place if isinstance(place, xr.DataArray) else next(iter(place.data_vars.values()))
-        )
-    return None
+    if isinstance(place, xr.Dataset):
+        place = next(iter(place.data_vars.values()))
+    return (
+        scene_geobox(place)
+        if isinstance(place, xr.DataArray)
+        else place
+        if isinstance(place, GeoBox)
+        else None
+    )
 
 
 def _checked(grid: GeoBox) -> GeoBox:
@@ -125,8 +128,18 @@ def _checked(grid: GeoBox) -> GeoBox:
     return grid
 
 
-def _outline(place: Any) -> tuple[np.ndarray, np.ndarray, str]:
-    """x and y of points around a place, and their CRS; longitudes run on past 180 where it crosses that line."""
+def place_outline(place: Any) -> Geometry:
+    """The outline of a place in its own CRS; longitudes run on past 180 where it crosses that line.
+
+    Of several geometries it is the box around them.
+    """
+    import shapely
+    from odc.geo.geom import Geometry
+
+    if (grid := _existing_grid(place)) is not None:
+        return grid.extent
+    if isinstance(place, PointBuffer):
+        return Geometry(shapely.Point(place.lon, place.lat), DEGREES)
     if isinstance(place, np.ndarray) and place.ndim == 1:
         place = place.tolist()  # gdf.total_bounds
     if isinstance(place, Sequence) and not isinstance(place, str) and len(place) in (4, 6):
@@ -140,29 +153,26 @@ def _outline(place: Any) -> tuple[np.ndarray, np.ndarray, str]:
                 remedy="pass the GeoDataFrame itself, or gdf.to_crs(4326).total_bounds",
             )
         place = BBox(*corners)
-    elif isinstance(place, Mapping) or (hasattr(place, "__geo_interface__") and not hasattr(place, "crs")):
-        place = _geojson(place if isinstance(place, Mapping) else place.__geo_interface__)
-    if isinstance(place, BBox) and not place.in_degrees:
-        return *_rim(place.minlon, place.minlat, place.maxlon, place.maxlat), str(place.crs)
     if isinstance(place, BBox):
         east = place.maxlon + 360 * place.crosses_antimeridian
-        return *_rim(place.minlon, place.minlat, east, place.maxlat), "EPSG:4326"
-    crs = getattr(place, "crs", None)
-    if hasattr(place, "total_bounds"):  # GeoDataFrame, GeoSeries
-        bounds = tuple(place.total_bounds)
-    elif hasattr(place, "boundingbox"):  # odc Geometry
-        bounds = tuple(place.boundingbox.bbox)
-    elif hasattr(place, "geom_type"):  # shapely, which knows no CRS
-        bounds, crs = tuple(place.bounds), "EPSG:4326"
-        if not place.is_empty and not (
-            -360 <= bounds[0] <= bounds[2] <= 360 and -90 <= bounds[1] <= bounds[3] <= 90
-        ):
+        box = shapely.box(place.minlon, place.minlat, east, place.maxlat)
+        return Geometry(box, DEGREES if place.in_degrees else place.crs)
+    crs: Any = getattr(place, "crs", DEGREES)  # GeoJSON is in degrees, and shapely knows no CRS
+    if isinstance(place, Mapping) or (hasattr(place, "__geo_interface__") and not hasattr(place, "crs")):
+        place = _geojson(place if isinstance(place, Mapping) else place.__geo_interface__)
+        west, south, east, north = place.bounds if not place.is_empty else (0, 0, 0, 0)
+        if not (-360 <= west <= east <= 360 and -90 <= south <= north <= 90):
             raise GridError(
-                "A shapely geometry must be in degrees.",
-                found=bounds,
+                "A geometry without a CRS must be in degrees.",
+                found=place.bounds,
                 expected="longitude and latitude",
                 remedy="pass a GeoDataFrame with its CRS instead",
             )
+    elif hasattr(place, "total_bounds"):  # GeoDataFrame, GeoSeries
+        bounds = place.total_bounds
+        place = shapely.box(*bounds) if np.isfinite(bounds).all() else shapely.Polygon()
+    elif hasattr(place, "boundingbox"):  # odc Geometry
+        place = place.geom
     else:
         raise GridError(
             "The place cannot be read.",
@@ -171,9 +181,9 @@ def _outline(place: Any) -> tuple[np.ndarray, np.ndarray, str]:
         )
     if crs is None:
         raise GridError("The geometries have no CRS.", found=type(place).__name__, remedy="gdf.set_crs(4326)")
-    if len(bounds) != 4 or not all(map(math.isfinite, bounds)):
+    if place.is_empty:
         raise GridError("The place is empty.", found=type(place).__name__, expected="a geometry")
-    return *_rim(*bounds), str(crs)
+    return Geometry(place, crs)
 
 
 def _geojson(found: Mapping[str, Any]) -> Any:
@@ -224,20 +234,17 @@ def _utm(lon: float, lat: float) -> str:
 
 
 def _around(point: PointBuffer, scale_m: float) -> GeoBox:
-    crs = _utm(point.lon, point.lat)
-    (x,), (y,) = _transform("EPSG:4326", crs, np.array([point.lon]), np.array([point.lat]))
-    side = 2 * point.buffer_m / scale_m
-    if (
-        abs(side - round(side)) < 1e-6 * side
-    ):  # whole pixels: a square of just these, on the lattice of pixels
-        from affine import Affine
-        from odc.geo.geobox import GeoBox
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
 
-        west, north = (round(edge / scale_m) * scale_m for edge in (x - point.buffer_m, y + point.buffer_m))
-        return GeoBox((round(side), round(side)), Affine(scale_m, 0, west, 0, -scale_m, north), crs)
-    return _lattice(
-        (x - point.buffer_m, y - point.buffer_m, x + point.buffer_m, y + point.buffer_m), crs, scale_m
-    )
+    crs, reach = _utm(point.lon, point.lat), point.buffer_m
+    (x,), (y,) = _transform("EPSG:4326", crs, np.array([point.lon]), np.array([point.lat]))
+    pixels = 2 * reach / scale_m
+    if abs(pixels - round(pixels)) >= 1e-6 * pixels:
+        return _lattice((x - reach, y - reach, x + reach, y + reach), crs, scale_m)
+    # Whole pixels: a square of just these, on the lattice of pixels.
+    west, north = (round(edge / scale_m) * scale_m for edge in (x - reach, y + reach))
+    return GeoBox((round(pixels), round(pixels)), Affine(scale_m, 0, west, 0, -scale_m, north), crs)
 
 
 def _snapped(x: np.ndarray, y: np.ndarray, crs: str, scale_m: float) -> GeoBox:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import xarray as xr
+
+from xr_rsembed.gdal import LazyPixels
+from xr_rsembed.providers.base import SceneRequest, label_scene, solar_day
+from xr_rsembed.providers.grid import covered
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["Read", "lazy_scene"]
+__all__ = ["Read", "by_solar_day", "lazy_scene", "scene_of_days"]
 
 #: ``read(dates, bands, grid)`` gives shape (date, band, y, x): dates and bands by their positions.
 Read: TypeAlias = "Callable[[tuple[int, ...], tuple[int, ...], GeoBox], np.ndarray]"
@@ -24,51 +30,40 @@ def lazy_scene(read: Read, grid: GeoBox, bands: int, dates: int | None, dtype: n
     """
     import dask.array as da
 
-    source = _Scene(read, grid, bands, dates, dtype)
-    shape = (*([1] if dates is not None else []), bands, chunks, chunks)
-    return da.from_array(source, chunks=shape, meta=np.empty((0,) * source.ndim, dtype))
+    days = () if dates is None else (dates,)
+    source = LazyPixels(partial(_read_part, read, grid), (*days, bands, *grid.shape.yx), dtype)
+    parts = (*(1 for _ in days), bands, chunks, chunks)
+    return da.from_array(source, chunks=parts, meta=np.empty((0,) * source.ndim, dtype))
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """What ``dask.array.from_array`` wants of an array."""
-
-    read: Read
-    grid: GeoBox
-    bands: int
-    dates: int | None
-    dtype: np.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (*((self.dates,) if self.dates is not None else ()), self.bands, *self.grid.shape.yx)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __getitem__(self, key: tuple[int | slice, ...]) -> np.ndarray:
-        date, band, rows, columns = key if self.dates is not None else (0, *key)
-        height, width = self.grid.shape.yx
-        if not all(_positions(size, part) for size, part in ((height, rows), (width, columns))):
-            return np.broadcast_to(np.zeros((), self.dtype), self.shape)[key].copy()
-        window = _hull(height, rows), _hull(width, columns)
-        pixels = self.read(_positions(self.dates or 1, date), _positions(self.bands, band), self.grid[window])
-        return pixels[_kept(date), _kept(band), _kept(rows, stepped=True), _kept(columns, stepped=True)]
+def _read_part(read: Read, grid: GeoBox, *place: Any) -> np.ndarray:
+    *dates, bands, rows, columns = place
+    pixels = read(dates[0] if dates else (0,), bands, grid[rows, columns])
+    return pixels if dates else pixels[0]
 
 
-def _positions(size: int, part: int | slice) -> tuple[int, ...]:
-    return tuple(range(size)[part]) if isinstance(part, slice) else (part,)
+def by_solar_day(acquired: Sequence[Any], grid: GeoBox) -> list[tuple[Any, ...]]:
+    """What was acquired (``when``), in order of time, grouped by local solar date."""
+    return [tuple(day) for _, day in groupby(acquired, key=lambda one: solar_day(one.when, grid))]
 
 
-def _hull(size: int, part: int | slice) -> slice:
-    """The positions of a part of an axis, from the least to the greatest."""
-    positions = _positions(size, part)
-    return slice(min(positions), max(positions) + 1)
-
-
-def _kept(part: int | slice, stepped: bool = False) -> int | slice:
-    """What is left to take of an axis that was read: a single position, or the step that the read did not take."""
-    if not isinstance(part, slice):
-        return 0
-    return slice(None, None, part.step if stepped else None)
+def scene_of_days(
+    request: SceneRequest,
+    read: Read,
+    days: Sequence[Sequence[Any]],
+    attrs: Mapping[str, Any],
+    *,
+    side: int | None = None,
+    units: str | None = None,
+) -> xr.DataArray:
+    """The labelled scene of the days' acquisitions, each with ``id``, ``when`` and ``outline``."""
+    acquired = [one for day in days for one in day]
+    times = [day[0].when for day in days] if request.composite is None else None
+    dates = None if times is None else len(times)
+    pixels = lazy_scene(read, request.grid, len(request.bands), dates, request.dtype, side or request.chunks)
+    described = {
+        "item_ids": [one.id for one in acquired],
+        "dates": sorted({one.when.date().isoformat() for one in acquired}),
+        **covered(request.grid, [one.outline for one in acquired]),
+    }
+    return label_scene(request, pixels, times=times, units=units, attrs={**attrs, **described})

@@ -30,7 +30,7 @@ _FOOTPRINT_MARGIN_M = 500.0  # footprints are simplified; a chunk this near to o
 class Acquisition:
     """One item, as much of it as reading takes."""
 
-    item: str
+    id: str
     when: datetime
     bands: tuple[Asset, ...]
     mask: Asset | None
@@ -83,8 +83,8 @@ class ReadPlan:
             for date_, day in enumerate(reaching):
                 for one in day:
                     pixels = reads.popleft().result()  # laid down, it is held no longer
-                    if one.item in cloudy:
-                        pixels[cloudy[one.item]] = gap(self.dtype)
+                    if one.id in cloudy:
+                        pixels[cloudy[one.id]] = gap(self.dtype)
                     lay_over(stack[date_], pixels)
             image[position] = compose(stack, self.composite, self.nodata)
         return image
@@ -98,7 +98,7 @@ class ReadPlan:
         """Where each item is cloudy, by its classification."""
         source = Source(self.source.catalog, self.source.reader, "nearest", self.source.gdal)
         reads = {
-            one.item: pool.submit(read, one.mask, grid, source)
+            one.id: pool.submit(read, one.mask, grid, source)
             for day in days
             for one in day
             if one.mask is not None

@@ -10,7 +10,6 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from xr_rsembed.errors import (
 )
 from xr_rsembed.extras import require
 from xr_rsembed.providers import retry
-from xr_rsembed.providers.base import SceneRequest, orbit_attrs
+from xr_rsembed.providers.base import SceneRequest, radar_items
 from xr_rsembed.providers.catalogs import Catalog, Collection, public_url
 from xr_rsembed.providers.grid import lonlat_bounds
 from xr_rsembed.providers.reprocessing import acquired, newest_processings
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from pystac_client.stac_api_io import StacApiIO
 
-__all__ = ["Found", "find_items", "footprint", "orbit_of"]
+__all__ = ["find_items", "footprint"]
 
 TIMEOUT_S = (10.0, 60.0)  # to connect, to answer
 PAGE = 200  # items an answer
@@ -42,35 +41,24 @@ PAGE = 200  # items an answer
 Item = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Found:
-    """The items of a request, by time, and what the Sentinel-1 rule did."""
-
-    items: tuple[Item, ...]
-    attrs: Mapping[str, int | str] = field(default_factory=dict)
-
-
 def find_items(
     request: SceneRequest, catalog: Catalog, collection: Collection, skip: Iterable[str] = ()
-) -> Found:
-    """The items that serve a request, ascending in time."""
-    radar = request.modality.startswith("S1")
-    iw = radar and request.sensor.s1_require_iw
-    items, left_out = _filtered(request, catalog, collection, skip, iw)
-    relaxed = not items and iw and request.sensor.s1_relax_iw_on_empty
-    if relaxed:
-        items, left_out = _filtered(request, catalog, collection, skip, iw=False)
+) -> tuple[list[Item], dict[str, int | str]]:
+    """The items that serve a request, ascending in time, and attrs that say what the rules for Sentinel-1 did."""
+    left_out: Counter[str] = Counter()
+
+    def search(iw: bool) -> list[Item]:
+        left_out.clear()
+        return _filtered(request, catalog, collection, skip, iw, left_out)
+
+    if request.modality.startswith("S1"):
+        items, attrs = radar_items(request, search, orbit_of)
+    else:
+        items, attrs = search(False), {}
     if not items:
         raise _nothing(request, catalog, collection, left_out)
     _check_one_collection(items, catalog)
-    attrs: dict[str, int | str] = {
-        "s1_iw_requested": int(iw),
-        "s1_iw_applied": int(iw and not relaxed),
-        "s1_iw_relaxed_on_empty": int(relaxed),
-        "s1_relax_iw_on_empty": int(request.sensor.s1_relax_iw_on_empty),
-    }
-    attrs |= orbit_attrs(request, [orbit_of(item) for item in items]) if radar else {}
-    return Found(tuple(items), attrs if radar else {})
+    return items, attrs
 
 
 def orbit_of(item: Item) -> str:
@@ -102,9 +90,14 @@ def footprint(item: Item, grid: GeoBox) -> Any:
 
 
 def _filtered(
-    request: SceneRequest, catalog: Catalog, collection: Collection, skip: Iterable[str], iw: bool
-) -> tuple[list[Item], dict[str, int]]:
-    """The items that pass every rule, and how many each rule took."""
+    request: SceneRequest,
+    catalog: Catalog,
+    collection: Collection,
+    skip: Iterable[str],
+    iw: bool,
+    left_out: Counter[str],
+) -> list[Item]:
+    """The items that pass every rule; ``left_out`` counts those that each rule took."""
     from shapely.geometry import box
 
     limit = request.sensor.cloudy_pct if request.modality.startswith("S2") else None
@@ -125,7 +118,6 @@ def _filtered(
     if orbit := request.orbit:
         rules[f"not on an {orbit} orbit"] = lambda item: orbit_of(item) != orbit
     kept: dict[str, Item] = {}
-    left_out: Counter[str] = Counter()
     for item in _search(request, catalog, collection, limit, iw):
         if isinstance(item, dict) and item.get("id") in skipped:
             left_out["skipped by id"] += 1
@@ -136,7 +128,7 @@ def _filtered(
             kept[item["id"]] = item
         else:
             left_out[reason] += 1
-    return newest_processings(kept.values()), left_out
+    return newest_processings(kept.values())
 
 
 def _cloud(item: Item) -> float:

@@ -8,19 +8,17 @@ signed where they are read, not where the graph is built.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xarray as xr
 
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import CatalogError, OptionError, warn
-from xr_rsembed.providers.base import SceneRequest, label_scene, solar_day
+from xr_rsembed.errors import CatalogError, check_names, one_of, warn, whole_number
+from xr_rsembed.providers.base import SceneRequest
 from xr_rsembed.providers.catalogs import (
     Catalog,
     Collection,
@@ -30,15 +28,11 @@ from xr_rsembed.providers.catalogs import (
     public_url,
 )
 from xr_rsembed.providers.encoding import Encoding, encoding_of
-from xr_rsembed.providers.grid import covered
-from xr_rsembed.providers.lazy import lazy_scene
+from xr_rsembed.providers.lazy import by_solar_day, scene_of_days
 from xr_rsembed.providers.plan import Acquisition, ReadPlan
 from xr_rsembed.providers.readers import READERS, Asset, Source
 from xr_rsembed.providers.reprocessing import acquired
 from xr_rsembed.providers.search import find_items, footprint
-
-if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
 
 __all__ = ["Stac", "StacOptions"]
 
@@ -94,29 +88,16 @@ class StacOptions:
     def __post_init__(self) -> None:
         from rasterio.enums import Resampling
 
-        for name, choices in (("reader", tuple(READERS)), ("resampling", tuple(Resampling.__members__))):
-            if getattr(self, name) not in choices:
-                raise OptionError(
-                    f"There is no such {name}.", found=repr(getattr(self, name)), expected=choices
-                )
-        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
-            raise OptionError(
-                "workers is a number of reads at a time.", found=repr(self.workers), expected="1 or more"
-            )
+        one_of("reader", self.reader, READERS, "There is no such reader.")
+        one_of("resampling", self.resampling, Resampling.__members__, "There is no such resampling.")
+        if self.workers is not None:
+            whole_number("workers", self.workers, at_least=1)
         object.__setattr__(self, "gdal", {name: str(value) for name, value in self.gdal.items()})
 
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> StacOptions:
         """From a request's options; a name that is none of them is refused."""
-        known = [option.name for option in fields(cls)]
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                raise OptionError(
-                    f'Provider "stac" has no option {name!r}.',
-                    expected=", ".join(known),
-                    remedy=f"did you mean {near[0]}=?" if near else None,
-                )
+        check_names(options, [option.name for option in fields(cls)], 'Provider "stac"')
         return cls(**options)
 
 
@@ -128,9 +109,9 @@ class Stac:
         options = StacOptions.read(request.options)
         catalog = find_catalog(options.catalog)
         collection = catalog.collection(request.modality, request.sensor.collection)
-        found = find_items(request, catalog, collection, options.skip_items)
-        acquisitions, incomplete = _acquisitions(found.items, request, catalog, collection, options)
-        days = _solar_days(acquisitions, request.grid)
+        items, rules = find_items(request, catalog, collection, options.skip_items)
+        acquisitions, incomplete = _acquisitions(items, request, catalog, collection, options)
+        days = by_solar_day(acquisitions, request.grid)
         plan = ReadPlan(
             tuple(days),
             # The catalogue's own address may hold a key, and reading pixels asks nothing of it.
@@ -140,28 +121,16 @@ class Stac:
             float(request.nodata),
             options.workers or get_option("terramind.fetch_workers"),
         )
-        times = [day[0].when for day in days] if request.composite is None else None
         attrs = {
             "provider": "stac",
             "catalog": public_url(catalog.name) if "://" in catalog.name else catalog.name,
-            "collection": collection.id or str(found.items[0].get("collection") or ""),
-            "item_ids": [one.item for one in acquisitions],
-            "dates": sorted({one.when.date().isoformat() for one in acquisitions}),
-            **covered(request.grid, [one.outline for one in acquisitions]),
+            "collection": collection.id or str(items[0].get("collection") or ""),
             "reader": options.reader,
             "resampling": options.resampling,
             **({"items_incomplete": incomplete} if incomplete else {}),
-            **found.attrs,
+            **rules,
         }
-        pixels = lazy_scene(
-            plan.read,
-            request.grid,
-            len(request.bands),
-            len(days) if times else None,
-            request.dtype,
-            request.chunks,
-        )
-        return label_scene(request, pixels, times=times, attrs=attrs)
+        return scene_of_days(request, plan.read, days, attrs)
 
 
 def _acquisitions(
@@ -246,10 +215,3 @@ def _checked_href(item: Mapping[str, Any], key: str, catalog: Catalog, data_root
         expected="http(s), s3 or gs; in a catalogue on disk a path below its folder",
         remedy=remedy,
     )
-
-
-def _solar_days(acquisitions: Sequence[Acquisition], grid: GeoBox) -> list[tuple[Acquisition, ...]]:
-    days: dict[date, list[Acquisition]] = {}
-    for one in acquisitions:
-        days.setdefault(solar_day(one.when, grid), []).append(one)
-    return [tuple(day) for _, day in sorted(days.items())]
