@@ -220,6 +220,32 @@ MASK[:, :16, :16] = 0
 REFL = (DN / 1e4).astype("float32")
 PICTURE = np.random.default_rng(5).integers(0, 256, (3, SIDE, SIDE)).astype("uint8")
 
+LEAVES = np.array([250, 350, 600, 400, 1000, 2400, 2900, 3100, 3300, 3400, 1900, 1000])
+LEAVES = (
+    np.random.default_rng(8).normal(LEAVES[:, None, None], 60.0, (12, SIDE, SIDE)).round().astype("uint16")
+)
+
+
+def stretched(values: Any) -> np.ndarray:
+    """Each band from its own minimum to its own maximum."""
+    low, high = values.min((-2, -1), keepdims=True), values.max((-2, -1), keepdims=True)
+    return ((values - low) / (high - low)).astype("float32")
+
+
+def one_band(value: float, columns: int = SIDE, values: np.ndarray = DN) -> np.ndarray:
+    """B5 alone without a measurement, in some columns."""
+    values = values.copy()
+    values[4, :, :columns] = value
+    return values
+
+
+def blended(values: np.ndarray, nodata: float) -> np.ndarray:
+    """The first cell filled, then the picture shifted by a third of a pixel, as bilinear resampling does; fill is NaN."""
+    filled = hole(values.astype("float32"), nodata)
+    shifted = filled * np.float32(2 / 3) + np.roll(filled, -1, axis=-1) * np.float32(1 / 3)
+    return np.where(filled == nodata, np.float32(np.nan), shifted)
+
+
 Right = tuple[Callable[[Path], np.ndarray], Callable[[], np.ndarray]]
 
 
@@ -820,6 +846,31 @@ REFUSED: dict[str, Refused] = {
         ("Landsat", "nir08"),
     ),
     "units that are a scale": (lambda: embed(scene(units="0.0001")), Unit, ("Unknown units", 'scale_factor=0.0001, units="reflectance"')),
+    # numbers that a scene cannot hold, and nothing says why
+    "one band of zeros": (lambda: embed(scene(one_band(0))), Scene, ("B5 is 0", 'bands={"S2L2A": ["B1", "B2"')),
+    "a strip of zeros in one band": (lambda: embed(scene(one_band(0, 5))), Scene, ("B5 is 0", "write_nodata(0)")),
+    "a strip of zeros in one band of reflectance": (
+        lambda: embed(scene(one_band(0, 5, REFL), units="reflectance")),
+        Scene,
+        ("B5 is 0",),
+    ),
+    "one band of zeros in dB": (lambda: embed(DB.where(DB.band == "VH", 0.0)), Scene, ("by 0", "write_nodata(0)")),
+    "the logarithm of nearly 0": (
+        lambda: embed(DB.where(DB.x > DB.x[3], -100.0)),
+        Scene,
+        ("-100", "write_nodata(-100)"),
+    ),
+    "stretched reflectance": (lambda: embed(scene(stretched(DN), units="reflectance")), Unit, ("exactly 1", "none")),
+    "stretched, nothing stated": (lambda: embed(scene(stretched(DN))), Unit, ("exactly 1",)),
+    "stretched dB": (lambda: embed(DB.copy(data=stretched(DB.values))), Unit, ("exactly 1",)),
+    "stretched heights": (lambda: embed(HEIGHTS.copy(data=stretched(HEIGHTS.values))), Unit, ("exactly 1",)),
+    "-9999 blended into DN": (lambda: embed(scene(blended(DN, -9999))), Scene, ("blended", "da.where(da > -1050)")),
+    "-9999 blended into reflectance": (
+        lambda: embed(scene(blended(REFL, -9999), units="reflectance")),
+        Scene,
+        ("blended", "da.where(da > -0.105)"),
+    ),
+    "-9999 blended into dB": (lambda: embed(DB.copy(data=blended(DB.values, -9999))), Scene, ("blended", "> -200")),
     # packing
     "packed, of unknown units": (lambda: embed(scene(scale_factor=0.01)), Unit, ("packed", "'%'")),
     "unpacked, attrs kept": (lambda: embed(scene(REFL, scale_factor=1e-4, add_offset=-0.1)), Unit, ("unpacked already", "pop")),
@@ -940,6 +991,18 @@ REMEDIES: dict[str, Remedy] = {
         "da.rio.write_nodata(0)",
         lambda: embed(scene(DN * 0).rio.write_nodata(0)),
         lambda: np.full((12, 3, 3), np.nan),
+    ),
+    "a strip of one band": (
+        lambda: embed(scene(one_band(0, 16))),
+        "da.rio.write_nodata(0)",
+        lambda: embed(scene(one_band(0, 16)).rio.write_nodata(0)),
+        lambda: means(np.where(np.arange(SIDE) < 16, np.nan, DN)),
+    ),
+    "what is blended goes": (
+        lambda: embed(scene(blended(DN, -9999))),
+        "da.where(da > -1050)",
+        lambda: embed(scene(blended(DN, -9999)).where(lambda da: da > -1050)),
+        lambda: means(np.where((blended(DN, -9999) > -1050).all(0), blended(DN, -9999), np.nan)),
     ),
     "a lost nodata": (
         lambda: embed(variables(hole(DN), _FillValue=0).to_dataarray("band")),
@@ -1183,6 +1246,71 @@ def test_an_offset_that_no_metadata_tell_of_is_said_once() -> None:
             embed(scene(true))
 
 
+WARNED: dict[str, tuple[Callable[[], Any], str, Callable[[], Any], Callable[[], Any]]] = {
+    "reflectance * 1000": (
+        lambda: embed(scene((LEAVES / 10).round().astype("uint16"))),
+        "(da / 1000)",
+        lambda: embed(
+            (scene((LEAVES / 10).round().astype("uint16")) / 1000).assign_attrs(units="reflectance")
+        ),
+        lambda: means((LEAVES / 10).round() * 10),
+    ),
+    "amplitude": (
+        lambda: embed(LINEAR.where(LINEAR.band == "VV", LINEAR * 0.4) ** 0.5, POWER),
+        '(da.astype("float32") ** 2).assign_attrs(da.attrs, units="linear")',
+        lambda: embed((LINEAR.where(LINEAR.band == "VV", LINEAR * 0.4) ** 0.5) ** 2, POWER),
+        lambda: means(LINEAR.where(LINEAR.band == "VV", LINEAR * 0.4)),
+    ),
+    "amplitude in dB": (
+        lambda: embed((DB - [[[0]], [[4]]]) / 2),
+        "(2 * da)",
+        lambda: embed(2 * ((DB - [[[0]], [[4]]]) / 2)),
+        lambda: means(DB.values - [[[0]], [[4]]]),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("case", WARNED)
+def test_what_may_be_meant_and_hardly_is_gives_a_warning(case: str) -> None:
+    run, remedy, follow, expected = WARNED[case]
+    with pytest.warns(errors.RsEmbedWarning, match="the numbers may be") as caught:
+        run()
+    assert any(remedy in str(one.message) for one in caught)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*the numbers may be")
+        np.testing.assert_allclose(follow(), expected(), rtol=2e-5, atol=2e-3)
+
+
+def water(**bands: float) -> xr.DataArray:
+    """Noise of 20 DN around a spectrum, cut off at 0, as a correction that takes too much leaves it."""
+    spectrum = np.array([bands.get(name, 0.0) for name in S2])[:, None, None]
+    noise = np.random.default_rng(9).normal(spectrum, 20.0, (12, SIDE, SIDE))
+    return scene(noise.clip(0).round().astype("uint16"))
+
+
+TRUE: dict[str, Callable[[], Any]] = {
+    "leaves": lambda: embed(scene(LEAVES)),
+    "leaves in low sun": lambda: embed(scene(LEAVES // 3)),
+    "leaves whose blue was corrected to 0": lambda: embed(scene(np.where(np.arange(12)[:, None, None] == 1, LEAVES / 9 - 45, LEAVES).clip(0).astype("uint16"))),
+    "clear water": lambda: embed(water(B1=300, B2=250, B3=120, B4=20, B5=-10, B8=-20, B11=-60, B12=-60)),
+    "turbid water": lambda: embed(water(B1=900, B2=1100, B3=1400, B4=1500, B5=1300, B6=600, B7=500, B8=400, B8A=200, B9=100, B11=-5, B12=-5)),
+    "a white cloud cut off at 1": lambda: embed(scene(np.where(np.arange(12)[:, None, None] < 9, hole(REFL.clip(0.001), 1), REFL).astype("f4"), units="reflectance")),
+    "a forest's power": lambda: embed(radar(-6.5, 1.5) - [[[0]], [[5.5]]]),
+    "a city's power": lambda: embed(radar(-2.0, 6.0) - [[[0]], [[6]]]),
+    "calm water": lambda: embed(radar(-23.0, 2.0) - [[[0]], [[2]]]),
+    "a little below the noise": lambda: embed(DB.where(DB.x > DB.x[0], DB.where(DB.y < DB.y[9], -75.0))),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("case", TRUE)
+def test_true_scenes_pass_without_a_word(case: str) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*the numbers may be")
+        assert np.isfinite(TRUE[case]()).all()
+
+
 def test_clip_is_an_option_that_is_recorded() -> None:
     bright = scene(dn(9000, 14000))
     options: dict[str, Any] = {"model": TINY, "weights": "random", "device": "cpu"}
@@ -1200,4 +1328,4 @@ def test_clip_is_an_option_that_is_recorded() -> None:
 
 
 def test_the_tables_are_long() -> None:
-    assert len(RIGHT) + len(REFUSED) + len(REMEDIES) >= 200
+    assert len(RIGHT) + len(WARNED) + len(TRUE) + len(REFUSED) + len(REMEDIES) >= 200

@@ -7,6 +7,17 @@ import warnings
 import numpy as np
 
 from xr_rsembed.errors import RsEmbedWarning, SceneError, UnitsError
+from xr_rsembed.inputs.fills import (
+    BRIGHT,
+    MANY,
+    check_blended,
+    check_fill,
+    check_lone_zeros,
+    check_masks,
+    check_not_zero,
+    check_sentinel,
+    unstated,
+)
 from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.inputs.stored import held_values
 from xr_rsembed.inputs.units import wrong_units
@@ -14,15 +25,12 @@ from xr_rsembed.inputs.units import wrong_units
 __all__ = ["check_common", "check_range", "check_values"]
 
 _SAMPLE = 5_000  # pixels of a block that are looked at
-_MANY = 1000  # pixels from which on a likely, but not certain, mistake is called one
-_SENTINELS = (-9999.0, -32768.0, -32767.0, -999.0, -99999.0, -(2.0**31), 1 - 2.0**31, 2.0**31 - 1)
-_HUGE = 1e15  # beyond, floats mark nodata: 1e20, 3.4e38, 9.97e36
 _SATURATED = 65535.0  # in Sentinel-2's DN
-_BRIGHT = 20_000.0  # DN: as a median, beyond any surface
 _BELOW_SHADOW = -400.0  # DN: dark water under a bad correction is above it
 _OFFSET = 1000.0  # what Sentinel-2 DN carry from baseline 04.00 on
 _NO_OFFSET = "dn = xr.where(da == 0, 0, (da.astype('int32') - 1000).clip(1)).assign_attrs(da.attrs)"
 _NO_PACKING = 'da.attrs.pop("scale_factor", None); da.attrs.pop("add_offset", None)'
+_FAINTEST = -60.0  # dB: noise is above it, the logarithm of a power of 0 that was raised a little below
 _NOISE = -0.05  # linear power that the removal of noise left below 0 is nearer to 0 than that
 
 
@@ -35,9 +43,11 @@ def check_values(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
     if how.to_db:
         _check_linear(values, how, "dB")
         return
-    _check_sentinel(raw)
+    check_sentinel(raw)
     if how.units == "DN":
-        _check_fill(raw, how)
+        check_fill(raw, how)
+    if how.units in ("DN", "dB", "m"):
+        _check_stretched(raw, window, valid, how)
     if how.packed and _fractions(raw):
         raise UnitsError(
             "The attrs say how whole numbers were packed, but the pixels are fractions: they were unpacked already.",
@@ -73,7 +83,7 @@ def check_range(window: np.ndarray, valid: np.ndarray, inside: np.ndarray, how: 
     ``inside`` says which pixels (y, x) lie in it.
     """
     outside = valid & ~inside
-    if not how.units or outside.sum() < max(_MANY, 0.9 * valid.sum()):
+    if not how.units or outside.sum() < max(MANY, 0.9 * valid.sum()):
         return
     found = _sample(window, outside)
     if len(np.unique(found)) > 10:  # else it is a fill
@@ -97,45 +107,18 @@ def _fractions(values: np.ndarray) -> bool:
     return float((values % 1.0 != 0.0).mean()) > 0.5
 
 
-# --- nodata that nothing states -----------------------------------------------------------------------------
-
-
-def _check_sentinel(raw: np.ndarray) -> None:
-    marks, counts = np.unique(raw[np.isin(raw, _SENTINELS) | (np.abs(raw) >= _HUGE)], return_counts=True)
-    if counts.size and counts.max() >= 0.001 * raw.size:
-        raise _unstated(float(marks[counts.argmax()]), float(counts.max() / raw.size))
-
-
-def _check_fill(raw: np.ndarray, how: Pixels) -> None:
-    """Raise where at many pixels all bands hold one number that no measurement is, and nothing says what nodata is.
-
-    So arithmetic and ``ds.to_array()`` leave a scene: the attrs are lost, the fill stays.
-    """
-    if how.nodata_stated or len(raw) < 3 or not raw.any():
+def _check_stretched(raw: np.ndarray, window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
+    """Raise where each band runs from exactly 0 to exactly 1, which a minimum and a maximum of its own make of it."""
+    enough = {"DN": 4, "dB": 2, "m": 1}[how.units]  # red, green and blue may be cut off at a white cloud's 1
+    if len(raw) < enough or raw.shape[1] < MANY or raw.min() < 0.0 or raw.max() > 1.0 or not _fractions(raw):
         return
-    alike, counts = np.unique(raw[0, (raw == raw[0]).all(axis=0)], return_counts=True)
-    counts = counts * ((alike <= 0.0) | (alike >= _BRIGHT))
-    if counts.size and counts.max() >= max(10, 0.01 * raw.shape[1]):
-        raise _unstated(float(alike[counts.argmax()]), float(counts.max() / raw.shape[1]))
-
-
-def _check_not_zero(values: np.ndarray, how: Pixels) -> None:
-    if not values.any():
-        raise SceneError(
-            f"Every {how.modality} pixel of a block is 0, and nothing says that 0 is nodata.",
-            found="zeros alone",
-            expected=f"pixels in {how.units}",
-            remedy="da.rio.write_nodata(0), where 0 marks the absence of a measurement",
+    if all((band[valid].min(), band[valid].max()) == (0.0, 1.0) for band in window):
+        raise UnitsError(
+            "Each band runs from exactly 0 to exactly 1: it was stretched from its own minimum to its own maximum.",
+            found="the same extremes in every band",
+            expected=how.units,
+            remedy='embed the pixels as they were before, or pass these on as they are with normalize="none"',
         )
-
-
-def _unstated(fill: float, share: float) -> SceneError:
-    return SceneError(
-        f"The scene seems to mark invalid pixels by {fill:g}, but nothing says so.",
-        found=f"{fill:g} in {share:.1%} of the pixels",
-        expected="nodata in attrs, or NaN",
-        remedy=f"da.rio.write_nodata({fill!r})" if abs(fill) >= 1e6 else f"da.rio.write_nodata({fill:g})",
-    )
 
 
 # --- the units that models take -----------------------------------------------------------------------------
@@ -143,10 +126,11 @@ def _unstated(fill: float, share: float) -> SceneError:
 
 def _check_dn(values: np.ndarray, how: Pixels) -> None:
     low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
-    fractions, many = _fractions(values), values.shape[1] >= _MANY
-    _check_not_zero(values, how)
+    fractions, many = _fractions(values), values.shape[1] >= MANY
+    check_not_zero(values, how)
     _check_wrapped(values, middle)
-    _check_masks(values)
+    check_masks(values)
+    check_lone_zeros(values, how)
     if low < 0.0 and high < 20.0 and fractions:
         raise _normalized(how)
     if low < 3 * _BELOW_SHADOW and how.offset >= 0.0:
@@ -175,7 +159,7 @@ def _check_dn(values: np.ndarray, how: Pixels) -> None:
         raise wrong_units("%", "DN")
     if many and not fractions and 240.0 <= values.max() <= 255.0 and low >= 0.0:
         raise wrong_units("8-bit", "DN")
-    if middle > _BRIGHT and how.scale >= 100.0 and 1.0 <= (middle - how.offset) / how.scale <= _BRIGHT:
+    if middle > BRIGHT and how.scale >= 100.0 and 1.0 <= (middle - how.offset) / how.scale <= BRIGHT:
         raise UnitsError(
             f"These numbers cannot be {how.stated or 'reflectance'}: they look like DN.",
             found=f"a median of {(middle - how.offset) / how.scale:.4g}",
@@ -184,34 +168,40 @@ def _check_dn(values: np.ndarray, how: Pixels) -> None:
             if how.stated
             else "da.drop_encoding(), which still tells how a file packed reflectance",
         )
-    if middle > _BRIGHT:
+    if middle > BRIGHT:
         raise _impossible("DN", f"a median of {middle:.4g}", "reflectance * 10000, most below 10000", how)
     if many and not fractions and how.offset == 0.0:
         _check_offset(float(np.quantile(values, 0.001)), how)
+    if many:
+        check_blended(values, how)
+        _check_thousandths(values, how)
+
+
+def _check_thousandths(values: np.ndarray, how: Pixels) -> None:
+    """Warn where most of a block is vegetation, by the shape of its spectra, and darker than any in the sun."""
+    if not {"B4", "B8", "B11"} <= {*how.bands} or np.quantile(values, 0.98) > 700.0:
+        return
+    red, near, short = (values[how.bands.index(band)] for band in ("B4", "B8", "B11"))
+    if float(((near > 100.0) & (near > 4.0 * red) & (short > 0.25 * near)).mean()) > 0.5:
+        _warn(
+            "Most pixels of a block look like vegetation a tenth as bright as in the sun: the numbers may be "
+            'reflectance * 1000. Where they are: (da / 1000).assign_attrs(da.attrs, units="reflectance").'
+        )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RsEmbedWarning, stacklevel=3)  # which shows one text once, not once a block
 
 
 def _check_wrapped(values: np.ndarray, middle: float) -> None:
     share = float(((values > 60_000.0) & (values < _SATURATED)).mean())
-    if share >= 0.001 and middle < _BRIGHT:
+    if share >= 0.001 and middle < BRIGHT:
         raise UnitsError(
             "Some DN lie just below 65536: whole numbers without a sign were taken below 0.",
             found=f"{share:.1%} of the numbers above 60000, half of all below {middle:.0f}",
             expected="reflectance * 10000",
             remedy=f"subtract in numbers with a sign, such as {_NO_OFFSET}",
         )
-
-
-def _check_masks(values: np.ndarray) -> None:
-    for number, band in enumerate(values):
-        most = band.max()
-        if band.size >= _MANY and most in (255.0, 65535.0) and np.isin(band, (0.0, most)).all():
-            raise SceneError(
-                "One of the bands is a mask, such as the alpha band of a file.",
-                found=f"{most:g} and 0 alone in band number {number} (counted from 0)",
-                expected="measurements in every band",
-                remedy='name it: da.assign_coords(band=["B1", ..., "alpha"]); or open the file with '
-                "xr_rsembed.open_scene, which knows alpha bands",
-            )
 
 
 def _check_offset(darkest: float, how: Pixels) -> None:
@@ -225,21 +215,20 @@ def _check_offset(darkest: float, how: Pixels) -> None:
             "baseline from its metadata",
         )
     if 0.99 * _OFFSET <= darkest <= 1.25 * _OFFSET:
-        warnings.warn(  # which shows one text once, not once a block
+        _warn(
             "No pixel of a block is below 1000 DN. Clouds and deserts are that bright. A scene that is neither holds "
             f"the offset of Sentinel-2's baseline 04.00 (from January 2022 on): take it off, {_NO_OFFSET}, or say so, "
-            'da.attrs["add_offset"] = -1000.',
-            RsEmbedWarning,
-            stacklevel=2,
+            'da.attrs["add_offset"] = -1000.'
         )
 
 
 def _check_db(values: np.ndarray, how: Pixels) -> None:
     low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
-    _check_not_zero(values, how)
-    empty = float((values == 0.0).mean())
-    if middle < -3.0 and empty >= 0.01 and values.shape[1] >= _MANY:
-        raise _unstated(0.0, empty)  # noise is never exactly 0 that often
+    check_not_zero(values, how)
+    many, zero = values.shape[1] >= MANY, values == 0.0
+    empty = float(zero.mean(axis=1).max())
+    if many and empty >= 0.01 and np.median(values[~zero]) < -3.0:
+        raise unstated(0.0, empty)  # noise is never exactly 0 that often
     if low >= 0.0 and middle < 1.0:
         raise wrong_units("linear", "dB")
     if -6000.0 < middle < -300.0 and not _fractions(values):
@@ -249,16 +238,23 @@ def _check_db(values: np.ndarray, how: Pixels) -> None:
             expected="backscatter of -40 to 20 dB",
             remedy='da = da.assign_attrs(units="dB", scale_factor=0.01)',
         )
-    if values.shape[1] >= _MANY and -4.0 < low < 0.0 < high < 4.0:
+    if many and -4.0 < low < 0.0 < high < 4.0:
         raise _normalized(how)
+    if many and -60.0 < middle < 20.0:
+        check_blended(values, how)
+        faint = values < _FAINTEST
+        if faint.mean(axis=1).max() >= 0.01:
+            numbers, counts = np.unique(values[faint], return_counts=True)
+            raise unstated(float(numbers[counts.argmax()]), float(faint.mean()))
+        _check_amplitude(10.0 ** (values / 10.0), "(2 * da).assign_attrs(da.attrs)", how)
     if not -60.0 < middle < 20.0:
         raise _impossible("dB", f"a median of {middle:.4g}", "backscatter of -40 to 20 dB", how)
 
 
 def _check_linear(values: np.ndarray, how: Pixels, wanted: str) -> None:
     quarter, middle, high = np.quantile(values, (0.25, 0.5, 0.98))
-    _check_not_zero(values, how)
-    if -4.0 < quarter < _NOISE and 0.0 < high < 4.0 and values.shape[1] >= _MANY:
+    check_not_zero(values, how)
+    if -4.0 < quarter < _NOISE and 0.0 < high < 4.0 and values.shape[1] >= MANY:
         raise _normalized(how)
     if middle < _NOISE and wanted == "linear":
         raise wrong_units("dB", "linear")
@@ -269,6 +265,27 @@ def _check_linear(values: np.ndarray, how: Pixels, wanted: str) -> None:
     if middle < _NOISE or middle > 40.0:
         expected = "power above 0" if middle < 0.0 else "most below 1"
         raise _impossible("linear power", f"a median of {middle:.4g}", expected, how)
+    power = '(da.astype("float32") ** 2).assign_attrs(da.attrs, units="linear")'
+    _check_amplitude(values, power, how)
+
+
+def _check_amplitude(power: np.ndarray, remedy: str, how: Pixels) -> None:
+    """Warn where VH is as strong beside VV, and as even, as in the square root of power alone.
+
+    A city's VH is uneven, a forest's below 0.1, and that of calm water is weak.
+    """
+    if power.shape[1] < MANY or not {"VV", "VH"} <= {*how.bands}:
+        return
+    co, cross = (power[how.bands.index(band)] for band in ("VV", "VH"))
+    there = (co > 0.0) & (cross > 0.0)
+    if there.mean() < 0.5:
+        return
+    middle, high = np.quantile(cross[there], (0.5, 0.98))
+    if middle > 0.1 and high < 3.0 * middle and np.median(cross[there] / co[there]) > 0.35:
+        _warn(
+            "VH is stronger beside VV than any surface sends it back: the numbers may be amplitude, the square root "
+            f"of power. Make power of it, {remedy}, where they are."
+        )
 
 
 def _check_metres(values: np.ndarray, how: Pixels) -> None:
@@ -276,14 +293,14 @@ def _check_metres(values: np.ndarray, how: Pixels) -> None:
     beyond, counts = np.unique(values[(values < -12_000.0) | (values > 9_000.0)], return_counts=True)
     if counts.size and counts.max() >= max(10, 0.5 * counts.sum()):
         fill = (float(beyond[counts.argmax()]) - how.offset) / how.scale
-        raise _unstated(fill, float(counts.max() / values.size))
+        raise unstated(fill, float(counts.max() / values.size))
     if low < -12_000.0 or high > 9_000.0:
         raise _impossible("m", f"heights from {low:.4g} to {high:.4g}", "-11000 to 8900 m", how)
 
 
 def _check_8bit(values: np.ndarray, how: Pixels) -> None:
     low, high = np.quantile(values, (0.02, 0.98))
-    _check_not_zero(values, how)
+    check_not_zero(values, how)
     if low < -0.5 and high < 20.0:
         raise _normalized(how)
     if high > 280.0:  # resampling may overshoot 255

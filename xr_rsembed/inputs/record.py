@@ -20,6 +20,8 @@ class Pixels:
     Parameters
     ----------
     modality : str
+    bands : tuple of str
+        Canonical names, in the order of the pixels.
     normalization : Normalization
     nodata : tuple of float
         Raw values that mark an invalid pixel, besides NaN, which always does.
@@ -47,6 +49,7 @@ class Pixels:
 
     modality: str
     normalization: Normalization
+    bands: tuple[str, ...] = ()
     nodata: tuple[float, ...] = ()
     nodata_stated: bool = False
     valid_range: tuple[float, float] | None = None

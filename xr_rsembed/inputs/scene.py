@@ -176,7 +176,7 @@ def _pixels(scene: xr.DataArray, kind: Modality, stored: Stored, normalize: str,
     stated = stated_units(scene, units, kind.units)
     if normalize == "none":
         raw = Normalization("none", source="none")
-        return Pixels(kind.name, raw, stored.nodata, stored.nodata_stated, stored.valid_range)
+        return Pixels(kind.name, raw, kind.bands, stored.nodata, stored.nodata_stated, stored.valid_range)
     packing = stored.packing
     scale, offset, to_db = reading(scene, kind, stated, packing)
     nodata = stored.nodata
@@ -187,6 +187,7 @@ def _pixels(scene: xr.DataArray, kind: Modality, stored: Stored, normalize: str,
     return Pixels(
         modality=kind.name,
         normalization=kind.normalization,
+        bands=kind.bands,
         nodata=nodata,
         nodata_stated=stored.nodata_stated,
         valid_range=stored.valid_range,

@@ -1,0 +1,123 @@
+"""Nodata that nothing states, by what it leaves among the pixels of a block."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xr_rsembed.errors import SceneError
+from xr_rsembed.inputs.record import Pixels
+
+__all__ = [
+    "BRIGHT",
+    "MANY",
+    "check_blended",
+    "check_fill",
+    "check_lone_zeros",
+    "check_masks",
+    "check_not_zero",
+    "check_sentinel",
+    "unstated",
+]
+
+MANY = 1000  # pixels from which on a likely, but not certain, mistake is called one
+BRIGHT = 20_000.0  # DN: as a median, beyond any surface
+_SENTINELS = (-9999.0, -32768.0, -32767.0, -999.0, -99999.0, -(2.0**31), 1 - 2.0**31, 2.0**31 - 1)
+_HUGE = 1e15  # beyond, floats mark nodata: 1e20, 3.4e38, 9.97e36
+_LIT = 500.0  # DN: as a median of the other bands, no water and no shadow
+_NEAR_ZERO = 50.0  # DN: what is cut off at 0 leaves pixels between 0 and this, what is filled by 0 does not
+
+
+def check_sentinel(raw: np.ndarray) -> None:
+    marks, counts = np.unique(raw[np.isin(raw, _SENTINELS) | (np.abs(raw) >= _HUGE)], return_counts=True)
+    if counts.size and counts.max() >= 0.001 * raw.size:
+        raise unstated(float(marks[counts.argmax()]), float(counts.max() / raw.size))
+
+
+def check_fill(raw: np.ndarray, how: Pixels) -> None:
+    """Raise where at many pixels all bands hold one number that no measurement is, and nothing says what nodata is.
+
+    So arithmetic and ``ds.to_array()`` leave a scene: the attrs are lost, the fill stays.
+    """
+    if how.nodata_stated or len(raw) < 3 or not raw.any():
+        return
+    alike, counts = np.unique(raw[0, (raw == raw[0]).all(axis=0)], return_counts=True)
+    counts = counts * ((alike <= 0.0) | (alike >= BRIGHT))
+    if counts.size and counts.max() >= max(10, 0.01 * raw.shape[1]):
+        raise unstated(float(alike[counts.argmax()]), float(counts.max() / raw.shape[1]))
+
+
+def check_not_zero(values: np.ndarray, how: Pixels) -> None:
+    if not values.any():
+        raise SceneError(
+            f"Every {how.modality} pixel of a block is 0, and nothing says that 0 is nodata.",
+            found="zeros alone",
+            expected=f"pixels in {how.units}",
+            remedy="da.rio.write_nodata(0), where 0 marks the absence of a measurement",
+        )
+
+
+def check_masks(values: np.ndarray) -> None:
+    for number, band in enumerate(values):
+        most = band.max()
+        if band.size >= MANY and most in (255.0, 65535.0) and np.isin(band, (0.0, most)).all():
+            raise SceneError(
+                "One of the bands is a mask, such as the alpha band of a file.",
+                found=f"{most:g} and 0 alone in band number {number} (counted from 0)",
+                expected="measurements in every band",
+                remedy='name it: da.assign_coords(band=["B1", ..., "alpha"]); or open the file with '
+                "xr_rsembed.open_scene, which knows alpha bands",
+            )
+
+
+def check_lone_zeros(values: np.ndarray, how: Pixels) -> None:
+    """Raise where one band of DN is 0 at many pixels that the others see well: it is not there, or not everywhere.
+
+    Cirrus (B10) is dark everywhere.
+    """
+    if len(values) < 3 or values.shape[1] < MANY or how.offset:
+        return
+    for number, band in enumerate(values):
+        name = how.bands[number] if how.bands else str(number)
+        zero = band == 0.0
+        share, rest = float(zero.mean()), band[~zero]
+        if name == "B10" or share < 0.01 or (rest.size and np.quantile(rest, 0.01) < _NEAR_ZERO):
+            continue
+        if np.median(np.delete(values, number, axis=0)[:, zero]) < _LIT:
+            continue
+        others = ", ".join(f'"{other}"' for other in how.bands if other != name)
+        raise SceneError(
+            f"The band {name} is 0 where the others are bright, and nothing says that 0 is nodata.",
+            found=f"0 in {share:.1%} of its pixels",
+            expected="measurements in every band, or nodata in attrs",
+            remedy="da.rio.write_nodata(0), where 0 marks the absence of a measurement"
+            if rest.size
+            else f'bands={{"{how.modality}": [{others}]}} embeds what is there, where the model takes some bands',
+        )
+
+
+def check_blended(values: np.ndarray, how: Pixels) -> None:
+    """Raise where a few numbers lie between nodata and what is measured: nodata was resampled with its neighbours."""
+    low, high = {"DN": (-1050.0, 40_000.0), "dB": (-200.0, np.inf)}[how.units]
+    beyond = (values < low) | ((values > high) & (values < 60_000.0))
+    if beyond.sum() < max(10, 0.0005 * values.size):
+        return
+    found = values[beyond]
+    if len(np.unique(found)) == 1:
+        raise unstated((float(found[0]) - how.offset) / how.scale, float(beyond.mean()))
+    below = bool(found.min() < low)
+    kept = f"> {(low - how.offset) / how.scale:.6g}" if below else f"< {(high - how.offset) / how.scale:.6g}"
+    raise SceneError(
+        f"Some numbers lie between nodata and {how.units}: pixels without a measurement were blended into others.",
+        found=f"numbers from {found.min():.4g} to {found.max():.4g} in {beyond.mean():.2%} of the pixels",
+        expected="nodata that was made NaN before interp, mean or resampling",
+        remedy=f"da.where(da != nodata) before that step; what is blended already goes by da.where(da {kept})",
+    )
+
+
+def unstated(fill: float, share: float) -> SceneError:
+    return SceneError(
+        f"The scene seems to mark invalid pixels by {fill:g}, but nothing says so.",
+        found=f"{fill:g} in {share:.1%} of the pixels",
+        expected="nodata in attrs, or NaN",
+        remedy=f"da.rio.write_nodata({fill!r})" if abs(fill) >= 1e6 else f"da.rio.write_nodata({fill:g})",
+    )
