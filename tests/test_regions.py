@@ -387,7 +387,7 @@ def test_on_a_cluster(made, whole, tmp_path):
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         status = begin(tmp_path / "r.zarr", made).run(client=client)
@@ -397,6 +397,19 @@ def test_on_a_cluster(made, whole, tmp_path):
     )
     assert not status.failed
     assert content(tmp_path / "r.zarr") == content(whole)
+
+
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(made, tmp_path):
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        xr_rsembed.set_options(workers_wait=1),
+        pytest.raises(StoreError, match="no worker for 1 second"),
+    ):
+        begin(tmp_path / "r.zarr", made, area=POINT).run(client=client)
+    assert not begin(tmp_path / "r.zarr", made, area=POINT).run().left, "the same call again"
 
 
 KILLED = """

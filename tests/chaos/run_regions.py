@@ -7,6 +7,7 @@ python -m tests.chaos.run_regions --runs 20 --workers   worker processes are kil
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import random
 import shutil
@@ -24,16 +25,19 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from tests import fakes
 from tests.servers.region import make_region
 from tests.test_regions import begin, content, kill_and_finish
+from xr_rsembed import set_options
 
 
 class Registered(WorkerPlugin):
-    """The cheap model on every worker, also on those that take a killed one's place."""
+    """The cheap model, and what takes long to import, on every worker, also on those that take a killed one's place."""
 
     name = "probe"
 
     def setup(self, worker: Any) -> None:
         warnings.simplefilter("ignore")
         fakes.register()
+        for name in ("torch", "odc.stac", "xr_rsembed.regions"):
+            importlib.import_module(name)
 
 
 class Killer(threading.Thread):
@@ -45,7 +49,7 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         nannies = self.client.cluster.workers
-        while not self.ended.wait(self.rng.uniform(0.05, 2)):
+        while not self.ended.wait(self.rng.uniform(0.2, 4)):
             # Only those that have joined: a nanny gives a worker up that dies while it starts.
             joined = self.client.scheduler_info()["workers"]
             if up := [one.pid for one in list(nannies.values()) if one.worker_address in joined and one.pid]:
@@ -58,7 +62,8 @@ def kill_workers_and_finish(made: Any, whole: Path, store: Path, seed: int) -> s
     with (
         # A busy machine takes longer than the usual 15 s to start a worker, which the cluster would then do without.
         dask.config.set({"distributed.deploy.lost-worker-timeout": "10 minutes"}),
-        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        set_options(workers_wait=3000),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         client.register_plugin(Registered())

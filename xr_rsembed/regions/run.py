@@ -25,6 +25,8 @@ from xr_rsembed.regions.status import Status, status_of
 from xr_rsembed.regions.store import RegionStore, period_name
 from xr_rsembed.regions.units import Key, Lattice, lattices, units_of
 from xr_rsembed.specs import TemporalSpec, Time
+from xr_rsembed.store.run import require_same_code
+from xr_rsembed.workers import WorkerWatch
 
 __all__ = ["RegionRun", "region"]
 
@@ -201,6 +203,13 @@ class RegionRun:
         -------
         Status
             Of this request.
+
+        Raises
+        ------
+        OptionError
+            For a part that does not exist.
+        StoreError
+            If the store cannot be written, was begun with other settings, or the cluster is lost.
         """
         if part is not None and not 0 <= part[0] < part[1]:
             raise OptionError(
@@ -228,7 +237,9 @@ class RegionRun:
             set_options(progress=False),  # of the units themselves
             _executor(client, workers) as pool,
         ):
-            for key, state in self._states(todo, pool, 2 * workers if client is None else 1000, retries):
+            for key, state in self._states(
+                todo, pool, 2 * workers if client is None else 1000, retries, client
+            ):
                 bar.advance(1)
                 if after is not None:
                     after(f"{key[0]} {key[1]}", state)
@@ -238,11 +249,12 @@ class RegionRun:
         return status
 
     def _states(
-        self, todo: Sequence[Key], pool: Executor, most: int, retries: int
+        self, todo: Sequence[Key], pool: Executor, most: int, retries: int, client: Any
     ) -> Iterator[tuple[Key, str]]:
         """The state of each unit as it is known; at most ``most`` are begun and not finished."""
         waiting, running = iter(todo), dict[Any, Key]()
         recipe = self.recipe.written_out()
+        watch = client and WorkerWatch(client, "the same call again: finished units are safe")
         try:
             while True:
                 for key in islice(waiting, most - len(running)):
@@ -250,12 +262,14 @@ class RegionRun:
                     running[pool.submit(_work, self.store, recipe, lattice, key, span, retries)] = key
                 if not running:
                     return
-                for task in wait(running, return_when=FIRST_COMPLETED).done:
+                for task in wait(running, 1 if watch else None, FIRST_COMPLETED).done:
                     key = running.pop(task)
                     try:
                         yield key, task.result()
                     except Exception as error:  # of a worker that died, or of the store
                         yield key, _failed(self.store, key, error)
+                if watch:
+                    watch.check()
         finally:
             for task in running:
                 task.cancel()
@@ -320,5 +334,6 @@ def _executor(client: Any, workers: int) -> Iterator[Executor]:
         with ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-unit") as pool:
             yield pool
     else:
+        require_same_code(client)
         with client.get_executor(pure=False, retries=3) as pool:
             yield pool

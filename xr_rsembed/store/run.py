@@ -27,7 +27,7 @@ from xr_rsembed.progress import progress
 from xr_rsembed.store.digests import code_digest, digest
 from xr_rsembed.workers import WorkerWatch
 
-__all__ = ["Task", "bar", "elsewhere", "itself", "run_blocks"]
+__all__ = ["Task", "bar", "elsewhere", "itself", "require_same_code", "run_blocks"]
 
 _BATCH = 64  # blocks whose results another process sends back at a time
 _SUSPECTS = 16  # blocks that are run one by one after a failure, in which the failed one most likely is
@@ -223,7 +223,7 @@ def _on_cluster(
 ) -> None:
     from distributed import as_completed
 
-    _require_same_code(client)
+    require_same_code(client)
     graph = _graph(arrays, by_key, {key: task.step for key, task in by_key.items()})
     futures = client.get(graph, list(by_key), sync=False, retries=retries)
     failures = _Failures()
@@ -258,7 +258,8 @@ def _on_cluster(
         raise
 
 
-def _require_same_code(client: Any) -> None:
+def require_same_code(client: Any) -> None:
+    """A StoreError where a worker's code is another than this process's."""
     for worker, found in client.run(code_digest, on_error="return").items():
         if found != code_digest() and not isinstance(found, OSError):  # of a worker that died a moment ago
             raise StoreError(
