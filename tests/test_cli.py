@@ -328,6 +328,12 @@ def test_config_file(scenes, tmp_path, capsys):
     assert run("embed", "--config", config, "--overlap", "32", "--limit", "1") == 0
     (line,) = lines(capsys.readouterr().out)
     assert xr.open_zarr(line["output"])["embedding"].attrs["overlap"] == 32, "a flag goes before the file"
+    config.write_text('[fetch.provider-option]\ncatalog = "nowhere"\nreader = "odc"\n')
+    there = ["--bbox", "9", "45", "9.1", "45.1", "--time", "2022"]
+    assert run("fetch", *there, "--config", config, "-P", "reader=other") == 1
+    assert "found:    'other'" in capsys.readouterr().err, "a pair goes before the file's of its name"
+    assert run("fetch", *there, "--config", config, "-P", "resampling=nearest") == 1
+    assert "nowhere" in capsys.readouterr().err, "and the others stand"
     config.write_text('[validate]\nmodel = "probe"\ninputs = ["' + str(scenes / "a.tif") + '"]\n')
     assert run("validate", "--config", config) == 0
 
@@ -401,6 +407,19 @@ def test_info_plot_convert_classify_stac(scenes, tmp_path, capsys):
     points.to_file(tmp_path / "labels.geojson")
     assert run("classify", store, tmp_path / "labels.geojson", "-o", tmp_path / "classes.tif") == 0
     assert rioxarray.open_rasterio(tmp_path / "classes.tif").shape == (1, 30, 19)
+    lon, lat = points.to_crs(4326).geometry[0].coords[0]
+    alone = [  # where nothing else has imported rioxarray
+        ["classify", store, tmp_path / "labels.geojson", "-o", tmp_path / "alone.tif"],
+        ["plot", store, "--like", lon, lat],
+    ]
+    code = f"from xr_rsembed.cli import main\nassert not any(map(main, {[list(map(str, one)) for one in alone]}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert rioxarray.open_rasterio(tmp_path / "alone.tif").rio.crs == stored.rio.crs
+    assert (tmp_path / "emb.png").exists(), "a picture goes beside its input"
+    capsys.readouterr()
+    for words in (["convert", tmp_path / "out.nc"], ["stac"], ["classify", tmp_path / "labels.geojson"]):
+        assert run(words[0], scenes / "a.tif", *words[1:]) == 1
+        assert "xr-rsembed embed" in capsys.readouterr().err, "a scene is no embedding"
     assert run("classify", store, tmp_path / "labels.geojson", "-o", tmp_path / "classes.tif") == 1
     assert run("stac", store, "--time", "2022-06-01") == 0
     assert json.loads((tmp_path / "emb.json").read_text())["assets"]["embeddings"]["href"] == "./emb.zarr"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -254,6 +256,28 @@ def test_what_would_break_the_grid_is_refused(made, tmp_path):
     assert begin(box, made, area=POINT, grid=grid[:224, :224]).zones["grid"].rows == 2, "it never shrinks"
     with pytest.raises(StoreError, match="grid left"):
         begin(box, made, area=POINT, grid=grid.translate_pix(16, 0))
+
+
+def test_what_is_wrong_with_a_request_is_said_before_a_store_is_begun(made, tmp_path):
+    store = tmp_path / "r.zarr"
+    with pytest.raises(OptionError, match="nonsense"):
+        begin(store, made, area=POINT, fetch={"catalog": made.catalog, "nonsense": 1}).run()
+    with pytest.raises(OptionError, match="dark"):
+        begin(store, made, area=POINT, dark=1).run()
+    with pytest.raises(OptionError, match="resolution="):
+        begin(store, made, area=POINT, fetch={"catalog": made.catalog, "scale_m": 20})
+    assert not store.exists(), "a store begun with it would refuse the call that is right"
+
+
+def test_an_item_that_cannot_be_read_can_be_left_out_later(made, tmp_path, capsys):
+    store = tmp_path / "r.zarr"
+    assert begin(store, made, area=POINT, periods=JUNE, skip=False).run(retries=0).failed
+    assert main(["region", "status", str(store)]) == 1
+    remedy = re.search(r"remedy: .*?(-P 'skip_items=.*?')", capsys.readouterr().out)[1]
+    box = " ".join(map(str, POINT))
+    command = f"region {store} --bbox {box} --time {JUNE} -m probe --weights random --unit 224 --retry"
+    assert main(shlex.split(f"{command} -P catalog={made.catalog} {remedy}")) == 0
+    assert not begin(store, made, area=POINT, periods=JUNE, skip=False).status().failed
 
 
 def test_options_of_the_process_do_not_change_a_store(made, tmp_path):

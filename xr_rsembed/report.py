@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xr_rsembed.bands import canonical_name
 from xr_rsembed.crs import crs_name
-from xr_rsembed.errors import OptionError, SceneError, StoreExistsError
+from xr_rsembed.errors import SceneError, StoreExistsError, one_of
+from xr_rsembed.georef import scene_geobox
 from xr_rsembed.scenes import open_scene
 
-__all__ = ["classify_file", "convert_file", "describe_file", "draw_file", "open_any"]
+__all__ = ["classify_file", "convert_file", "describe_file", "draw_file", "open_any", "open_stored"]
 
 _MADE_BY = ("model", "model_key", "weights", "modality", "overlap", "blend", "density", "layer", "precision")
 
@@ -28,17 +30,46 @@ def open_any(path: str, *, variable: str | None = None) -> xr.DataArray | xr.Dat
     """
     from xr_rsembed.store.export import open_file
 
-    if variable is None:
-        try:
-            found = open_file(path)
-        except Exception:  # no embedding; what a scene lacks is then said
-            return open_scene(path)
-        if isinstance(found, xr.DataTree):
-            return found
-        # Any GeoTIFF could be read as one, with its bands as D: those of ours say so.
-        if "model_key" in found.attrs or ("D" in found.dims and not path.lower().endswith((".tif", ".tiff"))):
-            return found
+    try:
+        found = open_file(path)
+    except Exception:  # no embedding; what a scene lacks is then said
+        return open_scene(path, variable=variable)
+    if isinstance(found, xr.Dataset):
+        names = [str(name) for name, array in found.data_vars.items() if "D" in array.dims]
+        if variable in names or (variable is None and len(names) == 1):
+            return found[variable or names[0]]
+    # Any GeoTIFF could be read as one, with its bands as D: those of ours say so.
+    ours = "model_key" in found.attrs or ("D" in found.dims and not path.lower().endswith((".tif", ".tiff")))
+    if variable is None and (ours or isinstance(found, xr.DataTree)):
+        return found
     return open_scene(path, variable=variable)
+
+
+def open_stored(path: str) -> Any:
+    """A stored embedding or a map of one.
+
+    Raises
+    ------
+    SceneError
+        If it is a scene.
+    """
+    from xr_rsembed.store.export import open_file
+
+    found = open_file(path)
+    names = np.ravel(found.attrs.get("long_name", ()))
+    # Any GeoTIFF opens with its bands as D. Embeddings of others are floats or bytes, pixels mostly 16 bits.
+    foreign = "D" in found.dims and "model_key" not in found.attrs and isinstance(found, xr.DataArray)
+    pixels = foreign and (
+        found.dtype in ("int16", "uint16") or (names.size and all(map(canonical_name, names)))
+    )
+    if "band" in found.dims or pixels:
+        raise SceneError(
+            "This is a scene, not an embedding.",
+            found=f"{path} with bands",
+            expected="a stored embedding",
+            remedy=f"xr-rsembed embed {path} makes one",
+        )
+    return found
 
 
 def describe_file(path: str, *, variable: str | None = None) -> dict[str, Any]:
@@ -54,8 +85,6 @@ def describe_file(path: str, *, variable: str | None = None) -> dict[str, Any]:
     ...     describe_file(f"{folder}/scene.zarr")["sizes"]
     {'band': 12, 'y': 64, 'x': 48}
     """
-    from xr_rsembed.georef import scene_geobox
-
     found: Any = open_any(path, variable=variable)
     if isinstance(found, xr.DataTree):
         groups = {name: dict(node.sizes) for name, node in found.children.items()}
@@ -77,7 +106,9 @@ def describe_file(path: str, *, variable: str | None = None) -> dict[str, Any]:
             "bounds": list(grid.boundingbox.bbox),
         }
     if "band" in first.coords:
-        said["bands"] = [str(band) for band in np.ravel(first["band"].values)]
+        names = np.ravel(first.attrs.get("long_name", ()))
+        labels = names if len(names) == first.sizes.get("band") else np.ravel(first["band"].values)
+        said["bands"] = [str(band) for band in labels]
     if "time" in first.coords:
         said["time"] = [str(one)[:19] for one in np.ravel(first["time"].values)]
     if (nodata := first.attrs.get("_FillValue", first.attrs.get("nodata"))) is not None:
@@ -117,11 +148,10 @@ def draw_file(
             remedy=f"variable={next(iter(found.data_vars))!r}",
         )
     figure = Figure(figsize=(8, 8), layout="constrained")
-    formats, suffix = figure.canvas.get_supported_filetypes(), Path(output).suffix
-    if suffix[1:].lower() not in formats:
-        raise OptionError("A picture has no such format.", found=repr(suffix), expected=", ".join(formats))
+    formats = figure.canvas.get_supported_filetypes()
+    one_of("output", Path(output).suffix[1:].lower(), formats, "A picture has no such format.")
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    axes = figure.subplots()
+    axes, found = figure.subplots(), found.squeeze("time") if found.sizes.get("time") == 1 else found
     if "D" not in found.dims:
         plot_scene(found, axes)
     elif like is None:
@@ -129,7 +159,12 @@ def draw_file(
     else:
         from pyproj import Transformer
 
-        there = Transformer.from_crs(4326, found.rio.crs, always_xy=True).transform(*like)
+        crs = scene_geobox(found).crs
+        if crs is None:
+            raise SceneError(
+                "The embedding has no CRS, so it has no longitudes.", found=path, expected="a CRS"
+            )
+        there = Transformer.from_crs(4326, str(crs), always_xy=True).transform(*like)
         plot_similarity(explore.similarity(found, there), axes)
     figure.savefig(output, dpi=150)
 
@@ -137,9 +172,9 @@ def draw_file(
 def convert_file(path: str, output: str, *, dtype: str | None = None, overwrite: bool = False) -> None:
     """Write a stored embedding in the format of another suffix."""
     from xr_rsembed import explore
-    from xr_rsembed.store.export import open_file, save
+    from xr_rsembed.store.export import save
 
-    stored: Any = open_file(path)
+    stored = open_stored(path)
     if output.endswith(".parquet"):
         explore.to_geoparquet(stored, output, overwrite=overwrite)
     else:
@@ -158,21 +193,19 @@ def classify_file(
     """
     from xr_rsembed import explore
     from xr_rsembed.explore.cover import read_table
-    from xr_rsembed.store.export import open_file
+    from xr_rsembed.store.export import save
 
     target = Path(output)
-    if target.suffix not in (".tif", ".zarr", ".nc"):
-        raise OptionError(
-            "A map of classes has no such format.", found=target.name, expected=".tif, .zarr or .nc"
-        )
+    one_of("output", target.suffix, (".tif", ".zarr", ".nc"), "A map of classes has no such format.")
     if target.exists() and not overwrite:
         raise StoreExistsError(
             f"{target} is there already.", found="a file", remedy="overwrite=True to replace it"
         )
     table = read_table(labels, "Reading labels")
-    classes = explore.classify(open_file(path), table, column, method).compute()
+    classes = explore.classify(open_stored(path), table, column, method).compute()
+    target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".tif":
-        classes["class"].rio.to_raster(target, compress="deflate")
+        save(classes["class"], target, overwrite=overwrite)
     elif target.suffix == ".zarr":
         classes.to_zarr(target, mode="w", consolidated=False)
     else:

@@ -132,7 +132,7 @@ def embed(
             workers=workers,
             limit=limit,
             dry_run=dry_run,
-            show=not (quiet or as_json),
+            show=not (quiet or as_json or dry_run),
             report=lambda outcome: None if outcome.state == "failed" and not as_json else say(outcome),
         )
     failed = [one for one in outcomes if one.state == "failed"]
@@ -143,7 +143,7 @@ def embed(
     for one in failed:
         err.print(f"[red]failed:[/] {escape(one.source)}: {escape(in_flags(one.message, context.command))}")
     if path:
-        err.print(f"all {len(failed)} stand in {escape(str(path))}; the same command tries them again")
+        err.print(f"{escape(str(path))} lists what failed; the same command tries it again")
     raise typer.Exit(0 if not failed else 3 if len(failed) == len(outcomes) else 1)
 
 

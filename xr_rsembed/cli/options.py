@@ -41,10 +41,20 @@ class Provider(StrEnum):
     gee = "gee"
 
 
+def _over_config(
+    context: typer.Context, flag: typer.CallbackParam, pairs: list[str] | None
+) -> list[str] | None:
+    """Pairs of the command line after those of the config file's table: each goes before that of its name there."""
+    return [*context.meta.get(f"config {flag.name}", ()), *(pairs or ())]
+
+
 Model = Annotated[str, typer.Option("--model", "-m", help="A key or alias of `xr-rsembed models`.")]
 Variable = Annotated[str | None, typer.Option(help="Which variable of a .zarr or .nc file is the scene.")]
 ModelOptions = Annotated[
-    list[str] | None, typer.Option("--option", "-O", help="A model option, such as product=L2A. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--option", "-O", help="A model option, such as product=L2A. Repeatable.", callback=_over_config
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
 BBox = Annotated[
@@ -55,7 +65,12 @@ Buffer = Annotated[float, typer.Option(help="Half the side of the square around 
 Period = Annotated[str | None, typer.Option("--time", help="Such as 2022-06-01/2022-09-01, or 2022.")]
 ProviderOptions = Annotated[
     list[str] | None,
-    typer.Option("--provider-option", "-P", help="Such as catalog=planetary-computer. Repeatable."),
+    typer.Option(
+        "--provider-option",
+        "-P",
+        help="Such as catalog=planetary-computer. Repeatable.",
+        callback=_over_config,
+    ),
 ]
 
 #: Parameter of ``embed``: type, names of the flag, help. ``output`` is taken by the file; its flag is --kind.
@@ -166,11 +181,14 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
                 found=str(path),
                 expected=", ".join(sorted(flags)),
             )
-        if isinstance(value, dict):  # -O and -P as tables
+        if isinstance(value, dict):  # -O and -P as tables, --with too
             value = [
                 f"{key}={one if isinstance(one, str) else json.dumps(one)}" for key, one in value.items()
             ]
-        defaults[name] = value
+        if name in ("option", "provider_option"):
+            context.meta[f"config {name}"] = value
+        else:
+            defaults[name] = value
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from xr_rsembed.cli.options import (
     with_settings,
 )
 from xr_rsembed.cli.screen import out
+from xr_rsembed.cli.words import in_flags
 from xr_rsembed.errors import OptionError
 
 __all__ = ["register"]
@@ -28,6 +30,7 @@ __all__ = ["register"]
 
 @with_settings("output", "pooling", "input_prep")
 def region(
+    context: typer.Context,
     settings: dict[str, Any],
     words: Annotated[
         list[str],
@@ -56,6 +59,7 @@ def region(
     ] = None,
     clip: Annotated[bool, typer.Option("--clip", help="Leave out cells outside the area.")] = False,
     unit: Annotated[int, typer.Option(min=1, help="Pixels along a unit of work.")] = 1792,
+    resolution: Annotated[float, typer.Option(help="Metres a pixel.")] = 10.0,
     part: Annotated[
         str | None, typer.Option(help="i/n: the i-th of n jobs that write one store, from 0.")
     ] = None,
@@ -84,7 +88,7 @@ def region(
     from xr_rsembed.regions import region_status
 
     if words[0] == "status" and len(words) == 2:
-        _say(region_status(words[1]))
+        _say(region_status(words[1]), context)
     if len(words) != 1 or (not area) == (bbox is None) or not period:
         raise OptionError(
             "Say which store, where and when.",
@@ -102,6 +106,7 @@ def region(
         extent=extent,
         clip=clip,
         unit=unit,
+        resolution=resolution,
         fetch=pairs(provider_option),
         **settings,
         **pairs(option),
@@ -126,15 +131,23 @@ def region(
         )
     if preview:
         run.preview()
+        out.print(escape(f"{words[0]}/preview"))
     if catalogue is not None:
-        run.catalogue(catalogue)
-    _say(status)
+        out.print(escape(str(run.catalogue(catalogue))))
+    _say(status, context)
 
 
-def _say(status: Any) -> None:
-    """Print the status and end."""
-    out.print(escape(str(status)))
-    raise typer.Exit(bool(status.failed))
+def _say(status: Any, context: typer.Context) -> None:
+    """Print the status, with reasons in the words of the shell, and end."""
+    failed = {name: _in_flags(reason, context.command) for name, reason in status.failed.items()}
+    out.print(escape(str(replace(status, failed=failed))))
+    raise typer.Exit(bool(failed))
+
+
+def _in_flags(reason: str, command: Any) -> str:
+    """A reason, which the store holds in one line, in the words of the shell."""
+    lines = re.sub(r" (found|expected|remedy): +", r"\n  \1: ", reason)
+    return " ".join(in_flags(lines, command).split())
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

@@ -49,7 +49,7 @@ def plot(
     """Draw a picture of an embedding (three components as colours), or of a scene."""
     from xr_rsembed.report import draw_file
 
-    target = output or Path(Path(path.rstrip("/")).name).with_suffix(".png")
+    target = output or _beside(path, ".png")
     draw_file(path, target, variable=variable, like=like)
     out.print(escape(str(target)))
 
@@ -96,10 +96,12 @@ def stac(
     collection: Annotated[str | None, typer.Option(help="Id of the collection it is meant for.")] = None,
 ) -> None:
     """Write a STAC item that describes a stored embedding."""
+    from xr_rsembed.report import open_stored
     from xr_rsembed.store.stac import to_stac_item
 
+    open_stored(path)
     item = to_stac_item(path, id=name, time=period, collection=collection)
-    target = output or Path(path.rstrip("/")).with_suffix(".json")
+    target = output or _beside(path, ".json")
     item.save_object(include_self_link=False, dest_href=str(target))
     out.print(escape(str(target)))
 
@@ -180,6 +182,12 @@ def doctor(
         )
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
+
+
+def _beside(path: str, suffix: str) -> Path:
+    """Where a file that goes with another is put: beside it, or here where it has an address."""
+    there = Path(path.rstrip("/"))
+    return (Path(there.name) if "://" in path else there).with_suffix(suffix)
 
 
 def register(app: typer.Typer) -> None:

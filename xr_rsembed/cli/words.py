@@ -66,13 +66,21 @@ def _flag(found: re.Match[str], command: Any) -> str:
         for options, names in (("option", _model_options), ("provider_option", _provider_options)):
             if options in flags and name in names():
                 return (
-                    f"{'-O' if options == 'option' else '-P'} {name}={_shell(value)}" if value else f"{name}="
+                    f"{'-O' if options == 'option' else '-P'} {_pair(name, value)}" if value else f"{name}="
                 )
         return found[0]
     flag = max(known.opts, key=len)
     if getattr(known, "is_flag", False):
         return flag if value != "False" else (known.secondary_opts or [f"no {flag}"])[0]
     return f"{flag} {_shell(value, '/' if name == 'time' else ',')}".rstrip()
+
+
+def _pair(name: str, value: str) -> str:
+    """``name=value`` as -O and -P take it: lists and mappings as JSON."""
+    if value[0] not in "[({":
+        return f"{name}={_shell(value)}"
+    literal = re.sub(r"^\(|\)$", lambda end: {"(": "[", ")": "]"}[end[0]], value)
+    return "'" + f"{name}={literal}".replace("'", '"') + "'"
 
 
 def _shell(value: str | None, between: str = ",") -> str:
@@ -95,5 +103,5 @@ def _provider_options() -> set[str]:
     from xr_rsembed.specs import SensorSpec
 
     known = {"catalog", "reader", "scale", "offset", "skip_items", "project", "url", "workers", "resampling"}
-    known |= {"gdal", "orbit"}
+    known |= {"gdal", "orbit", "data_root"}
     return known | {one.name for one in fields(SensorSpec)}

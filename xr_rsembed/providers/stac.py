@@ -92,6 +92,8 @@ class StacOptions:
         one_of("resampling", self.resampling, Resampling.__members__, "There is no such resampling.")
         if self.workers is not None:
             whole_number("workers", self.workers, at_least=1)
+        if isinstance(self.skip_items, str):  # else "in" would look for parts of it
+            object.__setattr__(self, "skip_items", (self.skip_items,))
         object.__setattr__(self, "gdal", {name: str(value) for name, value in self.gdal.items()})
 
     @classmethod

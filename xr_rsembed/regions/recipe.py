@@ -26,12 +26,12 @@ from xr_rsembed.providers.stac import StacOptions
 from xr_rsembed.regions.units import Lattice, Unit
 from xr_rsembed.specs import SensorSpec, TemporalSpec
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "numbers_of"]
 
-#: Settings and options that change no number.
+#: Settings and options that change no number, or are recorded by themselves: ``skip_items`` by the scenes of a unit.
 _NOT_NUMBERS = {
     "device", "batch_size", "weights", "workers", "url", "project", "gdal", "chunks", "data_root",
-    "catalog", "reader",
+    "catalog", "reader", "skip_items",
 }  # fmt: skip
 
 
@@ -142,8 +142,8 @@ class Recipe:
             "model_key": self.spec.key,
             "modality": self.modality,
             "provider": self.provider if isinstance(self.provider, str) else type(self.provider).__name__,
-            "settings": _chosen(self.settings, {**self.spec.options, **settings}),
-            "options": {name: repr(value) for name, value in _chosen(self.options, options).items()},
+            "settings": numbers_of(self.settings, {**self.spec.options, **settings}),
+            "options": {name: repr(value) for name, value in numbers_of(self.options, options).items()},
             "clip": self.clip is not None and f"area {hashlib.sha256(self.clip).hexdigest()[:12]}",
             "grid": self.grid,
         }
@@ -191,12 +191,12 @@ class Recipe:
         return embedding, sorted(map(str, np.atleast_1d(scene.attrs.get("item_ids", []))))
 
 
-def _chosen(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def numbers_of(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What changes numbers and is not the default, by name."""
     return {
         name: value
         for name, value in sorted(given.items())
-        if name not in _NOT_NUMBERS and not (name in defaults and value == defaults[name])
+        if name not in _NOT_NUMBERS and not (defaults and name in defaults and value == defaults[name])
     }
 
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from xr_rsembed.config import get_option, set_options
-from xr_rsembed.errors import OptionError, RsEmbedError, StoreError
+from xr_rsembed.errors import (
+    BandOrderError,
+    MissingDependencyError,
+    OptionError,
+    ProviderAuthError,
+    RsEmbedError,
+    StoreError,
+)
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.progress import progress as progress_bar
 from xr_rsembed.providers.fetch import find_provider
@@ -99,6 +106,13 @@ def region(
     ['utm32_00000_00000', 'utm32_00000_00001']
     """
     find_provider(provider)
+    for name, own in _OWN_NAMES.items():
+        if name in (fetch or {}):
+            raise OptionError(
+                f"A region says itself what fetch() calls {name}.",
+                found=f"{name} among the options of fetch()",
+                expected=own,
+            )
     spec, geometry = find_spec(model), area_geometry(area)
     kinds = [one.name for one in spec.modalities]
     if modality not in (None, *kinds):
@@ -124,6 +138,13 @@ def region(
     times: Any = time if isinstance(time, list) else [time]
     spans = [TemporalSpec.parse(one) for one in times]
     return RegionRun(there, recipe, geometry, zones, tuple(dict.fromkeys(spans)))
+
+
+#: Arguments of fetch() that a region has under its own names.
+_OWN_NAMES = {
+    "spatial": "area=", "bbox": "area=", "like": "grid=", "time": "time=", "modality": "modality=",
+    "scale_m": "resolution=", "units": "the units that the model takes",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -224,13 +245,14 @@ class RegionRun:
             )
         import shapely
 
-        periods = [period_name(span) for span in self.spans]
-        request = {"area": json.loads(shapely.to_geojson(self.area)), "periods": periods}
-        self.store.begin(self.recipe, self.zones, request)
         records = self.store.records(self.keys)
         states = {"left": True, "failed": retry_failed, "empty": retry_empty}
         mine = self.keys if part is None else self.keys[part[0] :: part[1]]
         todo = [key for key in mine if states.get(records.get(key, {"state": "left"})["state"])]
+        self._check_request(todo)
+        periods = [period_name(span) for span in self.spans]
+        request = {"area": json.loads(shapely.to_geojson(self.area)), "periods": periods}
+        self.store.begin(self.recipe, self.zones, request)
         enabled = get_option("progress") if progress is None else progress
         with (
             progress_bar(len(todo), "region", unit="units", enabled=enabled) as bar,
@@ -247,6 +269,16 @@ class RegionRun:
         if not (status.left or status.failed):  # no other job is at work on these units either
             self.store.tidy()
         return status
+
+    def _check_request(self, todo: Sequence[Key]) -> None:
+        """Ask for one scene before the store is begun: what is wrong with the request is no unit's failure."""
+        for unit, period in todo[:1]:
+            try:
+                self.recipe.scene(self.zones[unit.zone], unit, self.span(period))
+            except (OptionError, BandOrderError, MissingDependencyError, ProviderAuthError):
+                raise
+            except Exception:  # of this unit alone, whose record will say it
+                return
 
     def _states(
         self, todo: Sequence[Key], pool: Executor, most: int, retries: int, client: Any

@@ -17,7 +17,7 @@ from zarr.errors import ContainsArrayError
 
 from xr_rsembed.errors import StoreError, StoreNotFoundError
 from xr_rsembed.georef import geobox_coords
-from xr_rsembed.regions.recipe import Recipe
+from xr_rsembed.regions.recipe import Recipe, numbers_of
 from xr_rsembed.regions.units import Key, Lattice, units_of
 from xr_rsembed.specs import TemporalSpec
 from xr_rsembed.store.conventions import group_attrs, plain
@@ -171,7 +171,8 @@ class RegionStore:
         if (content := self._content()) is None:
             return
         now = plain(recipe.described())
-        was = now | content["recipe"]  # an older version recorded less
+        was = now | content["recipe"]  # an older version recorded less, and more
+        was |= {part: numbers_of(was[part]) for part in ("settings", "options")}
         for name, lattice in zones.items():
             before = content["zones"].get(name) or next(iter(content["zones"].values()), vars(lattice))
             fixed = _FIXED if name in content["zones"] else ("side", "resolution", "cells", "offset")
@@ -200,26 +201,27 @@ class RegionStore:
                 expected="a new place, or a region's store",
                 remedy="another path",
             )
+        like = next(iter(zones.values()))
+        example = recipe.example(like)  # raises what a setting has wrong before anything is written
         root: Any = self.root("a")
         content = known or {"recipe": plain(recipe.described()), "requests": [], "zones": {}}
         for zone in content["zones"]:
-            if zones and f"{zone}/embedding" in root:
-                now = recipe.example(next(iter(zones.values()))).attrs
-                self._require_same(made_with(root[f"{zone}/embedding"].attrs), made_with(now))
+            if f"{zone}/embedding" in root:
+                self._require_same(made_with(root[f"{zone}/embedding"].attrs), made_with(example.attrs))
         requests = content["requests"] + [request] * (request not in content["requests"])
         lattices = content["zones"] | {name: vars(lattice) for name, lattice in zones.items()}
         if (content := content | {"requests": requests, "zones": lattices}) != known:
             layout = "utm_zones" if recipe.grid == "utm" else "global"
             root.attrs.update({_SETTINGS: content, "geoemb:spatial_layout": layout})
         for lattice in self.zones().values():
-            self._lay_out(recipe, lattice, self.periods())
+            self._lay_out(example, lattice, self.periods())
 
-    def _lay_out(self, recipe: Recipe, lattice: Lattice, periods: Sequence[str]) -> None:
+    def _lay_out(self, example: xr.DataArray, lattice: Lattice, periods: Sequence[str]) -> None:
         """The arrays of one zone, as large as its lattice and the list of periods."""
         group: Any = self.root("a").require_group(lattice.zone)
         grid = lattice.cell_geobox()
         if "embedding" not in group:
-            self._create(group, recipe, lattice)
+            self._create(group, example, lattice)
         embedding = group["embedding"]
         depth, starts, ends = embedding.shape[1], *_seconds(periods)
         shape = (len(periods), depth, *grid.shape.yx)
@@ -235,9 +237,9 @@ class RegionStore:
         embedding.resize(shape)  # last: a zone that has its size is whole
 
     @staticmethod
-    def _create(group: zarr.Group, recipe: Recipe, lattice: Lattice) -> None:
+    def _create(group: zarr.Group, example: xr.DataArray, lattice: Lattice) -> None:
         """The arrays of a new zone, without a length along time."""
-        example, coords = recipe.example(lattice), geobox_coords(lattice.cell_geobox())
+        coords = geobox_coords(lattice.cell_geobox())
         placed = example.isel(y=slice(0, 2), x=slice(0, 2)).assign_coords(
             {name: coord[:2] if name in ("y", "x") else coord for name, coord in coords.items()}
         )
