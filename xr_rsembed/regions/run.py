@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ from xr_rsembed.errors import (
     MissingDependencyError,
     OptionError,
     ProviderAuthError,
-    RsEmbedError,
     StoreError,
 )
 from xr_rsembed.models.registry import find_spec
@@ -32,8 +28,6 @@ from xr_rsembed.regions.status import Status, status_of
 from xr_rsembed.regions.store import RegionStore, period_name
 from xr_rsembed.regions.units import Key, Lattice, lattices, units_of
 from xr_rsembed.specs import TemporalSpec, Time
-from xr_rsembed.store.run import require_same_code
-from xr_rsembed.workers import WorkerWatch
 
 __all__ = ["RegionRun", "region"]
 
@@ -257,11 +251,10 @@ class RegionRun:
         with (
             progress_bar(len(todo), "region", unit="units", enabled=enabled) as bar,
             set_options(progress=False),  # of the units themselves
-            _executor(client, workers) as pool,
         ):
-            for key, state in self._states(
-                todo, pool, 2 * workers if client is None else 1000, retries, client
-            ):
+            units = ((self.zones[key[0].zone], key, self.span(key[1])) for key in todo)
+            options = {"client": client, "workers": workers, "retries": retries}
+            for key, state in work_on(self.store, self.recipe, units, **options):
                 bar.advance(1)
                 if after is not None:
                     after(f"{key[0]} {key[1]}", state)
@@ -279,32 +272,6 @@ class RegionRun:
                 raise
             except Exception:  # of this unit alone, whose record will say it
                 return
-
-    def _states(
-        self, todo: Sequence[Key], pool: Executor, most: int, retries: int, client: Any
-    ) -> Iterator[tuple[Key, str]]:
-        """The state of each unit as it is known; at most ``most`` are begun and not finished."""
-        waiting, running = iter(todo), dict[Any, Key]()
-        recipe = self.recipe.written_out()
-        watch = client and WorkerWatch(client, "the same call again: finished units are safe")
-        try:
-            while True:
-                for key in islice(waiting, most - len(running)):
-                    lattice, span = self.zones[key[0].zone], self.span(key[1])
-                    running[pool.submit(_work, self.store, recipe, lattice, key, span, retries)] = key
-                if not running:
-                    return
-                for task in wait(running, 1 if watch else None, FIRST_COMPLETED).done:
-                    key = running.pop(task)
-                    try:
-                        yield key, task.result()
-                    except Exception as error:  # of a worker that died, or of the store
-                        yield key, _failed(self.store, key, error)
-                if watch:
-                    watch.check()
-        finally:
-            for task in running:
-                task.cancel()
 
     def retry(self, *, empty: bool = False, **options: Any) -> Status:
         """Work on the units that failed, and on those that are left.
@@ -337,35 +304,3 @@ class RegionRun:
     def span(self, period: str) -> TemporalSpec:
         """The period of this name."""
         return next(span for span in self.spans if period_name(span) == period)
-
-
-def _work(
-    store: RegionStore, recipe: Recipe, lattice: Lattice, key: Key, span: TemporalSpec, retries: int
-) -> str:
-    """Embed and write one unit, wherever this runs; a unit that cannot be made is recorded, not raised."""
-    for attempt in range(retries + 1):
-        try:
-            embedding, scenes = recipe.embed(lattice, key[0], span)
-            break
-        except Exception as error:
-            if attempt == retries:
-                return _failed(store, key, error)
-    return store.write(lattice, key, embedding, scenes)
-
-
-def _failed(store: RegionStore, key: Key, error: Exception) -> str:
-    text = str(error) if isinstance(error, RsEmbedError) else f"{type(error).__name__}: {error}"
-    store.record(key, {"state": "failed", "reason": " ".join(text.split())[:500]})
-    return "failed"
-
-
-@contextmanager
-def _executor(client: Any, workers: int) -> Iterator[Executor]:
-    """Where units run: threads here, or a cluster's workers."""
-    if client is None:
-        with ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-unit") as pool:
-            yield pool
-    else:
-        require_same_code(client)
-        with client.get_executor(pure=False, retries=3) as pool:
-            yield pool

@@ -77,13 +77,7 @@ class RegionStore:
 
     @property
     def address(self) -> str:
-        """Where the store lies, without keys.
-
-        Raises
-        ------
-        StoreError
-            For a store object.
-        """
+        """Where the store lies, without keys; a StoreError for a store object."""
         if isinstance(self.place, Store):
             raise StoreError(
                 "This store has no address that others could open.",
@@ -106,13 +100,7 @@ class RegionStore:
         return None
 
     def settings(self) -> dict[str, Any]:
-        """What the store says of the region: its recipe, its zones, and what was requested of it.
-
-        Raises
-        ------
-        StoreNotFoundError
-            If there is no region.
-        """
+        """The recipe, the zones and the requests; a StoreNotFoundError if there is no region."""
         content = self._content()
         if content is None:
             raise StoreNotFoundError(
@@ -146,13 +134,7 @@ class RegionStore:
         return list(keys)
 
     def done(self) -> list[Key]:
-        """Every unit and period that has cells in the store.
-
-        Raises
-        ------
-        StoreError
-            If there is none.
-        """
+        """Every unit and period that has cells in the store; a StoreError if there is none."""
         found = [key for key, record in self.records(self.requested()).items() if record["state"] == "done"]
         if not found:
             raise StoreError(
@@ -161,13 +143,7 @@ class RegionStore:
         return found
 
     def check(self, recipe: Recipe, zones: Mapping[str, Lattice]) -> None:
-        """Refuse to mix two recipes, or two grids, in one store.
-
-        Raises
-        ------
-        StoreError
-            With what differs.
-        """
+        """Refuse to mix two recipes, or two grids, in one store, with what differs."""
         if (content := self._content()) is None:
             return
         now = plain(recipe.described())
@@ -283,10 +259,7 @@ class RegionStore:
     def write(self, lattice: Lattice, key: Key, embedding: xr.DataArray | None, scenes: Sequence[str]) -> str:
         """Write a unit's cells as one shard, then its record; without a valid cell only the record. Gives the state.
 
-        Raises
-        ------
-        StoreError
-            If the cells were made otherwise than those of the store.
+        Cells that were made otherwise than those of the store are refused.
         """
         unit, period = key
         valid = 0 if embedding is None else int(embedding.notnull().any("D").sum())
