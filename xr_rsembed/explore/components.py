@@ -171,12 +171,12 @@ def _fit(emb: xr.DataArray, read: once.Read, n: int, sample: int, seed: int) -> 
         )
     # By numpy, since importing scikit-learn takes longer than all the rest of a picture.
     mean = vectors.mean(axis=0, dtype="float64").astype("float32")
-    centred = vectors - mean
-    variance, directions = np.linalg.eigh((centred.T @ centred).astype("float64"))  # in ascending order
-    total = np.einsum("nd,nd->", centred, centred)  # 0 of cells that are all alike
+    vectors -= mean
+    variance, directions = np.linalg.eigh((vectors.T @ vectors).astype("float64"))  # in ascending order
+    total = np.einsum("nd,nd->", vectors, vectors)  # 0 of cells that are all alike
     ratio = variance[: -n - 1 : -1].clip(0) / (total or 1)
     axes = directions[:, : -n - 1 : -1].T
     largest = np.take_along_axis(axes, abs(axes).argmax(axis=1)[:, None], axis=1)
     axes = (axes * np.sign(largest)).astype("float32")  # whose own sign is arbitrary
-    percentiles = np.percentile(centred @ axes.T, np.arange(101), axis=0).astype("float32")
+    percentiles = np.percentile(vectors @ axes.T, np.arange(101), axis=0).astype("float32")
     return Components(mean, axes, ratio, percentiles, space_of(emb))

@@ -230,5 +230,7 @@ def _in_memory(embedding: xr.DataArray) -> xr.DataArray:
     if embedding.chunks is None or get_scheduler() not in (None, dask.threaded.get, dask.local.get_sync):
         return embedding.compute()  # other processes cannot put blocks here
     values = np.empty(embedding.shape, embedding.dtype)
-    dask.array.store(embedding.data, values, lock=False)
+    # A store's reader has threads of its own: blocks read side by side would take more memory and no less time.
+    stored: dict[str, Any] = {"num_workers": 1} if "preferred_chunks" in embedding.encoding else {}
+    dask.array.store(embedding.data, values, lock=False, **stored)
     return embedding.copy(data=values)
