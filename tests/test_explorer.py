@@ -163,6 +163,11 @@ def test_what_is_no_grid_is_refused_before_anything_is_served(embedding):
             serve(wrong, show=False)
     with pytest.raises(SceneError, match="no valid cell"):
         Vectors(embedding * np.nan)
+    bands = embedding.isel(D=slice(3)).assign_attrs(long_name=["B4", "B3", "B2"])
+    with pytest.raises(SceneError, match="this is a scene"):  # as a GeoTIFF of one opens
+        Vectors(bands)
+    with pytest.raises(SceneError, match="one of its groups"):
+        Vectors(xr.DataTree.from_dict({"terramind": embedding.to_dataset()}))
 
 
 def test_a_lazy_embedding_is_computed_once_for_all_pages(probe):

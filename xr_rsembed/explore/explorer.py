@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xr_rsembed.bands import canonical_name
 from xr_rsembed.errors import RsEmbedError, SceneError
 from xr_rsembed.explore.classes import fit_classifier
 from xr_rsembed.explore.clusters import Clusters, fit_clusters
@@ -201,14 +202,21 @@ def _bytes(colors: np.ndarray) -> np.ndarray:
 
 def _checked(embedding: Any) -> xr.DataArray:
     if not isinstance(embedding, xr.DataArray):
-        names = (
-            ", ".join(map(str, embedding)) if isinstance(embedding, (xr.Dataset, xr.DataTree)) else embedding
-        )
+        tree = isinstance(embedding, xr.DataTree)
+        names = ", ".join(map(str, embedding)) if tree or isinstance(embedding, xr.Dataset) else embedding
         raise SceneError(
             "The explorer shows one embedding.",
             found=f"{type(embedding).__name__}: {names}",
             expected="a DataArray with dims (D, y, x)",
-            remedy="choose one first, such as ds.embedding",
+            remedy="the path of one of its groups" if tree else "choose one first, such as ds.embedding",
+        )
+    bands = [str(name) for name in np.atleast_1d(embedding.attrs.get("long_name", ()))]
+    if bands and all(map(canonical_name, bands)):  # a GeoTIFF of a scene opens as one of vectors would
+        raise SceneError(
+            "The explorer shows embeddings, and this is a scene.",
+            found=f"bands {', '.join(bands)}",
+            expected="vectors (D, y, x)",
+            remedy="embed it first; the scene goes beside its embedding (scene=)",
         )
     others = [dim for dim in embedding.dims if dim not in ("D", "y", "x")]
     if not {"D", "y", "x"} <= set(embedding.dims) or len(others) > 1 or not embedding.size:
