@@ -110,7 +110,8 @@ def compare(emb: xr.DataArray, folder: Path, rounds: int) -> dict[str, Any]:
     for name, way in ways.items():
         store = Counting(MemoryStore())
         way(emb, store)
-        requests[name] = {kind: number / shards for kind, number in sorted(store.calls.items())}
+        counted = Counter(kind for kind, _ in store.asked)
+        requests[name] = {kind: number / shards for kind, number in sorted(counted.items())}
     return {
         "shards": shards,
         "seconds": {name: statistics.median(found) for name, found in taken.items()},
@@ -125,41 +126,39 @@ def to_ours(emb: xr.DataArray, store: Any) -> xr.DataArray:
 
 
 class Counting(WrapperStore[zarr.abc.store.Store]):
-    """A store that counts what it is asked."""
+    """A store that notes what it is asked for: the kind of each request and its key."""
 
-    def __init__(self, store: zarr.abc.store.Store) -> None:
+    def __init__(self, store: zarr.abc.store.Store, asked: list[tuple[str, str]] | None = None) -> None:
         super().__init__(store)
-        self.calls: Counter[str] = Counter()
+        self.asked: list[tuple[str, str]] = [] if asked is None else asked
 
     def _with_store(self, store: zarr.abc.store.Store) -> Counting:
-        other = Counting(store)
-        other.calls = self.calls
-        return other
+        return Counting(store, self.asked)
 
-    async def get(self, *args: Any, **options: Any) -> Any:
-        self.calls["get"] += 1
-        return await super().get(*args, **options)
+    async def get(self, key: str, *args: Any, **options: Any) -> Any:
+        self.asked.append(("get", key))
+        return await super().get(key, *args, **options)
 
-    async def set(self, *args: Any, **options: Any) -> None:
-        self.calls["put"] += 1
-        await super().set(*args, **options)
+    async def set(self, key: str, value: Any) -> None:
+        self.asked.append(("put", key))
+        await super().set(key, value)
 
-    async def set_if_not_exists(self, *args: Any, **options: Any) -> None:
-        self.calls["put"] += 1
-        await super().set_if_not_exists(*args, **options)
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        self.asked.append(("put", key))
+        await super().set_if_not_exists(key, value)
 
-    async def exists(self, *args: Any, **options: Any) -> bool:
-        self.calls["get"] += 1
-        return await super().exists(*args, **options)
+    async def exists(self, key: str) -> bool:
+        self.asked.append(("get", key))
+        return await super().exists(key)
 
-    async def delete(self, *args: Any, **options: Any) -> None:
-        self.calls["delete"] += 1
-        await super().delete(*args, **options)
+    async def delete(self, key: str) -> None:
+        self.asked.append(("delete", key))
+        await super().delete(key)
 
     def list_prefix(self, prefix: str) -> Any:
-        self.calls["list"] += 1
+        self.asked.append(("list", prefix))
         return super().list_prefix(prefix)
 
     def list_dir(self, prefix: str) -> Any:
-        self.calls["list"] += 1
+        self.asked.append(("list", prefix))
         return super().list_dir(prefix)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from zarr.storage import WrapperStore
 
 import xr_rsembed
+from benchmarks.store import Counting
 from tests.chaos.fake import embedding, files, runs
 from tests.test_store_zarr import ROOT, cut_off, stopping
 from xr_rsembed.errors import OptionError, StoreError, StoreExistsError, StoreLockedError
@@ -407,45 +407,6 @@ def test_a_cluster_that_scales_up_from_nothing_is_waited_for(tmp_path):
 # requests
 
 
-class Counted(WrapperStore):
-    """A store that notes what it is asked."""
-
-    def __init__(self, store):
-        super().__init__(store)
-        self.asked = []
-
-    def _with_store(self, store):
-        return self
-
-    async def get(self, key, *args, **options):
-        self.asked.append(("get", key))
-        return await super().get(key, *args, **options)
-
-    async def set(self, key, value):
-        self.asked.append(("put", key))
-        await super().set(key, value)
-
-    async def set_if_not_exists(self, key, value):
-        self.asked.append(("put", key))
-        await super().set_if_not_exists(key, value)
-
-    async def exists(self, key):
-        self.asked.append(("get", key))
-        return await super().exists(key)
-
-    async def delete(self, key):
-        self.asked.append(("delete", key))
-        await super().delete(key)
-
-    def list_prefix(self, prefix):
-        self.asked.append(("list", prefix))
-        return super().list_prefix(prefix)
-
-    def list_dir(self, prefix):
-        self.asked.append(("list", prefix))
-        return super().list_dir(prefix)
-
-
 @pytest.mark.parametrize("flushed", [0, math.inf])
 def test_requests_a_shard_on_an_object_store(monkeypatch, flushed):
     """A shard is one request; its digest one more, or less where several are written together."""
@@ -453,7 +414,7 @@ def test_requests_a_shard_on_an_object_store(monkeypatch, flushed):
     monkeypatch.setattr("xr_rsembed.store.record.TRUSTED_S", math.inf)  # the token: once a second in truth
     totals = {}
     for rows, columns in ((2, 3), (4, 5)):
-        store = Counted(zarr.storage.MemoryStore())
+        store = Counting(zarr.storage.MemoryStore())
         emb = embedding(chunks=((24,), (28,) * rows, (28,) * columns))
         with dask.config.set(scheduler="synchronous"):
             stored = to_zarr(emb, store)
@@ -473,7 +434,7 @@ def test_requests_a_shard_on_an_object_store(monkeypatch, flushed):
 
 def test_the_token_is_asked_for_again_after_a_while(monkeypatch):
     monkeypatch.setattr("xr_rsembed.store.record.TRUSTED_S", 0.0)
-    store = Counted(zarr.storage.MemoryStore())
+    store = Counting(zarr.storage.MemoryStore())
     emb = embedding()
     to_zarr(emb, store)
     assert store.asked.count(("get", TOKEN)) > emb.data.npartitions

@@ -15,7 +15,7 @@ from xr_rsembed.store.cog import open_cog, to_cog
 from xr_rsembed.store.conventions import scrubbed, without_credentials
 from xr_rsembed.store.netcdf import open_netcdf, to_netcdf
 from xr_rsembed.store.read import open_zarr
-from xr_rsembed.store.target import StoreLike, is_remote
+from xr_rsembed.store.target import StoreLike, is_remote, resolved
 from xr_rsembed.store.zarr import to_zarr
 
 __all__ = ["open_file", "save"]
@@ -89,11 +89,9 @@ def open_file(
     """
     if isinstance(path, Store) or os.path.isdir(path) or _suffix(path) == ".zarr":
         return open_zarr(path, group=group, storage_options=storage_options)
-    suffix, text = _suffix(path), os.fspath(path)
-    if not is_remote(text):
-        text = os.path.abspath(os.path.expanduser(text.removeprefix("file://")))
-        if not os.path.isfile(text):
-            raise StoreNotFoundError(f"There is no embedding at {text}.", expected=f"a {suffix} file")
+    suffix, text = _suffix(path), resolved(path)
+    if not is_remote(text) and not os.path.isfile(text):
+        raise StoreNotFoundError(f"There is no embedding at {text}.", expected=f"a {suffix} file")
     try:
         return open_netcdf(text) if suffix == ".nc" else open_cog(text)
     except (OSError, ValueError) as error:

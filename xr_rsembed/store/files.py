@@ -17,7 +17,7 @@ from xr_rsembed.store.conventions import without_credentials
 from xr_rsembed.store.disk import locked
 from xr_rsembed.store.failures import explained
 from xr_rsembed.store.run import Task, bar, itself, run_blocks
-from xr_rsembed.store.target import is_remote
+from xr_rsembed.store.target import is_remote, resolved
 
 __all__ = ["ATTRS", "fill", "require_room", "whole_file"]
 
@@ -30,7 +30,7 @@ _AGAIN = "make room or take another path, then write it again; a .zarr store can
 @contextmanager
 def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[Path, Path]]:
     """A file to write that becomes ``path`` at the end, and a folder for what is needed on the way."""
-    text = os.fspath(path)
+    text = resolved(path)
     if is_remote(text):
         raise StoreError(
             "A single file is written to a local disk.",
@@ -38,7 +38,7 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[
             expected="a path",
             remedy="save to a .zarr store there, or copy the file afterwards",
         )
-    target = Path(text.removeprefix("file://")).expanduser().absolute()
+    target = Path(text)
     with locked(target):
         if target.is_dir() or (target.exists() and not overwrite):
             raise StoreExistsError(

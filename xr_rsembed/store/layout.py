@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from zarr.codecs import BloscCodec
 
-from xr_rsembed.errors import OptionError, StoreError
+from xr_rsembed.errors import OptionError, StoreError, one_of, whole_number
 from xr_rsembed.store import quantize
 
 __all__ = ["KEYS", "Index", "Layout", "encoding", "lay_out", "shard_key"]
@@ -158,13 +158,8 @@ def lay_out(
         )
     for what, lengths in (("shards", shards or {}), ("chunks", chunks or {})):
         for dim, length in lengths.items():
-            whole = isinstance(length, int | np.integer) and not isinstance(length, bool) and length > 0
-            if dim not in array.dims or not whole:
-                raise OptionError(
-                    f"{what} has an entry that cannot be used.",
-                    found=f"{dim!r}: {length!r}",
-                    expected=f"a length of at least 1 for one of {array.dims}",
-                )
+            one_of(f"a dim of {what}", dim, array.dims)
+            whole_number(f"{what}[{dim!r}]", length, at_least=1)
     dims = tuple(map(str, array.dims))
     pairs = [_lengths(dim, array, (shards or {}).get(dim), (chunks or {}).get(dim)) for dim in dims]
     shard, inner = (tuple(map(int, lengths)) for lengths in zip(*pairs, strict=True)) if pairs else ((), ())

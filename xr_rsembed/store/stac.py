@@ -29,7 +29,7 @@ from xr_rsembed.store.conventions import (
     without_credentials,
 )
 from xr_rsembed.store.export import open_file
-from xr_rsembed.store.target import StoreLike, is_remote
+from xr_rsembed.store.target import StoreLike, is_remote, resolved
 
 __all__ = ["open_embedding", "to_stac_item"]
 
@@ -96,7 +96,7 @@ def to_stac_item(
     """
     stored = open_file(path)
     emb = stored if isinstance(stored, xr.DataArray) else next(iter(stored.data_vars.values()))
-    url = _address(path)
+    url = resolved(path)
     folder, _, name = url.rpartition("/")
     stem, suffix = os.path.splitext(name)
     geometry, bbox, grid = _footprint(emb, url)
@@ -165,16 +165,8 @@ def open_embedding(
     return open_file(source, group=group, storage_options=storage_options)
 
 
-def _address(path: str | os.PathLike[str]) -> str:
-    """An address without a slash at its end, or an absolute path."""
-    text = os.fspath(path)
-    if is_remote(text):
-        return text.rstrip("/")
-    return str(Path(text.removeprefix("file://")).expanduser().absolute())
-
-
 def _read_item(path: str) -> pystac.Item:
-    url = _address(path)
+    url = resolved(path)
     place = without_credentials(url) if is_remote(url) else url
     try:
         # Not by pystac's own reader: below it urllib3 logs addresses with their signatures.

@@ -26,7 +26,7 @@ from xr_rsembed.errors import StoreError, StoreLockedError
 from xr_rsembed.store.conventions import scrubbed, without_credentials
 from xr_rsembed.store.disk import DurableStore, put_file, remove_files
 
-__all__ = ["FOLDER", "NEXT", "TOKEN", "FencedStore", "StoreLike", "Target", "is_remote"]
+__all__ = ["FOLDER", "NEXT", "TOKEN", "FencedStore", "StoreLike", "Target", "is_remote", "resolved"]
 
 StoreLike = str | os.PathLike[str] | Store
 
@@ -38,6 +38,20 @@ NEXT = f"{FOLDER}/next"
 def is_remote(path: object) -> bool:
     """Whether a text is an address rather than a path."""
     return isinstance(path, str) and "://" in path and not path.startswith("file://")
+
+
+def resolved(path: str | os.PathLike[str]) -> str:
+    """An address without a slash at its end, or an absolute path.
+
+    Examples
+    --------
+    >>> resolved("s3://bucket/emb.zarr/"), resolved("file:///tmp/emb.nc")
+    ('s3://bucket/emb.zarr', '/tmp/emb.nc')
+    """
+    text = os.fspath(path)
+    if is_remote(text):
+        return text.rstrip("/")
+    return str(Path(text.removeprefix("file://")).expanduser().absolute())
 
 
 @dataclass(frozen=True)
@@ -82,10 +96,10 @@ class Target:
                     expected="a store object that knows its own options",
                 )
             found = _of_store(store)
-        elif is_remote(text := os.fspath(store)):
+        elif is_remote(text := resolved(store)):
             found = _of_address(text, dict(storage_options or {}))
         else:
-            found = _of_path(Path(text.removeprefix("file://")).expanduser().absolute())
+            found = _of_path(Path(text))
         return found.under(group or "")
 
     def __str__(self) -> str:
@@ -230,7 +244,6 @@ def _of_path(path: Path, *, read_only: bool = False) -> Target:
 
 def _of_address(text: str, options: dict[str, Any]) -> Target:
     name = scrubbed(text) if "::" in text else without_credentials(text)
-    text = text.rstrip("/")
     try:
         files, path = fsspec.core.url_to_fs(text, **options)
         try:

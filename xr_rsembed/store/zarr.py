@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import xarray as xr
 
-from xr_rsembed.errors import OptionError, StoreError
+from xr_rsembed.errors import OptionError, StoreError, one_of, whole_number
 from xr_rsembed.store import additions
 from xr_rsembed.store.begin import begin, found_there, next_group
 from xr_rsembed.store.conventions import group_attrs
@@ -177,24 +177,12 @@ def to_zarr(
             early: dict[str, Any] = {}
             if begun is None or begun.state == "starting" or overwrite:
                 pieces, early = measured(pieces, scale, **options)
-                run = Run(
-                    target,
-                    next_group(target, begun, fingerprint, pieces),
-                    pieces,
-                    token,
-                    part,
-                    shared=bool(part),
-                )
+                new = next_group(target, begun, fingerprint, pieces)
+                run = Run(target, new, pieces, token, part, shared=bool(part))
                 run = begin(run, begun, dataset, fresh=not (overwrite or resume or part))
             else:
-                run = Run(
-                    target,
-                    begun,
-                    [one.scaled(begun.scale(one.name)) for one in pieces],
-                    token,
-                    part,
-                    shared=bool(part),
-                )
+                pieces = [one.scaled(begun.scale(one.name)) for one in pieces]
+                run = Run(target, begun, pieces, token, part, shared=bool(part))
             if compute:
                 write(run, early, verify=None if proved else verify, **options)
                 if run.group.aside and (read_group(target, aside=True) or run.group).state == "complete":
@@ -217,20 +205,16 @@ def _check_options(
     scale: Any,
     retries: int,
 ) -> None:
+    one_of("mode", mode, (None, *_MODES))
+    whole_number("retries", retries, at_least=0)
     is_part = isinstance(part, tuple | list) and len(part) == 2 and all(type(n) is int for n in part)
+    is_part = is_part and 0 <= part[0] < part[1]
     number = isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < float("inf")
     for name, value, fits, expected in (
-        ("mode", mode, mode in (None, *_MODES), f"one of {', '.join(_MODES)}"),
         ("mode", mode, mode != "a" or append_dim is not None, 'append_dim="time" beside "a"'),
         ("mode", mode, mode != "r+" or region is not None, 'region={...} beside "r+"'),
-        (
-            "part",
-            part,
-            part is None or (is_part and 0 <= part[0] < part[1]),
-            "(i, n): the i-th of n parts, from 0",
-        ),
+        ("part", part, part is None or is_part, "(i, n): the i-th of n parts, from 0"),
         ("dtype", dtype, dtype in (None, *DTYPES), f"one of {', '.join(DTYPES)}"),
-        ("retries", retries, isinstance(retries, int) and retries >= 0, "a number, 0 or more"),
         ("scale", scale, scale is None or dtype == "int8", "dtype='int8' beside it: scale is for int8 only"),
         ("scale", scale, scale in (None, "dimension") or number, "a number above 0, or 'dimension'"),
     ):
