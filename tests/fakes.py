@@ -89,5 +89,10 @@ SPEC = ModelSpec(
 )
 
 
+def modality_of(spec, name, options=None):
+    """A modality as the model options leave it."""
+    return spec.input(spec, name, {**spec.options, **(options or {})})
+
+
 def register() -> None:
     registry.register(ModelFamily("probe", (SPEC,)))

@@ -19,6 +19,8 @@ from tests.test_engine import random_pixels, scene_of
 from xr_rsembed import OutputSpec, PointBuffer, SensorSpec, api, errors, fetch
 from xr_rsembed.cli import options as cli_options
 from xr_rsembed.config import set_options
+from xr_rsembed.models import registry
+from xr_rsembed.scenes import open_scene
 from xr_rsembed.store.export import open_file, save
 
 pytestmark = pytest.mark.usefixtures("probe")
@@ -268,7 +270,7 @@ TABLE: dict[str, Row] = {
         V,
         ("did you mean 'terramind_v1_small'",),
     ),
-    "describe": (lambda _: api.describe_model("nope"), E.UnknownModelError, V, ("nope",)),
+    "describe": (lambda _: registry.describe_model("nope"), E.UnknownModelError, V, ("nope",)),
     "encoder of another shape": (
         broken_encoder(tokens((5, 13, 13))),
         E.EncoderError,
@@ -321,9 +323,9 @@ TABLE: dict[str, Row] = {
         V,
         ("resume", ".zarr"),
     ),
-    "no such scene": (lambda folder: api.open_scene(folder / "none.tif"), Scene, V, ("none.tif", "check the path")),
+    "no such scene": (lambda folder: open_scene(folder / "none.tif"), Scene, V, ("none.tif", "check the path")),
     "no scene": (
-        lambda folder: (folder / "text.tif").write_text("hello") and api.open_scene(folder / "text.tif"),
+        lambda folder: (folder / "text.tif").write_text("hello") and open_scene(folder / "text.tif"),
         Scene,
         V,
         ("text.tif", "GeoTIFF"),

@@ -14,14 +14,14 @@ import pytest
 import xarray as xr
 
 import xr_rsembed
-from xr_rsembed import accessor, api, explore, store
+from xr_rsembed import accessor, explore, store
 from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.errors import OptionError
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("module", [xr_rsembed, api, explore, store], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [xr_rsembed, explore, store], ids=lambda module: module.__name__)
 def test_every_public_name_is_there_and_said_what(module):
     assert set(module.__all__) <= set(dir(module))
     for name in module.__all__:

@@ -80,11 +80,6 @@ def test_unknown_model_far_from_all():
     assert "terramind_v1_small" in str(caught.value)
 
 
-def test_unknown_modality_offers_the_nearest():
-    with pytest.raises(UnknownModelError, match="did you mean 'S1GRD'"):
-        registry.find_modality(registry.find_spec("terramind"), "S1GDR")
-
-
 def test_describe():
     text = str(registry.describe_model("terramind"))
     for word in ("terramind_v1_small", "384", "S2L1C", "merge='mean'", "ibm-esa-geospatial", "Apache-2.0"):

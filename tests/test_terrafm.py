@@ -11,8 +11,9 @@ import torch
 from torch.nn import functional as F
 
 from tests.fake_weights import filled, load, small_terrafm, small_terrafm_shapes
+from tests.fakes import modality_of
 from xr_rsembed.errors import OptionError
-from xr_rsembed.models.registry import find_modality, find_spec
+from xr_rsembed.models.registry import find_spec
 from xr_rsembed.normalize import normalize
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -51,7 +52,7 @@ def real_tile(folder: str, tile: str) -> np.ndarray:
 def test_published_outputs(published, branch, modality, folder, product):
     spec, file, golden = published
     encoder = load(spec, modality, file, product=product)
-    how = find_modality(spec, modality).normalization
+    how = modality_of(spec, modality).normalization
     tiles = [tile for tile in TILES if f"{tile}/{branch}/grid" in golden]
     assert tiles
     images = np.stack([normalize(real_tile(folder, tile), how) for tile in tiles])
@@ -117,7 +118,7 @@ def small(tmp_path_factory):
 )
 def test_equals_the_plain_forward(small, modality, product, sensor):
     spec, state, file = small
-    bands = len(find_modality(spec, modality).bands)
+    bands = len(modality_of(spec, modality).bands)
     image = torch.rand(2, bands, 224, 224, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         tokens = load(spec, modality, file, product=product)({modality: image}, (-1,), {})
@@ -188,8 +189,8 @@ def test_compiled_equals_plain(small):
 
 def test_options():
     spec = find_spec("terrafm")
-    assert find_modality(spec, "S1GRD", {"s1_scale": 0.3}).normalization.divisor == 0.3
-    assert find_modality(spec, "S2L2A", {"s1_scale": 0.3}).normalization.divisor == 10000.0
+    assert modality_of(spec, "S1GRD", {"s1_scale": 0.3}).normalization.divisor == 0.3
+    assert modality_of(spec, "S2L2A", {"s1_scale": 0.3}).normalization.divisor == 10000.0
     for options in ({"product": "L3"}, {"s1_scale": 0.0}, {"s1_scale": "big"}):
         with pytest.raises(OptionError):
             spec.check_options(("S1GRD",), {**spec.options, **options})

@@ -12,12 +12,13 @@ import torch
 
 import xr_rsembed
 from tests.fake_weights import RANDOM, filled_like, load, quick_init
+from tests.fakes import modality_of
 from xr_rsembed import doctor
 from xr_rsembed.bands import terramind_name
 from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.errors import DeviceError, OptionError
 from xr_rsembed.models import checkpoint
-from xr_rsembed.models.registry import find_modality, find_spec
+from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import freeze
 from xr_rsembed.models.terramind import terratorch_encoder
 
@@ -47,7 +48,7 @@ def official(key, modalities, **options):
 
 def noise(modalities, tiles=1, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    counts = {name: len(find_modality(find_spec(TINY), name).bands) for name in modalities}
+    counts = {name: len(modality_of(find_spec(TINY), name).bands) for name in modalities}
     return {name: torch.randn(tiles, bands, 224, 224, generator=generator) for name, bands in counts.items()}
 
 
@@ -158,7 +159,7 @@ def test_subset_of_bands(run):
     images = {"S2L2A": noise(["S2L2A"])["S2L2A"][:, :3]}
     found, expected = run(images, bands=bands)
     assert_close(found, as_grid(expected[-1]))
-    modality = find_modality(find_spec(TINY), "S2L2A", {"bands": bands["S2L2A"]})
+    modality = modality_of(find_spec(TINY), "S2L2A", {"bands": bands["S2L2A"]})
     assert modality.bands == ("B8A", "B2", "B12")
     assert modality.normalization.mean == (3132.22, 1503.317, 1857.648)
 

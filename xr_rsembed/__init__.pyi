@@ -1,10 +1,7 @@
 from . import datasets as datasets
 from . import explore as explore
 from ._version import __version__ as __version__
-from .api import describe_model as describe_model
 from .api import embed as embed
-from .api import list_models as list_models
-from .api import open_scene as open_scene
 from .api import s1_scale as s1_scale
 from .api import to_bands as to_bands
 from .api import validate as validate
@@ -15,6 +12,8 @@ from .engine.generate import generate as generate
 from .errors import RsEmbedError as RsEmbedError
 from .errors import RsEmbedWarning as RsEmbedWarning
 from .explore import change as change
+from .models.registry import describe_model as describe_model
+from .models.registry import list_models as list_models
 from .places import get_embedding as get_embedding
 from .places import get_embeddings_batch as get_embeddings_batch
 from .providers.fetch import fetch as fetch
@@ -25,6 +24,7 @@ from .regions import region_status as region_status
 from .rs_embed import FetchSpec as FetchSpec
 from .rs_embed import InputPrepSpec as InputPrepSpec
 from .rs_embed import inspect_provider_patch as inspect_provider_patch
+from .scenes import open_scene as open_scene
 from .specs import BBox as BBox
 from .specs import OutputSpec as OutputSpec
 from .specs import PointBuffer as PointBuffer

@@ -8,8 +8,6 @@ from typing import ParamSpec, TypeVar
 
 from xr_rsembed.errors import MissingDependencyError, OptionError
 
-__all__ = ["aliases", "refuse"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -17,8 +17,6 @@ import xarray as xr
 import xr_rsembed as rs
 from xr_rsembed import api, explore, store
 
-__all__ = ["DataArrayRsEmbed", "DatasetRsEmbed"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -1,4 +1,4 @@
-"""Embed a scene, check it, and see it as a model does; list and describe models."""
+"""Embed a scene, check it, and see it as a model does."""
 
 from __future__ import annotations
 
@@ -14,21 +14,9 @@ from xr_rsembed.errors import SceneError, UnitsError
 from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import configured, read_scene
 from xr_rsembed.inputs.stored import held_values, nodata_of
-from xr_rsembed.models.registry import describe_model, find_spec, list_models
+from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import Encoder, ModelSpec
-from xr_rsembed.scenes import open_scene
 from xr_rsembed.tiling import Blend, Edge
-
-__all__ = [
-    "describe_model",
-    "embed",
-    "list_models",
-    "normalize",
-    "open_scene",
-    "s1_scale",
-    "to_bands",
-    "validate",
-]
 
 
 def embed(

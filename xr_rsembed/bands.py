@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
-from xr_rsembed.errors import BandOrderError
+from xr_rsembed.errors import BandOrderError, nearest
 
-__all__ = ["S1", "S2_L1C", "S2_L2A", "canonical_name", "check_order", "reorder", "terramind_name"]
-
-S2_L2A = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
 S2_L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
+S2_L2A = tuple(band for band in S2_L1C if band != "B10")
 S1 = ("VV", "VH")
+#: The bands of each modality.
+BANDS = {
+    "S2L2A": S2_L2A,
+    "S2L1C": S2_L1C,
+    "S1GRD": S1,
+    "S1RTC": S1,
+    "DEM": ("DEM",),
+    "RGB": ("R", "G", "B"),
+}
 
 # Canonical name: what TerraMind (first), Earth Search, Planetary Computer, CDSE, GEE and common habits call the band.
 # Names are compared in upper case with spaces, dots and dashes turned into underscores.
@@ -76,7 +82,7 @@ _AUXILIARY = (
     ),
     *("PVI", "TCI", "VISUAL", "ANGLE", "INCIDENCE_ANGLE", "LIA", "SAA", "SZA", "VAA", "VZA", "HH", "HV"),
 )
-_PLACES = (*S2_L1C, *S1, "DEM", "R", "G", "B")
+_PLACES = (*S2_L1C, *S1, *BANDS["DEM"], *BANDS["RGB"])
 
 
 def terramind_name(band: str) -> str:
@@ -112,7 +118,7 @@ def canonical_name(name: object, expected: Sequence[str] = ()) -> str | None:
     own = {_plain(band): band for band in expected}
     if text in own:
         return own[text]
-    if tuple(expected) == ("R", "G", "B"):
+    if tuple(expected) == BANDS["RGB"]:
         return _RGB.get(text)
     return _TABLE.get(text)
 
@@ -224,7 +230,5 @@ def _listed(names: Sequence[object]) -> str:
 
 
 def _hint(name: str, missing: Sequence[str]) -> str:
-    near = difflib.get_close_matches(
-        _plain(name), [alias for alias, key in _TABLE.items() if key in missing], n=1
-    )
-    return f"{name} (did you mean {_TABLE[near[0]]}?)" if near else name
+    near = nearest(_plain(name), [alias for alias, key in _TABLE.items() if key in missing])
+    return f"{name} (did you mean {_TABLE[near]}?)" if near else name

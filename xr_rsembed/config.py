@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xr_rsembed.errors import OptionError, one_of, warn, whole_number
-
-__all__ = ["OPTIONS", "Option", "environment_name", "family_option", "get_option", "set_options"]
+from xr_rsembed.errors import OptionError, nearest, one_of, warn, whole_number
 
 
 @dataclass(frozen=True)
@@ -172,9 +169,9 @@ def unknown_variables() -> list[str]:
     names = [environment_name(key) for key in OPTIONS]
     found = []
     for name in sorted(name for name in os.environ if name.startswith("RS_EMBED_") and name not in names):
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+        near = nearest(name, names, 0.8)
         found.append(
-            f"{name} is set, but no option has this variable" + (f" (is {near[0]} meant?)" if near else "")
+            f"{name} is set, but no option has this variable" + (f" (is {near} meant?)" if near else "")
         )
     return found
 
@@ -209,11 +206,11 @@ def _checked(key: str, value: Any, name: str) -> Any:
 
 def _known(key: str) -> str:
     if key not in OPTIONS:
-        near = difflib.get_close_matches(key, OPTIONS, n=1)
+        near = nearest(key, OPTIONS)
         raise OptionError(
             "There is no such option.",
             found=key,
             expected=", ".join(sorted(OPTIONS)),
-            remedy=f"did you mean {near[0]!r}?" if near else None,
+            remedy=f"did you mean {near!r}?" if near else None,
         )
     return key

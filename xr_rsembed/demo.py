@@ -13,6 +13,7 @@ import xarray as xr
 from xr_rsembed import api
 from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.errors import HubError
+from xr_rsembed.scenes import open_scene
 from xr_rsembed.tiling import plan_axis
 
 __all__ = ["run_demo"]
@@ -109,7 +110,7 @@ def _took(began: float) -> str:
 
 def _scene(path: str | os.PathLike[str] | None, size: int) -> xr.DataArray:
     if path is not None:
-        return api.open_scene(path)
+        return open_scene(path)
     # Read once by each model and once by the picture, so it is kept in memory; it is small.
     return synthetic_scene((size, size), chunks=896).load()
 

@@ -17,8 +17,6 @@ from xr_rsembed.errors import OptionError, RsEmbedError
 from xr_rsembed.models.registry import find_spec, list_models
 from xr_rsembed.models.spec import EncoderRequest, HubFile
 
-__all__ = ["Finding", "examine", "verify"]
-
 
 @dataclass(frozen=True)
 class Finding:

@@ -9,41 +9,9 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
-
-__all__ = [
-    "BandOrderError",
-    "BlockError",
-    "CatalogError",
-    "DeviceError",
-    "EncoderError",
-    "GridError",
-    "HubError",
-    "LabelError",
-    "MismatchError",
-    "MissingDependencyError",
-    "NoScenesError",
-    "OptionError",
-    "ProviderAuthError",
-    "ProviderError",
-    "RsEmbedError",
-    "RsEmbedWarning",
-    "SceneError",
-    "StoreError",
-    "StoreExistsError",
-    "StoreLockedError",
-    "StoreNotFoundError",
-    "UnitsError",
-    "UnknownModelError",
-    "WeightsError",
-    "WeightsNotFoundError",
-    "check_names",
-    "one_of",
-    "warn",
-    "whole_number",
-]
 
 
 class RsEmbedError(Exception):
@@ -215,12 +183,12 @@ def one_of(name: str, value: Any, choices: Iterable[Any], problem: str | None = 
     kind = str if isinstance(value, str) else type(value)  # numpy's words are words; True is no 1
     if any(value is one or (type(one) is kind and value == one) for one in choices):
         return value
-    near = difflib.get_close_matches(str(value), [one for one in choices if isinstance(one, str)], 1, 0.4)
+    near = nearest(str(value), [one for one in choices if isinstance(one, str)], 0.4)
     raise OptionError(
         problem or f"{name} has a value it cannot take.",
         found=repr(value),
         expected=" or ".join(", ".join(map(repr, choices)).rsplit(", ", 1)),
-        remedy=f"{name}={near[0]!r}" if near else None,
+        remedy=f"{name}={near!r}" if near else None,
     )
 
 
@@ -238,13 +206,24 @@ def check_names(given: Mapping[str, Any], known: Iterable[str], owner: str, near
     known = [*known]
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, [*known, *near], n=1)
+            close = nearest(name, [*known, *near])
             raise OptionError(
                 f"{owner} has no option {name!r}.",
                 found=f"{name}={given[name]!r}",
                 expected=", ".join(known) or "no option",
-                remedy=f"did you mean {close[0]}=?" if close else None,
+                remedy=f"did you mean {close}=?" if close else None,
             )
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name that was perhaps meant, in any case of letters; None where none is near.
+
+    >>> nearest("TerraMnd", ["terrafm", "terramind"])
+    'terramind'
+    """
+    by_lower = {one.lower(): one for one in names}
+    near = difflib.get_close_matches(name.lower(), by_lower, 1, cutoff)
+    return by_lower[near[0]] if near else None
 
 
 def whole_number(name: str, value: Any, at_least: int | None = None) -> int:
@@ -268,3 +247,21 @@ def whole_number(name: str, value: Any, at_least: int | None = None) -> int:
         found=repr(value),
         expected="an int, such as 8",
     )
+
+
+def share(name: str, value: Any) -> float:
+    """``value``, where it is a number from 0 to 1.
+
+    Raises
+    ------
+    OptionError
+        Where it is not.
+
+    Examples
+    --------
+    >>> share("min_valid", 1)
+    1.0
+    """
+    if isinstance(value, Real) and 0 <= float(value) <= 1:
+        return float(value)
+    raise OptionError(f"{name} must be a share.", found=repr(value), expected="a number from 0 to 1")

@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 import array_api_compat
 
-__all__ = ["Normalization", "normalize"]
-
 
 @dataclass(frozen=True)
 class Normalization:

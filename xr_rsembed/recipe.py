@@ -25,8 +25,6 @@ from xr_rsembed.specs import OutputSpec, SensorSpec, TemporalSpec
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["Recipe", "make_recipe"]
-
 
 @dataclass(frozen=True)
 class Recipe:

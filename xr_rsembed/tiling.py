@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from xr_rsembed.errors import OptionError, SceneError
-
-__all__ = ["AxisBlock", "AxisPlan", "Block", "Blocks", "coverage", "plan_axis", "tile_blocks"]
+from xr_rsembed.errors import OptionError, SceneError, one_of
 
 Blend = Literal["center", "mean"]
 Edge = Literal["shift", "pad"]
+Tile = tuple[int, int, int]  # the place of a tile in its block: (leading index, row, column)
 
 
 @dataclass(frozen=True)
@@ -182,8 +181,7 @@ def plan_axis(
             expected=f"a multiple of {patch} from 0 to {size - patch}",
             remedy=f"overlap={min(max(round(overlap / patch) * patch, 0), size - patch)}",
         )
-    if edge not in ("shift", "pad"):
-        raise OptionError("Unknown edge rule.", found=f"edge={edge!r}", expected="'shift' or 'pad'")
+    one_of("edge", edge, get_args(Edge))
     stride = size - overlap
     cells = -(-pixels // patch)
     padded = max(size, cells * patch)

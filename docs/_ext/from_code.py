@@ -105,9 +105,8 @@ def errors(_: str) -> Iterator[str]:
     from xr_rsembed import errors as module
 
     rows = []
-    for name in module.__all__:
-        kind = getattr(module, name)
-        if not isinstance(kind, type):
+    for name, kind in vars(module).items():
+        if not (isinstance(kind, type) and kind.__module__ == module.__name__):
             continue
         builtin = [base.__name__ for base in kind.__mro__ if base.__module__ == "builtins"]
         ours = [base.__name__ for base in kind.__bases__ if base.__module__ == module.__name__]

@@ -16,6 +16,7 @@ from xr_rsembed.engine.align import align
 from xr_rsembed.errors import BandOrderError
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
+from xr_rsembed.scenes import open_scene
 from xr_rsembed.tiling import plan_axis
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Recipe:
 
     def scene(self, source: str) -> Any:
         """The input as :func:`~xr_rsembed.embed` takes it: a scene, or several on the grid of the first."""
-        return self.prepared(api.open_scene(source, variable=self.variable), source)
+        return self.prepared(open_scene(source, variable=self.variable), source)
 
     def prepared(self, scene: xr.DataArray, source: str = "") -> Any:
         """A scene with its bands named, and with its companions."""
@@ -65,9 +66,7 @@ class Recipe:
         spec = find_spec(self.model)
         first = self.settings.get("modality") or scene.attrs.get("modality") or spec.modalities[0].name
         stem = Path(source.rstrip("/")).stem
-        others = {
-            name: api.open_scene(path.replace("{stem}", stem)) for name, path in self.companions.items()
-        }
+        others = {name: open_scene(path.replace("{stem}", stem)) for name, path in self.companions.items()}
         return align({str(first): scene, **others})
 
     def embed(self, scene: Any, model: str | ModelSpec | None = None, **changes: Any) -> Any:

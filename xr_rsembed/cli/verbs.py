@@ -125,12 +125,12 @@ def explore(
 
 def models() -> None:
     """List the models."""
-    from xr_rsembed import api
+    from xr_rsembed.models.registry import describe_model, list_models
 
     table = Table("model", "D", "layers", "modalities", box=None)
     table.columns[0].no_wrap = True
-    for key in api.list_models():
-        about = api.describe_model(key)
+    for key in list_models():
+        about = describe_model(key)
         table.add_row(
             key, str(about.embed_dim), str(about.depth), " ".join(one.name for one in about.modalities)
         )
@@ -139,9 +139,9 @@ def models() -> None:
 
 def describe(model: Annotated[str, typer.Argument(help="A key or alias.")]) -> None:
     """Say what a model takes and gives."""
-    from xr_rsembed import api
+    from xr_rsembed.models.registry import describe_model
 
-    out.print(escape(str(api.describe_model(model))))
+    out.print(escape(str(describe_model(model))))
 
 
 def demo(

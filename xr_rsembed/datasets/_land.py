@@ -13,8 +13,6 @@ import numpy as np
 
 from xr_rsembed.datasets._looks import COVER, VARIANTS
 
-__all__ = ["MARGIN", "SIDE", "TILE", "Corner", "Land", "land", "mix", "noise", "pixels", "uniform"]
-
 Array = np.ndarray
 
 

@@ -10,12 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["CLOUD", "COVER", "LULC", "ROUGHNESS", "S2_BANDS", "TOA", "VARIANTS", "VIGOUR"]
-__all__ += ["backscatter", "lulc", "reflectance"]
-
 Array = np.ndarray
 
-S2_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
 # Land-cover classes of Esri's map: value and colour.
 LULC = {
     "water": (1, "#2b6cb0"),
@@ -26,7 +22,7 @@ LULC = {
     "rangeland": (11, "#a8c08a"),
 }
 
-# Surface reflectance x 10000 of pure materials, in the order of S2_BANDS.
+# Surface reflectance x 10000 of pure materials, in the order of BANDS["S2L2A"].
 _SPECTRA = {
     "leaf": (150, 230, 600, 260, 1050, 3500, 4500, 4750, 4900, 4950, 2200, 1050),
     "grass": (240, 340, 760, 520, 1280, 2900, 3500, 3650, 3850, 3850, 2500, 1350),

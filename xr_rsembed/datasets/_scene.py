@@ -9,24 +9,27 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from xr_rsembed.bands import BANDS
 from xr_rsembed.datasets._land import TILE
-from xr_rsembed.datasets._looks import LULC, S2_BANDS
+from xr_rsembed.datasets._looks import LULC
 from xr_rsembed.datasets._sensors import render
-from xr_rsembed.errors import OptionError, one_of
-
-__all__ = ["synthetic_scene"]
+from xr_rsembed.errors import OptionError, one_of, share
 
 Modality = Literal["S2L2A", "S2L1C", "S1GRD", "S1RTC", "DEM", "LULC"]
-# Bands and units, the default first, by modality.
-_MODALITIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "S2L2A": (S2_BANDS, ("DN",)),
-    "S2L1C": ((*S2_BANDS[:10], "B10", *S2_BANDS[10:]), ("DN",)),
-    "S1GRD": (("VV", "VH"), ("dB", "linear")),
-    "S1RTC": (("VV", "VH"), ("dB", "linear")),
-    "DEM": (("DEM",), ("m",)),
-    "LULC": (("LULC",), ("1",)),
+# Units, the default first, by modality.
+_UNITS: dict[str, tuple[str, ...]] = {
+    "S2L2A": ("DN",),
+    "S2L1C": ("DN",),
+    "S1GRD": ("dB", "linear"),
+    "S1RTC": ("dB", "linear"),
+    "DEM": ("m",),
+    "LULC": ("1",),
 }
 _MIDSUMMER = ("2023-06-14",)
+
+
+def _bands(modality: str) -> tuple[str, ...]:
+    return BANDS.get(modality, (modality,))
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class _Pixels:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self.dates), len(_MODALITIES[self.modality][0]), *self.size)
+        return (len(self.dates), len(_bands(self.modality)), *self.size)
 
     @property
     def dtype(self) -> np.dtype:
@@ -154,21 +157,24 @@ def synthetic_scene(
     >>> scene.sel(band="B8")[50_000:50_002, 70_000:70_002].values.shape
     (2, 2)
     """
-    one_of("modality", modality, _MODALITIES)
-    bands, their_units = _MODALITIES[modality]
+    one_of("modality", modality, _UNITS)
     pixels = _Pixels(
         modality=modality,
         size=_checked_size(size),
         dates=_checked_dates(_MIDSUMMER if time is None else time),
         seed=int(seed),
-        nodata_share=_share("nodata_share", nodata_share),
-        clouds=_share("clouds", 0.3 if clouds is True else clouds),
-        units=one_of("units", units or their_units[0], their_units),
+        nodata_share=share("nodata_share", nodata_share),
+        clouds=share("clouds", 0.3 if clouds is True else clouds),
+        units=one_of("units", units or _UNITS[modality][0], _UNITS[modality]),
     )
     scene = xr.DataArray(
         pixels[(slice(None),) * 4] if chunks is None else _lazy(pixels, chunks),
         dims=("time", "band", "y", "x"),
-        coords={"time": np.array(pixels.dates), "band": list(bands), **_grid_coords(pixels.size, crs)},
+        coords={
+            "time": np.array(pixels.dates),
+            "band": list(_bands(modality)),
+            **_grid_coords(pixels.size, crs),
+        },
         name=modality,
         attrs=_attrs(pixels),
     )
@@ -246,9 +252,3 @@ def _checked_dates(time: Sequence[Any]) -> tuple[np.datetime64, ...]:
             "time must be dates.", found=repr(time), expected='such as ["2023-03-01", "2023-07-01"]'
         )
     return dates
-
-
-def _share(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise OptionError(f"{name} must be a share.", found=value, expected="0 to 1")
-    return float(value)

@@ -6,10 +6,9 @@ from statistics import NormalDist
 
 import numpy as np
 
+from xr_rsembed.bands import BANDS
 from xr_rsembed.datasets import _looks
 from xr_rsembed.datasets._land import MARGIN, TILE, Corner, land, mix, noise, pixels, uniform
-
-__all__ = ["render"]
 
 Array = np.ndarray
 
@@ -55,7 +54,7 @@ def _sentinel2(seed: int, corner: Corner, day: int, look: int, above: bool, clou
         light *= 1 - np.float32(0.62) * _opacity(seed, toward_sun, look, clouds)
 
     bands = []
-    for number, name in enumerate(_looks.S2_BANDS):
+    for number, name in enumerate(BANDS["S2L2A"]):
         seen = _looks.reflectance(day)[number].take(code)
         seen *= light + _looks.VIGOUR[number] * vigour
         if above:

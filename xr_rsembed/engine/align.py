@@ -14,8 +14,6 @@ from xr_rsembed.errors import GridError, OptionError, RsEmbedWarning, SceneError
 from xr_rsembed.georef import check_grid, describe_grid, geobox_coords, scene_geobox
 from xr_rsembed.inputs.stored import PACKING_ATTRS, held_values, read_stored
 
-__all__ = ["align"]
-
 
 def align(
     scenes: Mapping[str, xr.DataArray] | xr.Dataset,

@@ -14,8 +14,6 @@ from xr_rsembed.errors import OptionError
 from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import input_attrs
 
-__all__ = ["record", "recorded_settings"]
-
 # Settings that stand in the attrs under their own names.
 _RECORDED = (
     *("output", "pooling", "input_prep", "overlap", "blend", "edge", "min_valid"),
@@ -115,7 +113,7 @@ def _recorded_inputs(attrs: Mapping[str, Any]) -> dict[str, Any]:
         return {"modality": modality[0], "units": units[0] or None}
     return {
         "modalities": dict(zip(modality, variable, strict=True)),
-        "units": {name: said for name, said in zip(modality, units, strict=True) if said},
+        "units": {name: unit for name, unit in zip(modality, units, strict=True) if unit},
     }
 
 

@@ -12,21 +12,18 @@ import numpy as np
 
 from xr_rsembed.engine import devices, pixels
 from xr_rsembed.engine.context import Origin
-from xr_rsembed.engine.pixels import Tile
 from xr_rsembed.engine.plan import block_errors
 from xr_rsembed.engine.settings import Settings
-from xr_rsembed.engine.sinks import GridSink, Sink, TileSink
+from xr_rsembed.engine.sinks import GridSink, TileSink
 from xr_rsembed.errors import EncoderError
 from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.models.encoder import Context, Encoder, EncoderRequest, Layout, Tokens
 from xr_rsembed.models.spec import ModelSpec
 from xr_rsembed.progress import tiles_done
-from xr_rsembed.tiling import Block
+from xr_rsembed.tiling import Block, Tile
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = ["Job", "run_block"]
 
 
 @dataclass(frozen=True)
@@ -58,17 +55,11 @@ def run_block(job: Job, block: Block, windows: Sequence[np.ndarray]) -> np.ndarr
 
     with block_errors("embedded", block), torch.inference_mode():
         leading = windows[0].shape[:-3]
-        flat = [window.reshape(-1, *window.shape[-3:]) for window in windows]
-        context = None
-        if job.origin is not None:
-            context = partial(job.origin.context, block, leading, size=job.spec.image_size)
-        values = _embed(job, block, flat, context)
+        values = _embed(job, block, [window.reshape(-1, *window.shape[-3:]) for window in windows], leading)
         return values.reshape(leading + values.shape[1:])
 
 
-def _embed(
-    job: Job, block: Block, windows: list[np.ndarray], context: Callable[[Sequence[Tile]], Context] | None
-) -> np.ndarray:
+def _embed(job: Job, block: Block, windows: list[np.ndarray], leading: tuple[int, ...]) -> np.ndarray:
     valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
     sink = _sink(job, block, valid)
     left = len(valid[0]) * len(block.y.starts) * len(block.x.starts)
@@ -81,14 +72,14 @@ def _embed(
         encoder = devices.get_encoder(job.spec, replace(job.request, device=device))
         with devices.one_at_a_time(device):
             for tiles, seen in pixels.tile_groups(ready):
-                _encode_tiles(encoder, job, sink, seen, block, tiles, device, context)
+                _encode_tiles(encoder, job, sink, seen, block, tiles, device, leading)
                 left -= len(tiles)
     tiles_done(left)  # those without a valid pixel
     values = sink.finish()
     return values if job.settings.sums else values.astype(job.settings.out_dtype, copy=False)
 
 
-def _sink(job: Job, block: Block, valid: Sequence[np.ndarray]) -> Sink:
+def _sink(job: Job, block: Block, valid: Sequence[np.ndarray]) -> GridSink | TileSink:
     """Where the tokens go, with the validity of each of the layout's parts."""
     patch, settings = job.spec.patch_size, job.settings
     usable, counts = map(
@@ -124,12 +115,12 @@ def _usable(job: Job, block: Block, valid: np.ndarray) -> tuple[np.ndarray, np.n
 def _encode_tiles(
     encoder: Encoder,
     job: Job,
-    sink: Sink,
+    sink: GridSink | TileSink,
     windows: Sequence[pixels.Window],
     block: Block,
     tiles: Sequence[Tile],
     device: str,
-    context: Callable[[Sequence[Tile]], Context] | None,
+    leading: tuple[int, ...],
 ) -> None:
     """Run tiles through the encoder in batches; where a GPU's memory runs out, in smaller ones."""
     import torch
@@ -143,7 +134,7 @@ def _encode_tiles(
                 inputs = pixels.resized_inputs(windows, [n for n, _, _ in batch], job.spec.image_size)
             else:
                 inputs = pixels.batch_inputs(windows, block, batch, room)
-            tokens = _encode(encoder, inputs, job, None if context is None else context(batch))
+            tokens = _encode(encoder, inputs, job, _context(job, block, leading, batch))
         except torch.OutOfMemoryError:
             room.clear()
             size = devices.smaller_batch(job.spec, device, len(batch))
@@ -151,6 +142,11 @@ def _encode_tiles(
         sink.add(batch, tokens)
         first += len(batch)
         tiles_done(len(batch))
+
+
+def _context(job: Job, block: Block, leading: tuple[int, ...], tiles: Sequence[Tile]) -> Context | None:
+    origin = job.origin
+    return None if origin is None else origin.context(block, leading, tiles, job.spec.image_size)
 
 
 def _encode(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,9 +14,7 @@ import xarray as xr
 from xr_rsembed.errors import GridError, OptionError, SceneError
 from xr_rsembed.georef import scene_geobox
 from xr_rsembed.models.encoder import Context
-from xr_rsembed.tiling import Block
-
-__all__ = ["Origin", "origin_of"]
+from xr_rsembed.tiling import Block, Tile
 
 _KNOWN = ("time", "place", "resolution")
 _METRES_PER_DEGREE = 111_320.0  # of latitude
@@ -40,31 +40,34 @@ class Origin:
     crs: str
     affine: tuple[float, ...]
 
-    def context(
-        self, block: Block, leading: tuple[int, ...], tiles: Sequence[tuple[int, int, int]], size: int
-    ) -> Context:
-        """The context of some tiles (leading index, row, column) of a block, as images of ``size`` pixels."""
-        from pyproj import CRS, Transformer
-
+    def context(self, block: Block, leading: tuple[int, ...], tiles: Sequence[Tile], size: int) -> Context:
+        """The context of some tiles of a block, as images of ``size`` pixels."""
         times = self.time[
             tuple(slice(first, first + n) for first, n in zip(block.first, leading, strict=True))
         ]
         nothing = np.full(len(tiles), np.nan)
         latitude, longitude, resolution = nothing, nothing, float("nan")
         if self.crs:
-            crs = CRS.from_wkt(self.crs)
             rows = np.array([block.y.starts[i] + block.y.size / 2 for _, i, _ in tiles])
             columns = np.array([block.x.starts[j] + block.x.size / 2 for _, _, j in tiles])
             a, b, c, d, e, f = self.affine
             if "place" in self.needs:
-                to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-                longitude, latitude = to_degrees.transform(
+                longitude, latitude = _to_degrees(self.crs).transform(
                     a * columns + b * rows + c, d * columns + e * rows + f
                 )
             if "resolution" in self.needs:
+                crs = _to_degrees(self.crs).source_crs
                 unit = _METRES_PER_DEGREE if crs.is_geographic else crs.axis_info[0].unit_conversion_factor
                 resolution = abs(e) * unit * block.y.size / size
         return Context(times.reshape(-1)[[n for n, _, _ in tiles]], latitude, longitude, resolution)
+
+
+@cache
+def _to_degrees(crs: str) -> Any:
+    """To longitude and latitude; made once a process, for it takes longer than a batch of points."""
+    from pyproj import Transformer
+
+    return Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
 
 
 def origin_of(scene: xr.DataArray, needs: Sequence[str], model: str) -> Origin | None:

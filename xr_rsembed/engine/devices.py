@@ -23,20 +23,6 @@ from xr_rsembed.models.registry import load_encoder
 from xr_rsembed.models.spec import Encoder, EncoderRequest, ModelSpec
 from xr_rsembed.progress import progress, say_when_slow
 
-__all__ = [
-    "batch_size",
-    "check_device",
-    "clear_encoders",
-    "compute_here",
-    "get_encoder",
-    "in_flight",
-    "load_here",
-    "one_at_a_time",
-    "resolve_device",
-    "resolve_precision",
-    "smaller_batch",
-]
-
 T = TypeVar("T", bound=Any)
 
 _encoders: dict[tuple[EncoderRequest, str], Encoder] = {}
@@ -191,7 +177,7 @@ def batch_size(asked: int | str | None, spec: ModelSpec, device: str, modalities
 
 
 def smaller_batch(spec: ModelSpec, device: str, failed: int) -> int:
-    """Half the batch that a GPU's memory could not hold; remembered for the process, and said once.
+    """Half the batch that a GPU's memory could not hold; remembered for the process, with one warning.
 
     Raises
     ------
@@ -285,9 +271,9 @@ def _full_float32() -> Iterator[None]:
 def _own_threads(device: str) -> Iterator[None]:
     """For one forward, the number of threads that suits this process.
 
-    distributed starts workers with OMP_NUM_THREADS=1, meant for tasks that run side by side; ours take turns, so
-    one thread would leave the others idle. A process forked after torch had threads has lost them, and would wait for
-    them for ever; it runs on one. Anywhere else torch's default, all cores, is right.
+    distributed starts workers with OMP_NUM_THREADS=1, meant for tasks that run side by side; ours run one at a time,
+    so one thread would leave the others idle. A process forked after torch had threads has lost them, and would wait
+    for them for ever; it runs on one. Anywhere else torch's default, all cores, is right.
     """
     import torch
 

@@ -29,8 +29,6 @@ from xr_rsembed.models.encoder import EncoderRequest, Layout, WeightsRef, freeze
 from xr_rsembed.models.spec import ModelSpec
 from xr_rsembed.tiling import AxisBlock, Blocks, coverage, tile_blocks
 
-__all__ = ["as_dask", "by_modality", "embed_inputs", "is_lazy", "plan_job", "scene_blocks"]
-
 
 @query_planning_named()
 def embed_inputs(

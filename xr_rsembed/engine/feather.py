@@ -20,8 +20,6 @@ from xr_rsembed.tiling import AxisBlock, Block
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Drawing", "draw_block", "ramp", "ramps", "tile_seed"]
-
 
 @dataclass(frozen=True)
 class Drawing:

@@ -28,8 +28,6 @@ from xr_rsembed.models.spec import ModelSpec, Output
 from xr_rsembed.models.weights import resolve
 from xr_rsembed.tiling import Blocks, Edge, tile_blocks
 
-__all__ = ["generate", "generator_spec", "resolve_tokenizers"]
-
 _NO_CLASS = 255
 _CAUTION = "Imagined by a generative model from the input scene. Not an observation, and no measurement of this place."
 

@@ -13,23 +13,10 @@ from xr_rsembed.inputs.guard import check_common, check_range, check_values
 from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.inputs.stored import held_values
 from xr_rsembed.normalize import normalize
-from xr_rsembed.tiling import Block
+from xr_rsembed.tiling import Block, Tile
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = [
-    "Window",
-    "batch_inputs",
-    "cell_pixels",
-    "normalized_pixels",
-    "resized_inputs",
-    "resized_share",
-    "tile_groups",
-    "valid_pixels",
-]
-
-Tile = tuple[int, int, int]  # position of a tile in its block: (leading index, row, column)
 
 _DB_FLOOR = 1e-5  # -50 dB, far below any sensor's noise: the logarithm of an empty pixel stays finite
 
@@ -59,7 +46,7 @@ class Window:
 
     @classmethod
     def of(cls, window: np.ndarray, valid: np.ndarray, how: Pixels, block: Block, device: str) -> Window:
-        """Pad, and copy to the device."""
+        """Check the values, pad, and copy to the device."""
         for one, mask in zip(window, valid, strict=True):
             check_values(one, mask, how)
         padding = _padding(block)

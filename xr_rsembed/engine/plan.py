@@ -19,17 +19,6 @@ from xr_rsembed.engine.windows import read_windows
 from xr_rsembed.errors import BlockError, OptionError, RsEmbedError
 from xr_rsembed.tiling import Block, Blocks
 
-__all__ = [
-    "Shared",
-    "average",
-    "block_errors",
-    "join_blocks",
-    "map_tiles",
-    "planned_jobs",
-    "query_planning_named",
-    "regular",
-]
-
 _JOB = "rsembed-job-"
 
 

@@ -13,8 +13,6 @@ from xr_rsembed.engine.pixels import valid_pixels
 from xr_rsembed.inputs.record import Input, Pixels
 from xr_rsembed.tiling import AxisBlock, Blocks
 
-__all__ = ["count_missing"]
-
 _SIDE = 2048  # pixels of a chunk that is looked through at once
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from xr_rsembed.errors import OptionError, one_of, whole_number
+from xr_rsembed.errors import OptionError, one_of, share, whole_number
 from xr_rsembed.tiling import Blend, Edge
-
-__all__ = ["Settings"]
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "output": ("grid", "pooled", "tiles"),
     "pooling": ("mean", "max"),
     "input_prep": ("tile", "resize"),
-    "blend": ("center", "mean"),
-    "edge": ("shift", "pad"),
+    "blend": get_args(Blend),
+    "edge": get_args(Edge),
     "normalize": ("default", "none"),
     "precision": ("float32", "bfloat16", "float16", "auto"),
     "out_dtype": ("float32", "float16", "float64"),
@@ -62,26 +60,21 @@ class Settings:
     density: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out_dtype", _dtype_name(self.out_dtype))
-        if self.normalize == "zscore":  # the word of RS_EMBED_TERRAMIND_NORMALIZE for the model's own
-            object.__setattr__(self, "normalize", "default")
-        object.__setattr__(self, "density", whole_number("density", self.density))
+        plain = {  # numpy's numbers become Python's, which attrs and graphs carry
+            "out_dtype": _dtype_name(self.out_dtype),
+            # "zscore" is the word of RS_EMBED_TERRAMIND_NORMALIZE for the model's own
+            "normalize": "default" if self.normalize == "zscore" else self.normalize,
+            "density": whole_number("density", self.density),
+            "overlap": whole_number("overlap", self.overlap),
+            "layer": _layers(self.layer),
+            "min_valid": share("min_valid", self.min_valid),
+        }
+        if self.batch_size not in (None, "auto"):
+            plain["batch_size"] = whole_number("batch_size", self.batch_size, at_least=1)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
         for name, choices in _CHOICES.items():
             one_of(name, getattr(self, name), choices)
-        object.__setattr__(self, "layer", _layers(self.layer))
-        whole_number("overlap", self.overlap)
-        if not isinstance(self.min_valid, (int, float)) or not 0.0 <= self.min_valid <= 1.0:
-            raise OptionError(
-                "min_valid is a share of pixels.", found=repr(self.min_valid), expected="0.0 to 1.0"
-            )
-        if self.batch_size not in (None, "auto") and not (
-            _is_whole(self.batch_size) and int(self.batch_size) >= 1
-        ):
-            raise OptionError(
-                "batch_size is a number of tiles.",
-                found=repr(self.batch_size),
-                expected="an int from 1, 'auto' or None",
-            )
         self._check_together()
 
     def _check_together(self) -> None:
@@ -126,10 +119,6 @@ class Settings:
         return (self.output, self.input_prep, self.blend) == ("grid", "tile", "mean")
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
 def _dtype_name(value: Any) -> str:
     try:
         return str(np.dtype(value))
@@ -140,14 +129,13 @@ def _dtype_name(value: Any) -> str:
 
 
 def _layers(layer: Any) -> int | tuple[int, ...]:
-    several = isinstance(layer, Iterable) and not isinstance(layer, str)
-    layers = tuple(layer) if several else (layer,)
-    if layers and all(map(_is_whole, layers)):
-        plain = tuple(map(int, layers))
-        if len(set(plain)) == len(plain):
-            return plain if several else plain[0]
-    raise OptionError(
-        "layer is an index of a transformer block, or a list of different ones.",
-        found=repr(layer),
-        expected="an int such as -1, or [2, 5, 8, 11]",
-    )
+    if not isinstance(layer, Iterable) or isinstance(layer, str):
+        return whole_number("layer", layer)
+    layers = tuple(whole_number("layer", one) for one in layer)
+    if not layers or len(set(layers)) < len(layers):
+        raise OptionError(
+            "A list of layers names different transformer blocks.",
+            found=repr(layer),
+            expected="such as [2, 5, 8, 11]",
+        )
+    return layers

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xr_rsembed.errors import EncoderError
 from xr_rsembed.models.spec import Layout, Tokens
-from xr_rsembed.tiling import AxisBlock, Block
+from xr_rsembed.tiling import AxisBlock, Block, Tile
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["GridSink", "Sink", "TileSink"]
-
-Tile = tuple[int, int, int]  # leading index, row, column
-
-
-class Sink(Protocol):
-    """Takes batches of tiles in any order, then gives the block's values."""
-
-    def add(self, tiles: Sequence[Tile], tokens: Tokens) -> None: ...
-
-    def finish(self) -> np.ndarray: ...
-
 
 class GridSink:
-    """Sums, over the block's cells, of what its tiles give.
+    """Sums, over the block's cells, of what its tiles give: of batches in any order.
 
     ``usable`` (n, part, rows, columns) says which cells have enough valid pixels, for each part of the layout; the
     others come out as NaN. ``dtype`` is float64 where cells get more than one number: sums of float32 are then the same

@@ -12,8 +12,6 @@ from dask.array.core import normalize_chunks
 
 from xr_rsembed.tiling import Blocks
 
-__all__ = ["read_windows"]
-
 Range = tuple[int, int]
 
 _PARTS = 12  # parts of chunks that a block takes, on average, above which small chunks are merged first

@@ -21,8 +21,6 @@ from xr_rsembed.models.weights import RANDOM_SEED, open_weights
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Loaded", "fill", "load_state_dict", "randomize", "strict_load"]
-
 # Training frameworks nest the weights under one of these entries ...
 CONTAINERS = ("state_dict", "model_state_dict", "model", "module")
 # ... and put some of these words before every key: DataParallel, Lightning tasks, TerraTorch's pixel-wise models

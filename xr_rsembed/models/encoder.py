@@ -11,8 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Context", "Encoder", "EncoderRequest", "Generator", "Layout", "Tokens", "WeightsRef", "freeze"]
-
 
 @dataclass(frozen=True)
 class WeightsRef:

@@ -14,9 +14,7 @@ from xr_rsembed.models.spec import Modality, ModelOption, ModelSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["from_encoder"]
-
-_FACTS: dict[str, Any] = {
+_DEFAULTS: dict[str, Any] = {
     "key": None,
     "depth": 1,
     "image_size": 224,
@@ -71,8 +69,8 @@ def from_encoder(encoder: Any) -> ModelSpec:
             expected="a key of list_models(), or an object with modalities, embed_dim and __call__",
         )
     modalities = encoder.modalities
-    facts: dict[str, Any] = {name: getattr(encoder, name, default) for name, default in _FACTS.items()}
-    key = facts.pop("key") or type(encoder).__name__
+    described = {name: getattr(encoder, name, default) for name, default in _DEFAULTS.items()}
+    key = described.pop("key") or type(encoder).__name__
     return ModelSpec(
         key=key,
         family=key,
@@ -83,7 +81,7 @@ def from_encoder(encoder: Any) -> ModelSpec:
         summary=next(iter((type(encoder).__doc__ or "").strip().splitlines()), ""),
         declared=_declared(getattr(encoder, "options", {})),
         needs=partial(_always, tuple(getattr(encoder, "needs", ()))),
-        **facts,
+        **described,
     )
 
 

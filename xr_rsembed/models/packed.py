@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from xr_rsembed.errors import warn
 
-__all__ = ["PackedLinear", "pack"]
-
 _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 

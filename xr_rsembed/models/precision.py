@@ -5,15 +5,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from xr_rsembed.errors import DeviceError, OptionError, warn
+from xr_rsembed.errors import DeviceError, OptionError, one_of, warn
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = ["has_bfloat16", "layer_indices", "own_random", "place"]
-
-
-_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def place(module: torch.nn.Module, precision: str, device: str) -> torch.dtype:
@@ -34,8 +29,7 @@ def place(module: torch.nn.Module, precision: str, device: str) -> torch.dtype:
     """
     import torch
 
-    if precision not in _DTYPES:
-        raise OptionError("There is no such precision.", found=repr(precision), expected=", ".join(_DTYPES))
+    one_of("precision", precision, ("float32", "bfloat16", "float16"))
     if precision == "float16" and device == "cpu":
         raise DeviceError(
             "float16 needs a GPU.",

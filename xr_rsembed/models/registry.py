@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import html
 import importlib
@@ -12,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import OptionError, UnknownModelError, warn
+from xr_rsembed.errors import OptionError, UnknownModelError, nearest, warn
 from xr_rsembed.models.own import from_encoder
 from xr_rsembed.models.spec import (
     Encoder,
@@ -23,18 +22,6 @@ from xr_rsembed.models.spec import (
     ModelOption,
     ModelSpec,
 )
-
-__all__ = [
-    "ENTRY_POINT_GROUP",
-    "ModelDescription",
-    "describe_model",
-    "families",
-    "find_modality",
-    "find_spec",
-    "list_models",
-    "load_encoder",
-    "register",
-]
 
 ENTRY_POINT_GROUP = "xr_rsembed.models"
 
@@ -103,32 +90,14 @@ def find_spec(name: str | ModelSpec | Encoder) -> ModelSpec:
     name = name if name in aliases or name in specs else name.lower()
     key = _target(*aliases[name]) if name in aliases else name
     if key not in specs:
-        raise _unknown(key, [*specs, *aliases])
-    return specs[key]
-
-
-def find_modality(spec: ModelSpec, name: str, options: Mapping[str, Any] | None = None) -> Modality:
-    """One modality of a model, as the model options leave it.
-
-    Raises
-    ------
-    UnknownModelError
-        Where the model has no such modality.
-
-    Examples
-    --------
-    >>> find_modality(find_spec("terramind_v1_tiny"), "S1GRD").bands
-    ('VV', 'VH')
-    """
-    names = [modality.name for modality in spec.modalities]
-    if name not in names:
+        near = nearest(key, [*specs, *aliases], 0.4)
         raise UnknownModelError(
-            f"{spec.key} has no modality {name!r}.",
-            found=name,
-            expected=", ".join(names),
-            remedy=_did_you_mean(name, names),
+            "There is no such model.",
+            found=key,
+            expected=", ".join([*specs, *aliases]),
+            remedy=f"did you mean {near!r}?" if near else None,
         )
-    return spec.input(spec, name, {**spec.options, **(options or {})})
+    return specs[key]
 
 
 def load_encoder(request: EncoderRequest, spec: ModelSpec | None = None) -> Encoder:
@@ -157,7 +126,7 @@ def list_models() -> list[str]:
 
 @dataclass(frozen=True, repr=False)
 class ModelDescription:
-    """The facts of one model, to be read by a person (``print``, or the rich display of a notebook).
+    """What is known of one model, to be read by a person (``print``, or the rich display of a notebook).
 
     ``options`` maps each model option to its default now, ``declared`` to its choices and meaning; ``aliases`` are
     other names that lead here now.
@@ -293,14 +262,3 @@ def _installed() -> tuple[ModelFamily, ...]:
         else:
             found[family.name] = family
     return tuple(found.values())
-
-
-def _unknown(name: str, names: list[str]) -> UnknownModelError:
-    return UnknownModelError(
-        "There is no such model.", found=name, expected=", ".join(names), remedy=_did_you_mean(name, names)
-    )
-
-
-def _did_you_mean(name: str, names: list[str]) -> str | None:
-    near = difflib.get_close_matches(name.lower(), {n.lower(): n for n in names}, n=1, cutoff=0.4)
-    return f"did you mean {next(n for n in names if n.lower() == near[0])!r}?" if near else None

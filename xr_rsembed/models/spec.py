@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from xr_rsembed.config import family_option
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import one_of
 from xr_rsembed.models.encoder import (
     Context,
     Encoder,
@@ -76,7 +76,7 @@ class Modality:
 
 @dataclass(frozen=True)
 class HubFile:
-    """A weights file on the Hugging Face hub; ``note`` is said where the hub turns out not to have it."""
+    """A weights file on the Hugging Face hub; ``note`` goes into the error where the hub does not have it."""
 
     repo: str
     filename: str
@@ -243,12 +243,9 @@ class ModelSpec:
     def check_options(self, modalities: tuple[str, ...], options: Mapping[str, Any]) -> None:
         """Raise OptionError for a value that an option cannot take."""
         for name, one in self.declared.items():
-            if one.choices and options.get(name, one.default) not in one.choices:
-                raise OptionError(
-                    f"{name}= cannot be used.",
-                    found=repr(options[name]),
-                    expected=" or ".join(map(repr, one.choices)),
-                )
+            value = options.get(name, one.default)
+            if one.choices and value not in one.choices:  # 0 and 1 are as good as False and True
+                one_of(name, value, one.choices)
         if self.check is not None:
             self.check(self, modalities, options)
 

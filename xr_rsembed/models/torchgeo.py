@@ -12,8 +12,6 @@ from xr_rsembed.normalize import Normalization
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FAMILY"]
-
 # The transforms that torchgeo publishes with the weights, without their resizing; a test holds the numbers equal.
 _OPTICAL = Modality(
     "S2L1C", S2_L1C, "DN", Normalization("scale", divisor=10000.0, source="torchgeo: DN / 10000")

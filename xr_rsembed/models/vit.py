@@ -11,18 +11,6 @@ from torch.nn import functional as F
 
 from xr_rsembed.models.encoder import Tokens
 
-__all__ = [
-    "Attention",
-    "Block",
-    "GatedMlp",
-    "Mlp",
-    "patches",
-    "resized_positions",
-    "stacked",
-    "uninitialized",
-    "waves",
-]
-
 HEAD_WIDTH = 64
 Module = TypeVar("Module", bound=nn.Module)
 

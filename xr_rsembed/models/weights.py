@@ -17,8 +17,6 @@ from xr_rsembed.config import get_option
 from xr_rsembed.errors import HubError, OptionError, WeightsError, WeightsNotFoundError
 from xr_rsembed.models.spec import HubFile, ModelSpec, WeightsRef
 
-__all__ = ["RANDOM_SEED", "file_sha256", "open_weights", "resolve"]
-
 RANDOM_SEED = 0
 _RANDOM = WeightsRef("random", f"random (seed {RANDOM_SEED})")
 _HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[^/@\s]+)/(?P<filename>\S+)")

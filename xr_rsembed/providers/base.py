@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import xarray as xr
 
-from xr_rsembed import bands
+from xr_rsembed.bands import BANDS
 from xr_rsembed.errors import warn
 from xr_rsembed.georef import geobox_coords
 from xr_rsembed.specs import Composite, SensorSpec
@@ -48,10 +48,10 @@ class SceneFormat:
 
 
 MODALITIES: Mapping[str, SceneFormat] = {
-    "S2L2A": SceneFormat(bands.S2_L2A, "uint16", 0, "DN"),
-    "S2L1C": SceneFormat(bands.S2_L1C, "uint16", 0, "DN"),
-    "S1GRD": SceneFormat(bands.S1, "float32", float("nan"), "linear"),
-    "S1RTC": SceneFormat(bands.S1, "float32", float("nan"), "linear"),
+    "S2L2A": SceneFormat(BANDS["S2L2A"], "uint16", 0, "DN"),
+    "S2L1C": SceneFormat(BANDS["S2L1C"], "uint16", 0, "DN"),
+    "S1GRD": SceneFormat(BANDS["S1GRD"], "float32", float("nan"), "linear"),
+    "S1RTC": SceneFormat(BANDS["S1RTC"], "float32", float("nan"), "linear"),
 }
 
 

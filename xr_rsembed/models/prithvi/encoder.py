@@ -16,8 +16,6 @@ from xr_rsembed.models.precision import layer_indices, place
 from xr_rsembed.models.spec import ModelSpec
 from xr_rsembed.models.vit import Attention, Block, Mlp, patches, stacked, uninitialized, waves
 
-__all__ = ["Prithvi", "load"]
-
 
 class Patches(nn.Module):
     """The patch embedding, under its published name a convolution over time, rows and columns."""

@@ -9,8 +9,6 @@ from xr_rsembed.models.encoder import Encoder, EncoderRequest
 from xr_rsembed.models.spec import HubFile, Modality, ModelFamily, ModelOption, ModelSpec
 from xr_rsembed.normalize import Normalization
 
-__all__ = ["FAMILY"]
-
 _BANDS = ("B2", "B3", "B4", "B8A", "B11", "B12")
 # terratorch's PRITHVI_V1_MEAN and so on; a test holds them equal.
 _STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {

@@ -14,8 +14,6 @@ from xr_rsembed.models.precision import layer_indices, place
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 from xr_rsembed.models.vit import Attention, Block, Mlp, patches, resized_positions, stacked, uninitialized
 
-__all__ = ["TerraFM", "load"]
-
 _USUAL_ROWS = 8 * 197  # tokens of a CPU batch
 _CHANNELS = {"s2_l2a": 12, "s2_l1c": 12, "s1": 2}
 

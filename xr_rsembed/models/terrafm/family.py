@@ -20,8 +20,6 @@ from xr_rsembed.models.spec import (
 )
 from xr_rsembed.normalize import Normalization
 
-__all__ = ["FAMILY"]
-
 _REFLECTANCE = Normalization("scale", divisor=10000.0, clip=(0.0, 1.0), source="DN / 10000, clipped to 0..1")
 _BACKSCATTER = Normalization(
     "log_percentile",

@@ -5,26 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from xr_rsembed.bands import S1, S2_L1C, S2_L2A
+from xr_rsembed.bands import BANDS
 from xr_rsembed.errors import OptionError
 from xr_rsembed.models.spec import EncoderRequest, Modality, ModelSpec, plain_input
 from xr_rsembed.normalize import Normalization
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = [
-    "FILE_NAMES",
-    "STATISTICS",
-    "TIM",
-    "band_indices",
-    "bands_of",
-    "is_gated",
-    "modality",
-    "narrow_modalities",
-    "tim_modalities",
-    "version",
-]
 
 # The name of each modality's patch embedding in a weights file.
 FILE_NAMES = {
@@ -70,14 +57,7 @@ _V01: _Statistics = {
 }  # fmt: skip
 # Version 0.1 publishes statistics of raw inputs for S2L2A alone, so that is the input it takes here.
 STATISTICS = {"v1": _V1, "v01": _V01}
-_BANDS_AND_UNITS: dict[str, tuple[tuple[str, ...], str]] = {
-    "S2L2A": (S2_L2A, "DN"),
-    "S2L1C": (S2_L1C, "DN"),
-    "S1GRD": (S1, "dB"),
-    "S1RTC": (S1, "dB"),
-    "DEM": (("DEM",), "m"),
-    "RGB": (("R", "G", "B"), "8-bit"),
-}
+_UNITS = {"S2L2A": "DN", "S2L1C": "DN", "S1GRD": "dB", "S1RTC": "dB", "DEM": "m", "RGB": "8-bit"}
 # What a TiM key can imagine: the image modalities that have a tokenizer.
 TIM = {"v1": ("LULC", "NDVI", "DEM", "S1GRD", "S1RTC", "S2L2A"), "v01": ("LULC", "DEM", "S1GRD", "S2L2A")}
 
@@ -146,9 +126,11 @@ def version(key: str) -> str:
 def modality(version: str, name: str) -> Modality:
     """One modality with the statistics of a version."""
     mean, std = STATISTICS[version][name]
-    bands, units = _BANDS_AND_UNITS[name]
+    units = _UNITS[name]
     source = f"terratorch {version}_pretraining_mean/std"
     clip = _DN_RANGE if units == "DN" else None
     if clip:
         source += ", DN clipped to 0..10000"
-    return Modality(name, bands, units, Normalization("zscore", mean=mean, std=std, clip=clip, source=source))
+    return Modality(
+        name, BANDS[name], units, Normalization("zscore", mean=mean, std=std, clip=clip, source=source)
+    )

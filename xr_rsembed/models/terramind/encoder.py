@@ -23,8 +23,6 @@ from xr_rsembed.models.terramind.constants import (
 from xr_rsembed.models.terramind.modules import PatchEmbedding, TerraMind, build
 from xr_rsembed.models.vit import stacked, uninitialized
 
-__all__ = ["TerraMindEncoder", "load", "merge_modalities"]
-
 _USUAL_ROWS = 8 * 196  # tokens of a CPU batch
 
 # Images by modality, and layers counted from the first, to a (B, modalities * h * w, D) tensor for each layer.

@@ -23,8 +23,6 @@ from xr_rsembed.models.spec import (
 from xr_rsembed.models.terramind.constants import STATISTICS, TIM, bands_of, modality, version
 from xr_rsembed.models.terramind.outputs import GENERATION
 
-__all__ = ["FAMILY", "MERGES"]
-
 MERGES = ("mean", "max", "concat", "dict", None)
 
 

@@ -15,8 +15,6 @@ from xr_rsembed.models.precision import own_random
 from xr_rsembed.models.spec import ModelSpec, Output
 from xr_rsembed.models.terramind.terratorch_encoder import build
 
-__all__ = ["TerraMindGenerator", "load"]
-
 
 class TerraMindGenerator:
     """terratorch's generation, one tile at a time.

@@ -19,8 +19,6 @@ from xr_rsembed.models.vit import (
     waves,
 )
 
-__all__ = ["PatchEmbedding", "TerraMind", "build", "sincos_positions"]
-
 
 class Norm(nn.Module):
     """A layer norm without a bias; files hold the zeros that stand in for it."""

@@ -6,8 +6,6 @@ from xr_rsembed.models.encoder import EncoderRequest, Generator
 from xr_rsembed.models.spec import Generation, HubFile, ModelSpec, Output
 from xr_rsembed.models.terramind.constants import modality
 
-__all__ = ["GENERATION", "LULC_CLASSES", "OUTPUTS"]
-
 # The land cover legend of the LULC tokenizer's model card, in the order of its channels.
 LULC_CLASSES = (
     *("no_data", "water", "trees", "flooded_vegetation", "crops"),

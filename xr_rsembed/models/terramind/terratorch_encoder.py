@@ -15,8 +15,6 @@ from xr_rsembed.models.precision import own_random
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec
 from xr_rsembed.models.terramind.constants import FILE_NAMES, band_indices, narrow_modalities, tim_modalities
 
-__all__ = ["TIM_SEED", "build", "load"]
-
 TIM_SEED = 0
 # The encoder and decoder that imagine a TiM key's tokens sit under this prefix; files hold them without it.
 _SAMPLER = "sampler.model."
