@@ -226,7 +226,9 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     return by_lower[near[0]] if near else None
 
 
-def whole_number(name: str, value: Any, at_least: int | None = None) -> int:
+def whole_number(
+    name: str, value: Any, at_least: int | None = None, expected: str = "an int, such as 8"
+) -> int:
     """``value``, where it is a whole number (Python's or numpy's, no bool) of at least ``at_least``.
 
     Raises
@@ -245,7 +247,7 @@ def whole_number(name: str, value: Any, at_least: int | None = None) -> int:
     raise OptionError(
         f"{name} must be a whole number{'' if at_least is None else f' of at least {at_least}'}.",
         found=repr(value),
-        expected="an int, such as 8",
+        expected=expected,
     )
 
 
@@ -264,4 +266,4 @@ def share(name: str, value: Any) -> float:
     """
     if isinstance(value, Real) and 0 <= float(value) <= 1:
         return float(value)
-    raise OptionError(f"{name} must be a share.", found=repr(value), expected="a number from 0 to 1")
+    raise OptionError(f"{name} must be a share.", found=repr(value), expected="0.0 to 1.0")

@@ -70,7 +70,9 @@ class Settings:
             "min_valid": share("min_valid", self.min_valid),
         }
         if self.batch_size not in (None, "auto"):
-            plain["batch_size"] = whole_number("batch_size", self.batch_size, at_least=1)
+            plain["batch_size"] = whole_number(
+                "batch_size", self.batch_size, at_least=1, expected="an int from 1, 'auto' or None"
+            )
         for name, value in plain.items():
             object.__setattr__(self, name, value)
         for name, choices in _CHOICES.items():
@@ -129,13 +131,14 @@ def _dtype_name(value: Any) -> str:
 
 
 def _layers(layer: Any) -> int | tuple[int, ...]:
+    expected = "an int such as -1, or [2, 5, 8, 11]"
     if not isinstance(layer, Iterable) or isinstance(layer, str):
-        return whole_number("layer", layer)
-    layers = tuple(whole_number("layer", one) for one in layer)
+        return whole_number("layer", layer, expected=expected)
+    layers = tuple(whole_number("layer", one, expected=expected) for one in layer)
     if not layers or len(set(layers)) < len(layers):
         raise OptionError(
             "A list of layers names different transformer blocks.",
             found=repr(layer),
-            expected="such as [2, 5, 8, 11]",
+            expected=expected,
         )
     return layers

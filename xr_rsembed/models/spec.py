@@ -245,7 +245,7 @@ class ModelSpec:
         for name, one in self.declared.items():
             value = options.get(name, one.default)
             if one.choices and value not in one.choices:  # 0 and 1 are as good as False and True
-                one_of(name, value, one.choices)
+                one_of(name, value, one.choices, f"{name}= cannot be used.")
         if self.check is not None:
             self.check(self, modalities, options)
 
