@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+import warnings
 
 import geopandas
 import numpy as np
@@ -317,6 +318,16 @@ def test_remedies_are_flags(scenes, tmp_path, capsys):
     assert "--kind grid" in capsys.readouterr().err
 
 
+def test_warnings_speak_in_flags_too(tmp_path, capsys):
+    scene = synthetic_scene((224, 224)).drop_vars("band")
+    scene.attrs = {}
+    scene.rio.to_raster(tmp_path / "bare.tif")
+    warnings.simplefilter("always")
+    assert run("validate", tmp_path / "bare.tif", "-m", "probe") == 0
+    assert "--bands" in (said := capsys.readouterr().err)
+    assert "assign_coords" not in said
+
+
 def test_config_file(scenes, tmp_path, capsys):
     config = tmp_path / "run.toml"
     text = f'inputs = ["{scenes}/*.tif"]\noutput = "{tmp_path}/out/"\noverlap = 64\njson = true\n'
@@ -351,7 +362,7 @@ def test_an_interrupt_says_how_to_go_on(scenes, tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("xr_rsembed.batch.run_jobs", interrupted)
+    monkeypatch.setattr("xr_rsembed.batch.run.run_job", interrupted)  # in this thread: no other is waited for
     assert run("embed", scenes / "*.tif", "-o", f"{tmp_path}/out/", *QUICK) == 130
     assert "goes on from here" in capsys.readouterr().err
 

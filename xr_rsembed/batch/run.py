@@ -99,26 +99,34 @@ def run_jobs(
             known(number, _failed(job, error))
     todo = todo[:limit]
     tiles = {number: 0 if dry_run else _tiles(jobs[number], recipe) for number in todo}
+
+    def work(number: int) -> Outcome:
+        try:
+            return run_job(jobs[number], recipe, overwrite=overwrite, dry_run=dry_run)
+        except Exception as error:  # kept with its reason; the other scenes go on
+            return _failed(jobs[number], error)
+
     with (
         progress(sum(tiles.values()), f"{len(todo)} scenes", enabled=show) as bar,
         set_options(**({"progress": False} if show is False else {})),
-        ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-scene") as pool,
     ):
+        if workers == 1:  # in this thread, which Ctrl-C stops at once
+            for number in todo:
+                known(number, work(number))
+            return [outcomes[number] for number in sorted(outcomes)]
 
-        def work(number: int) -> Outcome:
+        def beside(number: int) -> Outcome:
             bar.add(-tiles[number])  # its own bar joins this one and counts them again
-            try:
-                return run_job(jobs[number], recipe, overwrite=overwrite, dry_run=dry_run)
-            except Exception as error:  # kept with its reason; the other scenes go on
-                return _failed(jobs[number], error)
+            return work(number)
 
-        running = {pool.submit(work, number): number for number in todo}
-        try:
-            for task in as_completed(running):
-                known(running[task], task.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        with ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-scene") as pool:
+            running = {pool.submit(beside, number): number for number in todo}
+            try:
+                for task in as_completed(running):
+                    known(running[task], task.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     return [outcomes[number] for number in sorted(outcomes)]
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from xr_rsembed._version import __version__
 from xr_rsembed.cli import embed, regions, verbs
 from xr_rsembed.cli.screen import err, out
-from xr_rsembed.cli.words import in_flags
+from xr_rsembed.cli.words import in_flags, sentence_in_flags
 from xr_rsembed.errors import RsEmbedError
 
 __all__ = ["app", "main"]
@@ -45,11 +45,6 @@ def _top(
     """Embeddings of satellite scenes, labelled and georeferenced."""
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    if category.__module__.startswith("xr_rsembed"):
-        err.print(f"[yellow]warning:[/] {escape(str(message))}")
-
-
 def _command(arguments: list[str]) -> Any:
     """The command that these arguments name, to find its flags; None where they name none."""
     found: Any = typer.main.get_command(app)
@@ -70,8 +65,14 @@ def main(arguments: list[str] | None = None) -> int:
         1 where one of our errors was met or some inputs failed, 3 where all of several inputs failed, 2 for flags
         that do not exist, 130 after Ctrl-C.
     """
-    warnings.showwarning = _show_warning  # type: ignore[assignment]  # a terminal wants the line, not the frame
     words = sys.argv[1:] if arguments is None else arguments
+
+    def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+        if category.__module__.startswith("xr_rsembed"):
+            said = sentence_in_flags(str(message), _command(words))
+            err.print(f"[yellow]warning:[/] {escape(said)}")
+
+    warnings.showwarning = show_warning  # type: ignore[assignment]  # a terminal wants the line, not the frame
     try:
         app(words)
     except RsEmbedError as error:

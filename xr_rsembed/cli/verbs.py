@@ -178,7 +178,7 @@ def doctor(
     findings = [examiner.verify(verify, weights)] if verify else examiner.examine()
     for finding in findings:
         out.print(
-            f"[{colours[finding.state]}]{finding.state:<6}[/]{escape(finding.about):<22}{escape(finding.says)}"
+            f"[{colours[finding.state]}]{finding.state:<6}[/]{escape(finding.about):<22} {escape(finding.says)}"
         )
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["in_flags"]
+__all__ = ["in_flags", "sentence_in_flags"]
 
 _VALUE = r"(?:\"[^\"]*\"|'[^']*'|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[\w./:+-]*[\w/+-])"
 _ARGUMENT = re.compile(rf"(?<![\w.\"'/-])([a-z][a-z0-9_]*)=({_VALUE})?")
@@ -18,6 +18,7 @@ _PHRASES = {
     "run.run()": "the same command without --preview and --catalogue",
 }
 _BANDS = re.compile(r"\w+\.rsembed\.to_bands\([^)]*\)")
+_NAMES = re.compile(r"\w+\.assign_coords\(band=\[([^\]]*)\]\)")
 _PYTHON = re.compile(r"\b(?:da|ds|emb(?!\.zarr)|gdf|xr_rsembed|geopandas)[.\[]|\w+\(")
 
 
@@ -42,15 +43,21 @@ def in_flags(message: str, command: Any) -> str:
     said, word, remedy = message.partition("\n  remedy:")
     head, expected, rest = said.partition("\n  expected:")
     head += expected + _ARGUMENT.sub(lambda found: _flag(found, command), rest)
-    for python, shell in _PHRASES.items():
-        remedy = remedy.replace(python, shell)
-    remedy = _CALL.sub(r"\1", remedy)
-    if "bands" in _flags(command):
-        remedy = _BANDS.sub("--bands with the names that are expected, in that order,", remedy)
-    remedy = _ARGUMENT.sub(lambda found: _flag(found, command), remedy)
+    remedy = sentence_in_flags(remedy, command)
     if _PYTHON.search(re.sub(r"https?://\S+|\w+\.\w+ \(", "", remedy)):
         remedy = " in Python: " + remedy.strip()
     return f"{head}{word}{remedy}"
+
+
+def sentence_in_flags(text: str, command: Any) -> str:
+    """A warning, or the remedy of an error, with the flags of a command for what has one."""
+    for python, shell in _PHRASES.items():
+        text = text.replace(python, shell)
+    text = _CALL.sub(r"\1", text)
+    if command is not None and "bands" in _flags(command):
+        text = _NAMES.sub(lambda found: "--bands " + found[1].replace('"', "").replace(" ", ""), text)
+        text = _BANDS.sub("--bands with the names that are expected, in that order,", text)
+    return text if command is None else _ARGUMENT.sub(lambda found: _flag(found, command), text)
 
 
 def _flags(command: Any) -> dict[str, Any]:
