@@ -854,6 +854,9 @@ REFUSED: dict[str, Refused] = {
         Scene,
         ("B5 is 0",),
     ),
+    "zeros under a nodata that integers cannot hold": (lambda: embed(scene(hole(DN), nodata=np.nan)), Scene, ("by 0", "write_nodata(0)")),
+    "zeros under a nodata below all": (lambda: embed(scene(hole(DN), nodata=-9999)), Scene, ("by 0", "write_nodata(0)")),
+    "a mask of 0 and 1": (lambda: embed(scene(np.concatenate([DN[:11], MASK // 255]))), Scene, ("mask", "open_scene")),
     "one band of zeros in dB": (lambda: embed(DB.where(DB.band == "VH", 0.0)), Scene, ("by 0", "write_nodata(0)")),
     "the logarithm of nearly 0": (
         lambda: embed(DB.where(DB.x > DB.x[3], -100.0)),
@@ -1256,15 +1259,15 @@ WARNED: dict[str, tuple[Callable[[], Any], str, Callable[[], Any], Callable[[], 
         lambda: means((LEAVES / 10).round() * 10),
     ),
     "amplitude": (
-        lambda: embed(LINEAR.where(LINEAR.band == "VV", LINEAR * 0.4) ** 0.5, POWER),
+        lambda: embed(LINEAR**0.5, POWER),
         '(da.astype("float32") ** 2).assign_attrs(da.attrs, units="linear")',
-        lambda: embed((LINEAR.where(LINEAR.band == "VV", LINEAR * 0.4) ** 0.5) ** 2, POWER),
-        lambda: means(LINEAR.where(LINEAR.band == "VV", LINEAR * 0.4)),
+        lambda: embed((LINEAR**0.5) ** 2, POWER),
+        lambda: means(LINEAR),
     ),
     "amplitude in dB": (
-        lambda: embed((DB - [[[0]], [[4]]]) / 2),
+        lambda: embed((DB - np.float32([[[0]], [[4]]])) / 2),
         "(2 * da)",
-        lambda: embed(2 * ((DB - [[[0]], [[4]]]) / 2)),
+        lambda: embed(2 * ((DB - np.float32([[[0]], [[4]]])) / 2)),
         lambda: means(DB.values - [[[0]], [[4]]]),
     ),
 }
@@ -1280,6 +1283,25 @@ def test_what_may_be_meant_and_hardly_is_gives_a_warning(case: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*the numbers may be")
         np.testing.assert_allclose(follow(), expected(), rtol=2e-5, atol=2e-3)
+
+
+LIKELY = {
+    "swapped": (lambda: embed(DB + np.float32([[[0]], [[6]]])), "VH is twice as strong as VV"),
+    "swapped power": (
+        lambda: embed(LINEAR * np.float32([[[1]], [[4]]]), POWER),
+        "VH is twice as strong as VV",
+    ),
+    "a copy": (lambda: embed(scene(DN[[0, 1, 2, 2, *range(4, 12)]])), "B3 and B4 hold the same pixels"),
+    "filled in": (lambda: embed(scene(one_band(1000))), "B5 is 1000 at every pixel"),
+}
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("case", LIKELY)
+def test_bands_that_can_hardly_be_what_they_are_called_give_a_warning(case: str) -> None:
+    run, words = LIKELY[case]
+    with pytest.warns(errors.RsEmbedWarning, match=words):
+        run()
 
 
 def water(**bands: float) -> xr.DataArray:
@@ -1307,7 +1329,9 @@ TRUE: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("case", TRUE)
 def test_true_scenes_pass_without_a_word(case: str) -> None:
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", ".*the numbers may be")
+        warnings.filterwarnings(
+            "error", ".*the numbers may be|.*the bands may be|.*same pixels|.*every pixel of a block"
+        )
         assert np.isfinite(TRUE[case]()).all()
 
 
@@ -1328,4 +1352,4 @@ def test_clip_is_an_option_that_is_recorded() -> None:
 
 
 def test_the_tables_are_long() -> None:
-    assert len(RIGHT) + len(WARNED) + len(TRUE) + len(REFUSED) + len(REMEDIES) >= 200
+    assert len(RIGHT) + len(WARNED) + len(LIKELY) + len(TRUE) + len(REFUSED) + len(REMEDIES) >= 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -61,7 +60,7 @@ def open_raster(path: str, chunk: int) -> xr.DataArray:
     from rasterio.enums import ColorInterp, MaskFlags
 
     address = gdal_path(path)
-    with _settings():
+    with rasterio.Env(**GDAL_SETTINGS):
         opened: Any = rioxarray.open_rasterio(address, cache=False)
         if not isinstance(opened, xr.DataArray):
             return opened  # the caller says what is wrong with it
@@ -120,7 +119,7 @@ def _read_raster(
 
     bands, rows, columns = place
     window = Window.from_slices(rows, columns)
-    with _settings(), rasterio.open(path) as source:
+    with rasterio.Env(**GDAL_SETTINGS), rasterio.open(path) as source:
         pixels = source.read([labels[band] for band in bands], window=window).astype(dtype, copy=False)
         if masked:
             # GDAL itself takes an alpha band for a mask beside one or three others only.
@@ -130,12 +129,6 @@ def _read_raster(
             ]
             pixels[:, np.min(masks, axis=0) == 0] = np.nan
     return pixels
-
-
-def _settings() -> AbstractContextManager[Any]:
-    import rasterio
-
-    return rasterio.Env(**GDAL_SETTINGS)
 
 
 def _stamp(path: str) -> Any:

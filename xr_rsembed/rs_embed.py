@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import one_of
 from xr_rsembed.providers.fetch import fetch
 from xr_rsembed.specs import DEFAULT_TIME, Composite, SensorSpec, Time
 
@@ -57,12 +57,8 @@ class InputPrepSpec:
     tile_snap_frac: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.mode not in ("tile", "auto", "resize"):
-            raise OptionError(
-                "There is no such input_prep.", found=self.mode, expected="'tile', 'auto' or 'resize'"
-            )
-        if self.tile_size not in (None, 224):
-            raise OptionError("Tiles are as large as the model's image.", found=self.tile_size, expected=224)
+        one_of("mode", self.mode, ("tile", "auto", "resize"), "There is no such input_prep.")
+        one_of("tile_size", self.tile_size, (224, None), "Tiles are as large as the model's image.")
 
     @classmethod
     def tile(cls, **fields: Any) -> InputPrepSpec:

@@ -9,6 +9,7 @@ from xr_rsembed.inputs.record import Pixels
 
 __all__ = [
     "BRIGHT",
+    "LIT",
     "MANY",
     "check_blended",
     "check_fill",
@@ -23,7 +24,7 @@ MANY = 1000  # pixels from which on a likely, but not certain, mistake is called
 BRIGHT = 20_000.0  # DN: as a median, beyond any surface
 _SENTINELS = (-9999.0, -32768.0, -32767.0, -999.0, -99999.0, -(2.0**31), 1 - 2.0**31, 2.0**31 - 1)
 _HUGE = 1e15  # beyond, floats mark nodata: 1e20, 3.4e38, 9.97e36
-_LIT = 500.0  # DN: as a median of the other bands, no water and no shadow
+LIT = 500.0  # DN: as a median of the other bands, no water and no shadow
 _NEAR_ZERO = 50.0  # DN: what is cut off at 0 leaves pixels between 0 and this, what is filled by 0 does not
 
 
@@ -56,10 +57,14 @@ def check_not_zero(values: np.ndarray, how: Pixels) -> None:
         )
 
 
-def check_masks(values: np.ndarray) -> None:
+def check_masks(values: np.ndarray, how: Pixels) -> None:
+    """Raise where one of the bands says where the others are valid: two numbers alone."""
     for number, band in enumerate(values):
         most = band.max()
-        if band.size >= MANY and most in (255.0, 65535.0) and np.isin(band, (0.0, most)).all():
+        dark = most == 1.0 and (np.median(values) < LIT or how.bands[number : number + 1] == ("B10",))
+        if dark or band.size < MANY or most not in (1.0, 255.0, 65535.0):
+            continue
+        if band.min() == 0.0 and np.isin(band, (0.0, most)).all():
             raise SceneError(
                 "One of the bands is a mask, such as the alpha band of a file.",
                 found=f"{most:g} and 0 alone in band number {number} (counted from 0)",
@@ -82,7 +87,7 @@ def check_lone_zeros(values: np.ndarray, how: Pixels) -> None:
         share, rest = float(zero.mean()), band[~zero]
         if name == "B10" or share < 0.01 or (rest.size and np.quantile(rest, 0.01) < _NEAR_ZERO):
             continue
-        if np.median(np.delete(values, number, axis=0)[:, zero]) < _LIT:
+        if np.median(np.delete(values, number, axis=0)[:, zero]) < LIT:
             continue
         others = ", ".join(f'"{other}"' for other in how.bands if other != name)
         raise SceneError(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
-from xr_rsembed.errors import RsEmbedWarning, SceneError, UnitsError
+from xr_rsembed.errors import SceneError, UnitsError
 from xr_rsembed.inputs.fills import (
     BRIGHT,
     MANY,
@@ -17,6 +15,13 @@ from xr_rsembed.inputs.fills import (
     check_not_zero,
     check_sentinel,
     unstated,
+)
+from xr_rsembed.inputs.likely import (
+    check_amplitude,
+    check_copies,
+    check_swapped,
+    check_thousandths,
+    warn_once,
 )
 from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.inputs.stored import held_values
@@ -129,7 +134,7 @@ def _check_dn(values: np.ndarray, how: Pixels) -> None:
     fractions, many = _fractions(values), values.shape[1] >= MANY
     check_not_zero(values, how)
     _check_wrapped(values, middle)
-    check_masks(values)
+    check_masks(values, how)
     check_lone_zeros(values, how)
     if low < 0.0 and high < 20.0 and fractions:
         raise _normalized(how)
@@ -174,23 +179,8 @@ def _check_dn(values: np.ndarray, how: Pixels) -> None:
         _check_offset(float(np.quantile(values, 0.001)), how)
     if many:
         check_blended(values, how)
-        _check_thousandths(values, how)
-
-
-def _check_thousandths(values: np.ndarray, how: Pixels) -> None:
-    """Warn where most of a block is vegetation, by the shape of its spectra, and darker than any in the sun."""
-    if not {"B4", "B8", "B11"} <= {*how.bands} or np.quantile(values, 0.98) > 700.0:
-        return
-    red, near, short = (values[how.bands.index(band)] for band in ("B4", "B8", "B11"))
-    if float(((near > 100.0) & (near > 4.0 * red) & (short > 0.25 * near)).mean()) > 0.5:
-        _warn(
-            "Most pixels of a block look like vegetation a tenth as bright as in the sun: the numbers may be "
-            'reflectance * 1000. Where they are: (da / 1000).assign_attrs(da.attrs, units="reflectance").'
-        )
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, RsEmbedWarning, stacklevel=3)  # which shows one text once, not once a block
+        check_thousandths(values, how)
+        check_copies(values, how)
 
 
 def _check_wrapped(values: np.ndarray, middle: float) -> None:
@@ -215,7 +205,7 @@ def _check_offset(darkest: float, how: Pixels) -> None:
             "baseline from its metadata",
         )
     if 0.99 * _OFFSET <= darkest <= 1.25 * _OFFSET:
-        _warn(
+        warn_once(
             "No pixel of a block is below 1000 DN. Clouds and deserts are that bright. A scene that is neither holds "
             f"the offset of Sentinel-2's baseline 04.00 (from January 2022 on): take it off, {_NO_OFFSET}, or say so, "
             'da.attrs["add_offset"] = -1000.'
@@ -242,11 +232,12 @@ def _check_db(values: np.ndarray, how: Pixels) -> None:
         raise _normalized(how)
     if many and -60.0 < middle < 20.0:
         check_blended(values, how)
+        check_swapped(values, how)
         faint = values < _FAINTEST
         if faint.mean(axis=1).max() >= 0.01:
             numbers, counts = np.unique(values[faint], return_counts=True)
             raise unstated(float(numbers[counts.argmax()]), float(faint.mean()))
-        _check_amplitude(10.0 ** (values / 10.0), "(2 * da).assign_attrs(da.attrs)", how)
+        check_amplitude(10.0 ** (values / 10.0), "(2 * da).assign_attrs(da.attrs)", how)
     if not -60.0 < middle < 20.0:
         raise _impossible("dB", f"a median of {middle:.4g}", "backscatter of -40 to 20 dB", how)
 
@@ -265,27 +256,9 @@ def _check_linear(values: np.ndarray, how: Pixels, wanted: str) -> None:
     if middle < _NOISE or middle > 40.0:
         expected = "power above 0" if middle < 0.0 else "most below 1"
         raise _impossible("linear power", f"a median of {middle:.4g}", expected, how)
+    check_swapped(values, how)
     power = '(da.astype("float32") ** 2).assign_attrs(da.attrs, units="linear")'
-    _check_amplitude(values, power, how)
-
-
-def _check_amplitude(power: np.ndarray, remedy: str, how: Pixels) -> None:
-    """Warn where VH is as strong beside VV, and as even, as in the square root of power alone.
-
-    A city's VH is uneven, a forest's below 0.1, and that of calm water is weak.
-    """
-    if power.shape[1] < MANY or not {"VV", "VH"} <= {*how.bands}:
-        return
-    co, cross = (power[how.bands.index(band)] for band in ("VV", "VH"))
-    there = (co > 0.0) & (cross > 0.0)
-    if there.mean() < 0.5:
-        return
-    middle, high = np.quantile(cross[there], (0.5, 0.98))
-    if middle > 0.1 and high < 3.0 * middle and np.median(cross[there] / co[there]) > 0.35:
-        _warn(
-            "VH is stronger beside VV than any surface sends it back: the numbers may be amplitude, the square root "
-            f"of power. Make power of it, {remedy}, where they are."
-        )
+    check_amplitude(values, power, how)
 
 
 def _check_metres(values: np.ndarray, how: Pixels) -> None:

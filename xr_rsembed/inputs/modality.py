@@ -15,17 +15,7 @@ from xr_rsembed.models.spec import Modality, ModelSpec
 
 __all__ = ["choose_modality", "incomplete", "named_modalities", "pick_modality", "stated_modality", "unnamed"]
 
-_ALIASES = {
-    "s2": ("S2L2A", "S2L1C"),
-    "s2l2a": ("S2L2A",),
-    "s2l1c": ("S2L1C",),
-    "s1": ("S1RTC", "S1GRD"),
-    "s1grd": ("S1GRD",),
-    "s1rtc": ("S1RTC",),
-    "dem": ("DEM",),
-    "rgb": ("RGB",),
-}
-
+_PRODUCTS = {"S2": ("S2L2A", "S2L1C"), "S1": ("S1RTC", "S1GRD")}
 _OTHER_PRODUCT = {"S2L1C": "S2L2A", "S2L2A": "S2L1C", "S1GRD": "S1RTC", "S1RTC": "S1GRD"}
 
 
@@ -34,7 +24,7 @@ def named_modalities(spec: ModelSpec, name: str) -> list[Modality]:
     offered = {one.name: one for one in spec.modalities}
     if name in offered:
         return [offered[name]]
-    meant = [offered[own] for own in _ALIASES.get(name.lower(), ()) if own in offered]
+    meant = [offered[own] for own in _products(name) if own in offered]
     if not meant:
         raise UnknownModelError(
             f"{spec.key} takes no modality {name!r}.",
@@ -45,6 +35,10 @@ def named_modalities(spec: ModelSpec, name: str) -> list[Modality]:
     return meant
 
 
+def _products(name: str) -> tuple[str, ...]:
+    return _PRODUCTS.get(name.upper(), (name.upper(),))
+
+
 def stated_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> list[Modality]:
     """What the argument, else the attrs, say that the scene is; empty where nothing is said that the model knows."""
     attr = scene.attrs.get("modality")
@@ -53,7 +47,7 @@ def stated_modality(scene: xr.DataArray, spec: ModelSpec, asked: str | None) -> 
         meant = named_modalities(spec, asked)
         return [one for one in meant if one.name == attr] or meant
     offered = {one.name for one in spec.modalities}
-    if attr in offered or {*_ALIASES.get(attr.lower(), ())} & offered or _OTHER_PRODUCT.get(attr) in offered:
+    if {attr, *_products(attr), _OTHER_PRODUCT.get(attr)} & offered:
         return named_modalities(spec, attr)
     return []  # a model of one's own may have another name for what the bands make certain
 

@@ -49,11 +49,7 @@ def validate(
     """
     check_grid(scene, spec.resolution)
     _check_dtype(scene)
-    # First of all, because rioxarray keeps a part of it on this very object.
-    scene, stored = read_stored(scene)
-    scene = masked_by_band(with_band_dim(scene, modality))
-    declared = choose_modality(scene, spec, modality)
-    check_numbering(scene, declared)
+    scene, stored, declared = _known(scene, spec, modality)
     kind = spec.input(spec, declared.name, options or spec.options)
     pixels = _pixels(scene, kind, stored, normalize, units)
     scene = _in_order(scene, kind, declared, spec)
@@ -67,22 +63,36 @@ def select_bands(
     """The scene with the model's bands, in its order and by its canonical names."""
     whole = stack_bands(scene) if isinstance(scene, xr.Dataset) else scene
     check_grid(whole, spec.resolution)  # type: ignore[arg-type]  # says that it is no DataArray where it is none
-    scene, stored = read_stored(whole)  # type: ignore[arg-type]
-    scene = masked_by_band(with_band_dim(scene, modality))
-    kind = choose_modality(scene, spec, modality)
-    check_numbering(scene, kind)
+    scene, stored, kind = _known(whole, spec, modality)  # type: ignore[arg-type]
     labels = band_labels(scene)
     if labels is None:
-        if scene.sizes["band"] != len(kind.bands):
-            raise unnamed(scene, kind)
-        warn_of_position(kind)
         labels = list(kind.bands)
+        _check_number(scene, kind)
     lacking = incomplete(labels, kind, spec)
     if lacking is not None:
         raise lacking
     positions = bands.reorder(labels, kind.bands)
     chosen = scene.isel(band=positions).assign_coords(band=("band", list(kind.bands)))
     return chosen.assign_attrs(nodata_attr(stored.nodata))
+
+
+def _known(
+    scene: xr.DataArray, spec: ModelSpec, modality: str | None
+) -> tuple[xr.DataArray, Stored, Modality]:
+    """The scene without its masks, what is stored beside its pixels, and its modality."""
+    # First of all, because rioxarray keeps a part of it on this very object.
+    scene, stored = read_stored(scene)
+    scene = masked_by_band(with_band_dim(scene, modality))
+    kind = choose_modality(scene, spec, modality)
+    check_numbering(scene, kind)
+    return scene, stored, kind
+
+
+def _check_number(scene: xr.DataArray, kind: Modality) -> None:
+    """Bands without names are as many as the modality has, and taken in its order."""
+    if scene.sizes["band"] != len(kind.bands):
+        raise unnamed(scene, kind)
+    warn_of_position(kind)
 
 
 def north_up(scene: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
@@ -158,9 +168,7 @@ def _in_order(scene: xr.DataArray, kind: Modality, declared: Modality, spec: Mod
         if chosen and scene.sizes["band"] == len(declared.bands):
             warn_of_position(declared)
             return scene.isel(band=[declared.bands.index(band) for band in kind.bands])
-        if scene.sizes["band"] != len(kind.bands):
-            raise unnamed(scene, kind)
-        warn_of_position(kind)
+        _check_number(scene, kind)
         return scene
     if chosen:
         return scene.isel(band=bands.reorder(labels, kind.bands))

@@ -66,11 +66,18 @@ def read_stored(scene: xr.DataArray) -> tuple[xr.DataArray, Stored]:
     """What a scene says, and the scene, of which all bands then say the same."""
     scene = with_stated_sign(scene)
     nodata = nodata_of(scene)
-    named = any({*where} & {*NODATA_ATTRS} for where in (scene.attrs, scene.encoding))
+    # NaN, and numbers that integers cannot hold, mark nothing among them.
+    named = scene.dtype.kind == "f" and any({*at} & {*NODATA_ATTRS} for at in (scene.attrs, scene.encoding))
     zero = 0.0 in (*nodata, *_numbers(scene.encoding, "_FillValue"))
     valid_range = _valid_range(scene)
     alike = _alike_bands(scene)
-    return alike, Stored(nodata_of(alike), named or bool(nodata), zero, packing_of(alike), valid_range)
+    return alike, Stored(
+        nodata_of(alike),
+        named or held_values(nodata, scene.dtype).size > 0,
+        zero,
+        packing_of(alike),
+        valid_range,
+    )
 
 
 def with_stated_sign(scene: xr.DataArray) -> xr.DataArray:

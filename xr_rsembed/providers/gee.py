@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.config import get_option
+from xr_rsembed.crs import crs_name
 from xr_rsembed.errors import check_names, whole_number
 from xr_rsembed.providers.base import SCL_CLOUDY, SceneRequest
 from xr_rsembed.providers.gee_client import (
@@ -153,7 +154,7 @@ class _Plan:
         names = tuple(self.bands[band] for band in bands)
         pixels = np.empty((len(dates), len(bands), *grid.shape.yx), self.dtype)
         for position, date in enumerate(dates):
-            what = f"{self.collection} ({', '.join(names)}) within {box} of {_crs_name(grid)}"
+            what = f"{self.collection} ({', '.join(names)}) within {box} of {crs_name(grid.crs)}"
             pixels[position] = compute_pixels(
                 self.connection, self.expressions[date], _wire_grid(grid), names, what
             )
@@ -165,19 +166,10 @@ class _Plan:
 def _wire_grid(grid: GeoBox) -> dict[str, Any]:
     """A grid as the service names it."""
     height, width = grid.shape.yx
-    a, crs = grid.affine, _epsg(grid) or str(grid.crs)
+    # By its code where it has one, also where it came as WKT, as scenes of rioxarray carry it.
+    a, code = grid.affine, grid.crs.to_epsg() if grid.crs is not None else None
     return {
         "dimensions": {"width": width, "height": height},
         "affineTransform": {"scaleX": a.a, "translateX": a.c, "scaleY": a.e, "translateY": a.f},
-        "crsCode" if crs.startswith("EPSG:") else "crsWkt": crs,
+        **({"crsWkt": str(grid.crs)} if code is None else {"crsCode": f"EPSG:{code}"}),
     }
-
-
-def _epsg(grid: GeoBox) -> str | None:
-    """The code of a grid's CRS, also where it came as WKT, as scenes of rioxarray carry it."""
-    code = grid.crs.to_epsg() if grid.crs is not None else None
-    return None if code is None else f"EPSG:{code}"
-
-
-def _crs_name(grid: GeoBox) -> str:
-    return _epsg(grid) or (grid.crs.proj.name if grid.crs is not None else "no CRS")
