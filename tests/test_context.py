@@ -11,6 +11,7 @@ from pyproj import Transformer
 import xr_rsembed
 from tests import reference
 from xr_rsembed.datasets import synthetic_scene
+from xr_rsembed.engine import context
 from xr_rsembed.errors import GridError, OptionError, SceneError
 from xr_rsembed.models.spec import Modality
 from xr_rsembed.normalize import Normalization
@@ -55,6 +56,14 @@ def centres(scene, overlap=0):
     x, y = np.meshgrid(told[1], told[0])
     longitude, latitude = Transformer.from_crs(scene.rio.crs, "EPSG:4326", always_xy=True).transform(x, y)
     return latitude, longitude
+
+
+def test_batches_share_one_transformer():
+    context._to_degrees.cache_clear()
+    xr_rsembed.embed(
+        scene_of(500, 700).load().assign_coords(time=DATES[0]), Told(), batch_size=1, device="cpu"
+    )
+    assert context._to_degrees.cache_info().misses == 1
 
 
 @pytest.mark.parametrize("block_tiles", [1, 2, 8])

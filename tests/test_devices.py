@@ -14,6 +14,7 @@ import xr_rsembed
 from tests import fakes
 from tests.test_engine import embed, expected, random_pixels, scene_of
 from xr_rsembed.engine import devices
+from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import DeviceError, RsEmbedWarning
 from xr_rsembed.models.registry import find_spec
 
@@ -79,6 +80,20 @@ def test_terrafm_takes_the_users_batch_size():
     with xr_rsembed.set_options(terrafm__batch_size=5):
         assert devices.batch_size(None, find_spec("terrafm"), "cpu") == 5
         assert devices.batch_size(None, find_spec("terramind_v1_tiny"), "cpu") == 8
+
+
+def test_numbers_of_numpy_are_settings_like_any_other():
+    given = {
+        "batch_size": np.int64(4),
+        "overlap": np.int32(32),
+        "density": np.int64(2),
+        "layer": np.int64(-2),
+    }
+    settings = Settings(**given, min_valid=np.float32(0.5))
+    assert {name: getattr(settings, name) for name in given} == given
+    assert {type(getattr(settings, name)) for name in given} == {int}
+    assert settings.min_valid == 0.5
+    assert devices.batch_size(settings.batch_size, find_spec("terramind_v1_tiny"), "cpu") == 4
 
 
 def test_products_of_float32_stay_float32_and_the_users_setting_comes_back(probe, monkeypatch):
