@@ -9,15 +9,6 @@ import xarray as xr
 
 from xr_rsembed.errors import GridError
 
-__all__ = [
-    "checked_transform",
-    "crs_name",
-    "crs_of",
-    "grid_mapping",
-    "stored_transform",
-    "why_no_crs",
-]
-
 _MAPPING_ATTRS = {"crs_wkt", "spatial_ref", "grid_mapping_name", "GeoTransform", "gcps"}
 
 

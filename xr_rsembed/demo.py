@@ -16,8 +16,6 @@ from xr_rsembed.errors import HubError
 from xr_rsembed.scenes import open_scene
 from xr_rsembed.tiling import plan_axis
 
-__all__ = ["run_demo"]
-
 MODELS = ("terramind", "terrafm")
 OVERLAP = 64
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from xr_rsembed.errors import MissingDependencyError
 
-__all__ = ["EXTRA_OF", "require"]
-
 #: The extra of pyproject.toml that an optional package comes with, by the name that it is imported by.
 EXTRA_OF = {
     "bokeh": "explore",

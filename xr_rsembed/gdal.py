@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["GDAL_SETTINGS", "LazyPixels", "gdal_path", "open_raster"]
-
 #: GDAL's HTTP for COGs: no directory listings, few and large requests, own retries below ours, no endless waits.
 GDAL_SETTINGS: Mapping[str, str] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",

@@ -27,8 +27,6 @@ from xr_rsembed.vectors import VectorFile, listed_places, times_of, vector_cube
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["get_embedding", "get_embeddings_batch"]
-
 
 @aliases(
     bbox="spatial", time="temporal", provider="backend", provider_options="backend_options", fetch="sensor"

@@ -14,8 +14,6 @@ from typing import Any
 
 from xr_rsembed.config import get_option
 
-__all__ = ["Bar", "progress", "say_when_slow", "task_progress", "tiles_done"]
-
 SHOWN_AFTER = 3.0  # seconds: what is done by then needs no bar
 LINE_EVERY = 30.0  # seconds between two lines on a stream that is no terminal
 

@@ -14,8 +14,6 @@ from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import read_scene
 from xr_rsembed.models.registry import find_spec
 
-__all__ = ["count_missing", "reproduce"]
-
 
 def reproduce(embedding: xr.DataArray | xr.Dataset, scene: xr.DataArray | Scenes, **changes: Any) -> Any:
     """Make an embedding again from its scene, by the settings that its attrs record and none of today's options.

@@ -15,8 +15,6 @@ from xr_rsembed.errors import SceneError, StoreExistsError, one_of
 from xr_rsembed.georef import scene_geobox
 from xr_rsembed.scenes import open_scene
 
-__all__ = ["classify_file", "convert_file", "describe_file", "draw_file", "open_any", "open_stored"]
-
 _MADE_BY = ("model", "model_key", "weights", "modality", "overlap", "blend", "density", "layer", "precision")
 
 

@@ -16,8 +16,6 @@ from xr_rsembed.inputs.labels import stack_bands
 from xr_rsembed.products import open_product
 from xr_rsembed.progress import task_progress
 
-__all__ = ["open_scene", "save_scene"]
-
 # One block of eight tiles: a file in stripes would otherwise come in chunks of a few rows.
 _CHUNK = 1792
 

@@ -12,8 +12,6 @@ import numpy as np
 
 from xr_rsembed.errors import OptionError
 
-__all__ = ["DEFAULT_TIME", "TemporalSpec", "Time"]
-
 
 @dataclass(frozen=True)
 class TemporalSpec:

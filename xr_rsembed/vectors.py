@@ -21,8 +21,6 @@ from xr_rsembed.extras import require
 from xr_rsembed.providers.grid import place_outline, target_grid
 from xr_rsembed.specs import DEFAULT_TIME, BBox, PointBuffer, TemporalSpec
 
-__all__ = ["VectorFile", "listed_places", "times_of", "vector_cube"]
-
 
 @dataclass(frozen=True)
 class VectorFile:

@@ -8,8 +8,6 @@ from typing import Any
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import StoreError, warn
 
-__all__ = ["WorkerWatch"]
-
 _ASK_EVERY_S = 2.0
 _WARN_AFTER_S = 30.0
 

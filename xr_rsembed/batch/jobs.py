@@ -10,8 +10,6 @@ from pathlib import Path
 
 from xr_rsembed.errors import OptionError
 
-__all__ = ["Job", "list_inputs", "list_jobs"]
-
 #: Suffixes of files that hold places, not pixels.
 PLACES = (".parquet", ".geoparquet", ".geojson", ".gpkg", ".fgb", ".shp")
 

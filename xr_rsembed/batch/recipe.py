@@ -22,8 +22,6 @@ from xr_rsembed.tiling import plan_axis
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Recipe", "check"]
-
 
 @dataclass(frozen=True)
 class Recipe:

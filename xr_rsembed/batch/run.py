@@ -22,8 +22,6 @@ from xr_rsembed.extras import require
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.progress import progress
 
-__all__ = ["STATES", "Outcome", "connected", "on_scheduler", "run_job", "run_jobs", "write_failures"]
-
 STATES = ("written", "finished", "planned", "failed")
 
 

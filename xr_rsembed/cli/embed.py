@@ -29,8 +29,6 @@ from xr_rsembed.cli.screen import err, out
 from xr_rsembed.cli.words import in_flags
 from xr_rsembed.errors import OptionError, RsEmbedError
 
-__all__ = ["register"]
-
 Bands = Annotated[
     str | None,
     typer.Option(help="Names for a file's bands in their order, or those of its bands to take: B2,B3,B4,..."),

@@ -15,24 +15,6 @@ import typer
 
 from xr_rsembed.errors import OptionError
 
-__all__ = [
-    "SETTINGS",
-    "BBox",
-    "Buffer",
-    "Config",
-    "Model",
-    "ModelOptions",
-    "Overwrite",
-    "Period",
-    "Point",
-    "Provider",
-    "ProviderOptions",
-    "Variable",
-    "pairs",
-    "read_config",
-    "with_settings",
-]
-
 
 class Provider(StrEnum):
     """Where scenes come from."""

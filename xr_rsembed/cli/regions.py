@@ -25,8 +25,6 @@ from xr_rsembed.cli.screen import out
 from xr_rsembed.cli.words import in_flags
 from xr_rsembed.errors import OptionError
 
-__all__ = ["register"]
-
 
 @with_settings("output", "pooling", "input_prep")
 def region(

@@ -4,6 +4,4 @@ from __future__ import annotations
 
 from rich.console import Console
 
-__all__ = ["err", "out"]
-
 out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)

@@ -13,8 +13,6 @@ from rich.table import Table
 from xr_rsembed.cli.options import Overwrite, Period, Variable
 from xr_rsembed.cli.screen import out
 
-__all__ = ["register"]
-
 Embedding = Annotated[str, typer.Argument(help="A stored embedding: .zarr, .nc or .tif.", show_default=False)]
 Anything = Annotated[str, typer.Argument(help="A stored embedding, or a scene.", show_default=False)]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["in_flags", "sentence_in_flags"]
-
 _VALUE = r"(?:\"[^\"]*\"|'[^']*'|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[\w./:+-]*[\w/+-])"
 _ARGUMENT = re.compile(rf"(?<![\w.\"'/-])([a-z][a-z0-9_]*)=({_VALUE})?")
 _CALL = re.compile(

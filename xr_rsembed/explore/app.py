@@ -13,8 +13,6 @@ from xr_rsembed.explore.page import Page
 from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
 
-__all__ = ["explore", "serve"]
-
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

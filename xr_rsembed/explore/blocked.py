@@ -15,8 +15,6 @@ import numpy as np
 from xr_rsembed.errors import warn
 from xr_rsembed.explore.labels import LabelledCells
 
-__all__ = ["class_scores", "value_scores"]
-
 _FOLDS = 5
 
 Make = Callable[[int], Any]  # an estimator for so many vectors

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Canvas", "figures"]
-
 _SIDE = 1200
 _POINTER = """
 const radius = 6378137, degrees = 180 / Math.PI

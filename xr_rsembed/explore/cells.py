@@ -14,18 +14,6 @@ from xr_rsembed.explore.once import Read
 from xr_rsembed.explore.spaces import check_same_space, space_of
 from xr_rsembed.progress import task_progress
 
-__all__ = [
-    "check_cells",
-    "computed",
-    "map_cells",
-    "pieces",
-    "sample_cells",
-    "unit",
-    "valid",
-    "whole_vectors",
-    "windows",
-]
-
 # A block of the engine, so that a window of a lazy embedding costs one block; fixed, so that what is fitted on a
 # sample does not depend on the chunks.
 _WINDOW = 112

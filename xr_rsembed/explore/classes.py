@@ -18,8 +18,6 @@ from xr_rsembed.explore.learn import Method, learnable, make_estimator, report
 from xr_rsembed.explore.once import Read, fit_once, note_pass
 from xr_rsembed.explore.spaces import provenance, space_of
 
-__all__ = ["Classifier", "classify", "fit_classifier"]
-
 
 @dataclass(frozen=True)
 class Classifier:

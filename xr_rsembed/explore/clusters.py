@@ -16,8 +16,6 @@ from xr_rsembed.explore.once import Read, fit_once, note_pass
 from xr_rsembed.explore.spaces import provenance, space_of
 from xr_rsembed.extras import require
 
-__all__ = ["Clusters", "cluster", "fit_clusters"]
-
 
 @dataclass(frozen=True)
 class Clusters:

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-__all__ = ["NO_CLASS", "PALETTE", "as_codes", "flags_of", "painted"]
-
 NO_CLASS = -1
 # Okabe and Ito's colours, told apart with any kind of colour vision, and some more.
 _HEX = (

@@ -14,8 +14,6 @@ from xr_rsembed.explore import once
 from xr_rsembed.explore.cells import map_cells, sample_cells
 from xr_rsembed.explore.spaces import provenance, space_of
 
-__all__ = ["Components", "fit_pca", "pca"]
-
 
 @dataclass(frozen=True)
 class Components:

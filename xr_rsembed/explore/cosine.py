@@ -17,8 +17,6 @@ from xr_rsembed.explore.spaces import check_same_grid, check_same_space, provena
 from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
 
-__all__ = ["change", "nearest", "similarity"]
-
 
 def similarity(emb: xr.DataArray, query: Any, *, crs: Any = None) -> xr.DataArray:
     """Cosine similarity of every cell to a place or a vector.

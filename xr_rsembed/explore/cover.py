@@ -16,18 +16,6 @@ from xr_rsembed.extras import require
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = [
-    "Coverage",
-    "cells_at",
-    "cells_under",
-    "coverage",
-    "in_grid_crs",
-    "outlines",
-    "outside",
-    "read_features",
-    "read_table",
-]
-
 
 def read_table(path: str | os.PathLike[str], purpose: str) -> Any:
     """The GeoDataFrame in a file: GeoParquet, or whatever GDAL reads; a GridError tells why it cannot be read."""

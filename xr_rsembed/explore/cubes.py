@@ -17,8 +17,6 @@ from xr_rsembed.georef import scene_geobox
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["sample", "zonal"]
-
 
 def sample(emb: xr.DataArray, points: Any, *, crs: Any = None) -> xr.DataArray:
     """The vectors of the cells that hold some points.

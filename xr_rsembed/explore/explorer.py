@@ -22,8 +22,6 @@ from xr_rsembed.explore.label_set import LabelSet
 from xr_rsembed.explore.once import note_pass
 from xr_rsembed.georef import scene_geobox
 
-__all__ = ["VIEWS", "Explorer", "Vectors"]
-
 VIEWS = ("PCA", "Clusters", "Similar", "Labels")
 
 

@@ -9,8 +9,6 @@ from io import BytesIO
 
 import xarray as xr
 
-__all__ = ["provenance_html"]
-
 _SETTINGS = ("overlap", "blend", "edge", "layer", "density", "merge", "precision", "min_valid")
 
 

@@ -11,8 +11,6 @@ from xr_rsembed.errors import LabelError
 from xr_rsembed.explore.codes import PALETTE
 from xr_rsembed.extras import require
 
-__all__ = ["LabelSet"]
-
 _HEX = re.compile("#[0-9a-fA-F]{6}")
 
 

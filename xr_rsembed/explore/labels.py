@@ -15,8 +15,6 @@ from xr_rsembed.explore.once import Read
 from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
 
-__all__ = ["LabelledCells", "labelled_cells"]
-
 _MOST = 5_000  # cells learned from: more of them make kNN over a granule slow, and say little new
 
 

@@ -13,8 +13,6 @@ from xr_rsembed.explore.labels import LabelledCells, labelled_cells
 from xr_rsembed.explore.once import Read
 from xr_rsembed.extras import require
 
-__all__ = ["Method", "learnable", "make_estimator", "report"]
-
 Method = Literal["knn", "linear"]
 
 _NEIGHBOURS = 5

@@ -10,8 +10,6 @@ import xarray as xr
 
 from xr_rsembed.errors import warn
 
-__all__ = ["OncePerBlock", "Read", "fit_once", "note_pass"]
-
 T = TypeVar("T")
 Read = Callable[[Mapping[Hashable, Any]], xr.DataArray]  # such as ``emb.isel``
 

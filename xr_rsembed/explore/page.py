@@ -19,8 +19,6 @@ from xr_rsembed.errors import RsEmbedError
 from xr_rsembed.explore.canvas import Canvas, figures
 from xr_rsembed.explore.explorer import VIEWS, Explorer, Vectors
 
-__all__ = ["Page"]
-
 _FIRST = "class 1"  # of the labels
 
 

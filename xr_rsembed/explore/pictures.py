@@ -13,8 +13,6 @@ from xr_rsembed.explore.codes import flags_of, painted
 from xr_rsembed.extras import require
 from xr_rsembed.inputs.stored import nodata_of
 
-__all__ = ["has_classes", "one_map", "scene_picture", "thinned"]
-
 # Pixels a side beyond which a scene is thinned out for a picture: more than a screen shows.
 _SIDE = 1400
 

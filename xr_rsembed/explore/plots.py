@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from xr_rsembed.explore.clusters import Clusters
     from xr_rsembed.explore.components import Components
 
-__all__ = [
-    "demo_figure",
-    "plot_classes",
-    "plot_clusters",
-    "plot_rgb",
-    "plot_scene",
-    "plot_similarity",
-]
-
 _TITLE_SIZE = 10
 
 

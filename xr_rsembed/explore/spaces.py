@@ -11,8 +11,6 @@ import xarray as xr
 from xr_rsembed.errors import GridError, MismatchError
 from xr_rsembed.georef import describe_grid, scene_geobox
 
-__all__ = ["check_same_grid", "check_same_space", "provenance", "space_of"]
-
 # What decides the meaning of the D numbers. Tiling, batching and precision only change how exactly they are met.
 _DECIDING = (
     "model",

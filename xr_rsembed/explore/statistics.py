@@ -15,8 +15,6 @@ from xr_rsembed.explore.cells import pieces
 from xr_rsembed.explore.cover import Coverage
 from xr_rsembed.progress import task_progress
 
-__all__ = ["check_statistic", "polygon_statistic"]
-
 _STATS = ("mean", "sum", "count", "min", "max", "stdev", "variance", "coefficient_of_variation", "median")
 _SIDE = 128  # cells a side that are read at once from an array in memory
 

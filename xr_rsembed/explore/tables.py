@@ -20,8 +20,6 @@ from xr_rsembed.georef import scene_geobox
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["to_geoparquet"]
-
 Outline = Literal["polygon", "point"]
 
 _SIDE = 128  # cells a side that are written at once where there are no chunks

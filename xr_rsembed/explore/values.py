@@ -16,8 +16,6 @@ from xr_rsembed.explore.learn import Method, learnable, make_estimator, report
 from xr_rsembed.explore.once import Read, fit_once, note_pass
 from xr_rsembed.explore.spaces import provenance, space_of
 
-__all__ = ["Regressor", "fit_regressor", "regress"]
-
 
 @dataclass(frozen=True)
 class Regressor:

@@ -7,19 +7,6 @@ import numpy as np
 from xr_rsembed.errors import SceneError
 from xr_rsembed.inputs.record import Pixels
 
-__all__ = [
-    "BRIGHT",
-    "LIT",
-    "MANY",
-    "check_blended",
-    "check_fill",
-    "check_lone_zeros",
-    "check_masks",
-    "check_not_zero",
-    "check_sentinel",
-    "unstated",
-]
-
 MANY = 1000  # pixels from which on a likely, but not certain, mistake is called one
 BRIGHT = 20_000.0  # DN: as a median, beyond any surface
 _SENTINELS = (-9999.0, -32768.0, -32767.0, -999.0, -99999.0, -(2.0**31), 1 - 2.0**31, 2.0**31 - 1)

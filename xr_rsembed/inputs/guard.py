@@ -27,8 +27,6 @@ from xr_rsembed.inputs.record import Pixels
 from xr_rsembed.inputs.stored import held_values
 from xr_rsembed.inputs.units import wrong_units
 
-__all__ = ["check_common", "check_range", "check_values"]
-
 _SAMPLE = 5_000  # pixels of a block that are looked at
 _SATURATED = 65535.0  # in Sentinel-2's DN
 _BELOW_SHADOW = -400.0  # DN: dark water under a bad correction is above it

@@ -18,8 +18,6 @@ from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import north_up, validate
 from xr_rsembed.models.spec import Modality, ModelSpec
 
-__all__ = ["Scenes", "validate_joint"]
-
 Scenes = xr.Dataset | Mapping[str, xr.DataArray]
 
 

@@ -23,17 +23,6 @@ from xr_rsembed.inputs.stored import (
 from xr_rsembed.inputs.units import stated_units
 from xr_rsembed.models.spec import Modality
 
-__all__ = [
-    "OTHER_BAND_DIMS",
-    "band_labels",
-    "check_numbering",
-    "check_times",
-    "masked_by_band",
-    "stack_bands",
-    "warn_of_position",
-    "with_band_dim",
-]
-
 _SENSOR_ATTRS = (
     *("platform", "eo:platform", "constellation", "instruments", "sensor", "spacecraft_id", "collection"),
     *("landsat_product_id", "landsat_scene_id", "hls_product"),

@@ -10,8 +10,6 @@ from xr_rsembed.errors import RsEmbedWarning
 from xr_rsembed.inputs.fills import LIT, MANY
 from xr_rsembed.inputs.record import Pixels
 
-__all__ = ["check_amplitude", "check_copies", "check_swapped", "check_thousandths", "warn_once"]
-
 
 def warn_once(text: str) -> None:
     warnings.warn(text, RsEmbedWarning, stacklevel=3)  # which shows one text once, not once a block

@@ -13,8 +13,6 @@ from xr_rsembed.inputs.labels import band_labels
 from xr_rsembed.inputs.units import stated_units
 from xr_rsembed.models.spec import Modality, ModelSpec
 
-__all__ = ["choose_modality", "incomplete", "named_modalities", "pick_modality", "stated_modality", "unnamed"]
-
 _PRODUCTS = {"S2": ("S2L2A", "S2L1C"), "S1": ("S1RTC", "S1GRD")}
 _OTHER_PRODUCT = {"S2L1C": "S2L2A", "S2L2A": "S2L1C", "S1GRD": "S1RTC", "S1RTC": "S1GRD"}
 

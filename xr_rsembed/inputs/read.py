@@ -18,8 +18,6 @@ from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import validate
 from xr_rsembed.models.spec import Modality, ModelSpec
 
-__all__ = ["canonical_subset", "configured", "read_scene"]
-
 
 def read_scene(
     scene: xr.DataArray | Scenes,

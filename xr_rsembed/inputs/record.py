@@ -8,8 +8,6 @@ import xarray as xr
 
 from xr_rsembed.normalize import Normalization
 
-__all__ = ["Input", "Pixels"]
-
 
 @dataclass(frozen=True)
 class Pixels:

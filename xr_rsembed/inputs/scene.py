@@ -27,8 +27,6 @@ from xr_rsembed.inputs.units import reading, stated_units
 from xr_rsembed.models.spec import Modality, ModelSpec
 from xr_rsembed.normalize import Normalization
 
-__all__ = ["input_attrs", "north_up", "on_own_axes", "select_bands", "validate"]
-
 # Where catalogues and readers say of which baseline Sentinel-2 is, and that its offset was taken off.
 _BASELINES = ("s2:processing_baseline", "processing_baseline", "PROCESSING_BASELINE")
 _APPLIED = ("earthsearch:boa_offset_applied", "boa_offset_applied")

@@ -13,20 +13,6 @@ import xarray as xr
 
 from xr_rsembed.errors import SceneError
 
-__all__ = [
-    "NODATA_ATTRS",
-    "PACKING_ATTRS",
-    "RANGE_ATTRS",
-    "Packing",
-    "Stored",
-    "held_values",
-    "nodata_attr",
-    "nodata_of",
-    "packing_of",
-    "read_stored",
-    "with_stated_sign",
-]
-
 NODATA_ATTRS = ("_FillValue", "missing_value", "fill_value", "nodata", "nodatavals")
 PACKING_ATTRS = ("scale_factor", "add_offset", "scales", "offsets")
 RANGE_ATTRS = ("valid_range", "valid_min", "valid_max")

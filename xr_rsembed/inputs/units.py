@@ -10,8 +10,6 @@ from xr_rsembed.errors import UnitsError
 from xr_rsembed.inputs.stored import Packing
 from xr_rsembed.models.spec import Modality
 
-__all__ = ["reading", "stated_units", "wrong_units"]
-
 _WORDS = {
     "DN": "dn, digital number, digital numbers, reflectance * 10000, reflectance x 10000, reflectance*10000",
     "reflectance": "reflectance, surface reflectance, toa reflectance, boa reflectance, sr",

@@ -13,8 +13,6 @@ from xr_rsembed.bands import S2_L1C, S2_L2A, canonical_name
 from xr_rsembed.errors import SceneError
 from xr_rsembed.products.harmonize import harmonize, join_bands
 
-__all__ = ["is_eopf", "open_eopf"]
-
 _REFLECTANCE = "measurements/reflectance"
 _NATIVE = {"B2": "r10m", "B3": "r10m", "B4": "r10m", "B8": "r10m", "B1": "r60m", "B9": "r60m", "B10": "r60m"}
 

@@ -14,8 +14,6 @@ from xr_rsembed.errors import SceneError
 from xr_rsembed.gdal import open_raster
 from xr_rsembed.products.harmonize import CHUNK, harmonize, join_bands, on_one_grid
 
-__all__ = ["band_files", "open_files"]
-
 _SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 #: HLS calls Landsat's bands by Landsat's numbers.
 _HLS_L30 = {"B01": "B1", "B02": "B2", "B03": "B3", "B04": "B4", "B05": "B8A", "B06": "B11", "B07": "B12"}

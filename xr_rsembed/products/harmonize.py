@@ -10,8 +10,6 @@ import xarray as xr
 
 from xr_rsembed.georef import geobox_coords, scene_geobox
 
-__all__ = ["CHUNK", "harmonize", "join_bands", "on_one_grid"]
-
 #: Pixels a side at 10 m: a multiple of 2 and 6, so that chunks of 20 m and 60 m bands end where those of 10 m do.
 CHUNK = 1794
 

@@ -16,8 +16,6 @@ from xr_rsembed.errors import SceneError
 from xr_rsembed.gdal import open_raster
 from xr_rsembed.products.harmonize import CHUNK, harmonize, join_bands
 
-__all__ = ["find_root", "open_safe"]
-
 #: By the ``band_id`` of the metadata.
 _BANDS = S2_L1C
 _NATIVE = {10: ("B2", "B3", "B4", "B8"), 60: ("B1", "B9", "B10")}  # the others: 20 m

@@ -22,17 +22,6 @@ from xr_rsembed.specs import Composite, SensorSpec
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = [
-    "MODALITIES",
-    "SCL_CLOUDY",
-    "Provider",
-    "SceneFormat",
-    "SceneRequest",
-    "label_scene",
-    "radar_items",
-    "solar_day",
-]
-
 #: Classes of Sentinel-2's scene classification that ``mask_clouds`` takes out: shadow, two of cloud, cirrus.
 SCL_CLOUDY = (3, 8, 9, 10)
 

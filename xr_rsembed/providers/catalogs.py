@@ -18,8 +18,6 @@ from xr_rsembed import bands
 from xr_rsembed.errors import CatalogError, OptionError
 from xr_rsembed.extras import require
 
-__all__ = ["Catalog", "Collection", "Signer", "add_catalog", "find_catalog", "public_url"]
-
 #: ``sign(href, renew)`` gives the address that opens; ``renew`` is set when the last one was refused.
 Signer: TypeAlias = Callable[[str, bool], str]
 

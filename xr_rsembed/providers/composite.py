@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-__all__ = ["compose", "gap", "is_gap", "lay_over", "stored_as"]
-
 _STRIP = 1 << 20  # values that are sorted at a time: they stay in the processor's cache
 
 

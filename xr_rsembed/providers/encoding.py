@@ -16,8 +16,6 @@ import numpy as np
 
 from xr_rsembed.errors import CatalogError, RsEmbedWarning
 
-__all__ = ["Encoding", "baseline", "boa_offset", "decode", "encoding_of", "property_named"]
-
 DN_PER_REFLECTANCE = 10_000
 _BELOW_ZERO_SHARE = 0.05  # of the valid pixels after subtracting; more gives a warning
 _IMPOSSIBLE_DN = -400  # as a median: no surface reflects -4 %, but land whose offset is subtracted twice does

@@ -20,8 +20,6 @@ from xr_rsembed.providers.base import MODALITIES, Provider, SceneRequest
 from xr_rsembed.providers.grid import target_grid
 from xr_rsembed.specs import SensorSpec, TemporalSpec, Time
 
-__all__ = ["fetch", "find_provider", "scene_modality"]
-
 _PROVIDERS: Mapping[str, str] = {
     "stac": "xr_rsembed.providers.stac:Stac",
     "gee": "xr_rsembed.providers.gee:EarthEngine",

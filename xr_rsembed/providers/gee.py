@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import ee
     from odc.geo.geobox import GeoBox
 
-__all__ = ["EarthEngine", "request_side"]
-
 _OPTIONS = ("project", "url", "workers")
 #: Stands for a masked pixel on the wire where nodata is NaN, which an expression cannot hold.
 _MASKED = -32768.0

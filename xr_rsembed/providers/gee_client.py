@@ -20,16 +20,6 @@ from xr_rsembed.errors import CatalogError, ProviderAuthError, ProviderError
 from xr_rsembed.extras import require
 from xr_rsembed.providers.retry import http_status, is_transient, retry
 
-__all__ = [
-    "ATTEMPTS",
-    "LONGEST_SIDE",
-    "REQUEST_BYTES",
-    "Connection",
-    "compute_pixels",
-    "compute_value",
-    "connect",
-]
-
 #: The service's limits on one request for pixels; each pixel of a band counts one byte more, for its mask.
 REQUEST_BYTES = 48 * 2**20
 LONGEST_SIDE = 32768

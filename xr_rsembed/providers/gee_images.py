@@ -16,8 +16,6 @@ from xr_rsembed.providers.search import footprint
 if TYPE_CHECKING:
     import ee
 
-__all__ = ["COLLECTIONS", "FoundImage", "find_images"]
-
 #: Modality to its usual collection; Sentinel-1 in dB is ``COPERNICUS/S1_GRD``.
 COLLECTIONS: Mapping[str, str] = {
     "S2L2A": "COPERNICUS/S2_SR_HARMONIZED",

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from odc.geo.geom import Geometry
 
-__all__ = ["covered", "lonlat_bounds", "place_outline", "target_grid"]
-
 PATCH = 16  # pixels a cell: requests share one lattice of cells
 _UTM_LATITUDES = (-80.0, 84.0)
 _UTM_REACH = 1_000_000.0  # metres from the central meridian; beyond, a zone's scale is off by more than 1 %

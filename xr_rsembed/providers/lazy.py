@@ -17,8 +17,6 @@ from xr_rsembed.providers.grid import covered
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["Read", "by_solar_day", "lazy_scene", "scene_of_days"]
-
 #: ``read(dates, bands, grid)`` gives shape (date, band, y, x): dates and bands by their positions.
 Read: TypeAlias = "Callable[[tuple[int, ...], tuple[int, ...], GeoBox], np.ndarray]"
 

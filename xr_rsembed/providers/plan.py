@@ -21,8 +21,6 @@ from xr_rsembed.specs import Composite
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["Acquisition", "ReadPlan"]
-
 _FOOTPRINT_MARGIN_M = 500.0  # footprints are simplified; a chunk this near to one is read
 
 

@@ -32,8 +32,6 @@ from xr_rsembed.providers.virtual import check_file, virtual_raster
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["READERS", "Asset", "Source", "read"]
-
 _reading: ContextVar[bool] = ContextVar("xr_rsembed_reading", default=False)
 
 

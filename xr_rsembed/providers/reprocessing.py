@@ -9,8 +9,6 @@ from typing import Any
 
 from xr_rsembed.providers.encoding import baseline, property_named
 
-__all__ = ["acquired", "newest_processings"]
-
 Item = Mapping[str, Any]
 
 _ONE_PASS = timedelta(minutes=1)  # between the times that two processings of one product state

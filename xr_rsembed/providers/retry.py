@@ -10,8 +10,6 @@ import tenacity
 
 from xr_rsembed.errors import RsEmbedError
 
-__all__ = ["ATTEMPTS", "http_status", "is_transient", "retry"]
-
 ATTEMPTS = 5
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from pystac_client.stac_api_io import StacApiIO
 
-__all__ = ["find_items", "footprint"]
-
 TIMEOUT_S = (10.0, 60.0)  # to connect, to answer
 PAGE = 200  # items an answer
 

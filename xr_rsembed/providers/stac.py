@@ -34,8 +34,6 @@ from xr_rsembed.providers.readers import READERS, Asset, Source
 from xr_rsembed.providers.reprocessing import acquired
 from xr_rsembed.providers.search import find_items, footprint
 
-__all__ = ["Stac", "StacOptions"]
-
 
 @dataclass(frozen=True)
 class StacOptions:

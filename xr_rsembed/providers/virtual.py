@@ -10,8 +10,6 @@ import numpy as np
 from xr_rsembed.errors import CatalogError
 from xr_rsembed.providers.encoding import Encoding
 
-__all__ = ["check_file", "virtual_raster"]
-
 
 def check_file(file: Any, key: str, item: str) -> None:
     """Raise where a file is no georeferenced raster of one band; ``key`` and ``item`` name it."""

@@ -12,8 +12,6 @@ from xr_rsembed.errors import GridError
 from xr_rsembed.explore.cover import read_table
 from xr_rsembed.specs import BBox
 
-__all__ = ["area_geometry", "mgrs_square"]
-
 _MGRS = re.compile(r"^T?(\d{1,2})([C-HJ-NP-X])([A-HJ-NP-Z])([A-HJ-NP-V])$")
 _COLUMNS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"

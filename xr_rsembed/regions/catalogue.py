@@ -9,8 +9,6 @@ from typing import Any
 from xr_rsembed.regions.preview import GROUP
 from xr_rsembed.regions.store import RegionStore, made_with, period_ends
 
-__all__ = ["write_catalogue"]
-
 _EXTENSIONS = [
     "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json",
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",

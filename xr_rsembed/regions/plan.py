@@ -14,8 +14,6 @@ from xr_rsembed.tiling import plan_axis
 if TYPE_CHECKING:
     from xr_rsembed.regions.run import RegionRun
 
-__all__ = ["plan_table"]
-
 
 def plan_table(run: RegionRun, timed: bool) -> Any:
     """The table of :meth:`.run.RegionRun.plan`."""

@@ -14,8 +14,6 @@ from xr_rsembed.regions.store import TIME, RegionStore, put_array
 from xr_rsembed.regions.units import Key, Lattice, Unit
 from xr_rsembed.store.conventions import plain
 
-__all__ = ["GROUP", "write_preview"]
-
 GROUP = "preview"
 _LEVELS = 5
 _SAMPLE = 20_000

@@ -26,8 +26,6 @@ from xr_rsembed.providers.stac import StacOptions
 from xr_rsembed.regions.units import Lattice, Unit
 from xr_rsembed.specs import SensorSpec, TemporalSpec
 
-__all__ = ["Recipe", "numbers_of"]
-
 #: Settings and options that change no number, or are recorded by themselves: ``skip_items`` by the scenes of a unit.
 _NOT_NUMBERS = {
     "device", "batch_size", "weights", "workers", "url", "project", "gdal", "chunks", "data_root",

@@ -30,8 +30,6 @@ from xr_rsembed.regions.units import Key, Lattice, lattices, units_of
 from xr_rsembed.regions.work import work_on
 from xr_rsembed.specs import TemporalSpec, Time
 
-__all__ = ["RegionRun", "region"]
-
 
 def region(
     store: Any,

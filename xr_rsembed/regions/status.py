@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from xr_rsembed.regions.store import RegionStore
 from xr_rsembed.regions.units import Key
 
-__all__ = ["Status", "status_of"]
-
 
 @dataclass(frozen=True)
 class Status:

@@ -24,8 +24,6 @@ from xr_rsembed.store.conventions import group_attrs, plain
 from xr_rsembed.store.failures import explained
 from xr_rsembed.store.target import StoreLike, Target
 
-__all__ = ["TIME", "RegionStore", "made_with", "period_ends", "period_name", "put_array"]
-
 _SETTINGS = "rsembed_region"  # an attr of the root
 _RECORD = "unit_record"  # (time, unit_y, unit_x): JSON, one object of the store each
 _CHUNK = 14  # cells a side of a chunk within a shard, at most

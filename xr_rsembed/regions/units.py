@@ -12,8 +12,6 @@ from xr_rsembed.errors import GridError
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["Key", "Lattice", "Unit", "lattices", "units_of"]
-
 
 @dataclass(frozen=True)
 class Lattice:

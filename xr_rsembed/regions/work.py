@@ -16,8 +16,6 @@ from xr_rsembed.specs import TemporalSpec
 from xr_rsembed.store.run import require_same_code
 from xr_rsembed.workers import WorkerWatch
 
-__all__ = ["work_on"]
-
 
 def work_on(
     store: RegionStore,

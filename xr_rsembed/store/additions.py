@@ -30,8 +30,6 @@ from xr_rsembed.store.record import Run, forget, shared_token
 from xr_rsembed.store.target import TOKEN, Target
 from xr_rsembed.store.write import OutOfRangeError, write
 
-__all__ = ["add"]
-
 # Attrs that say where pixels came from, not how vectors were made: they may differ from part to part of one store.
 _PROVENANCE = {"source_data", "datetime", "start_datetime", "end_datetime", "title", "description", "history"}
 _REMEDY = "add what was made with the store's model, weights, settings and grid; write anything else to another path"

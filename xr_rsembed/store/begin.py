@@ -19,8 +19,6 @@ from xr_rsembed.store.pieces import Piece
 from xr_rsembed.store.record import Run
 from xr_rsembed.store.target import FOLDER, NEXT, TOKEN, Target
 
-__all__ = ["begin", "found_there", "next_group"]
-
 
 def found_there(
     target: Target,

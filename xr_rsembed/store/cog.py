@@ -19,8 +19,6 @@ from xr_rsembed.store.files import ATTRS, fill, require_room, whole_file
 if TYPE_CHECKING:
     import rasterio.io
 
-__all__ = ["open_cog", "to_cog"]
-
 _TILED: dict[str, Any] = {
     "driver": "GTiff", "interleave": "band", "tiled": True, "blockxsize": 256, "blockysize": 256, "bigtiff": "if_safer",
 }  # fmt: skip

@@ -16,10 +16,6 @@ from xr_rsembed.georef import scene_geobox
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = [
-    "chip_layout", "group_attrs", "model_url", "pixel_size", "plain", "scrubbed", "source_urls", "without_credentials",
-]  # fmt: skip
-
 _GEOEMB = {
     "name": "geoemb:",
     "uuid": "61c12cc5-0e28-4056-999a-480cf3fb7e4c",

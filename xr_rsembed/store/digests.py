@@ -19,8 +19,6 @@ from dask.core import flatten
 
 from xr_rsembed.store.layout import Index
 
-__all__ = ["code_digest", "combined", "digest", "windows_of"]
-
 
 def windows_of(array: da.Array) -> Mapping[Index, tuple[Any, ...]] | None:
     """Keys of the windows that each block of an array hangs on; None where its graph has none.

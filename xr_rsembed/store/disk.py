@@ -17,8 +17,6 @@ from zarr.storage import LocalStore
 
 from xr_rsembed.errors import StoreError, StoreLockedError
 
-__all__ = ["DurableStore", "locked", "put_file", "remove_files"]
-
 
 class DurableStore(LocalStore):
     """Zarr's LocalStore, whose objects outlive a power cut; it writes through no link that leads out of its folder."""

@@ -18,8 +18,6 @@ from xr_rsembed.store.read import open_zarr
 from xr_rsembed.store.target import StoreLike, is_remote, resolved
 from xr_rsembed.store.zarr import to_zarr
 
-__all__ = ["open_file", "save"]
-
 _WRITERS: Mapping[str, Callable[..., Any]] = {".zarr": to_zarr, ".nc": to_netcdf, ".tif": to_cog}
 
 

@@ -10,8 +10,6 @@ from typing import Any
 from xr_rsembed.errors import RsEmbedError, StoreError
 from xr_rsembed.store.conventions import scrubbed
 
-__all__ = ["explained"]
-
 _DISK = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",

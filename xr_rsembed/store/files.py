@@ -19,8 +19,6 @@ from xr_rsembed.store.failures import explained
 from xr_rsembed.store.run import Task, bar, itself, run_blocks
 from xr_rsembed.store.target import is_remote, resolved
 
-__all__ = ["ATTRS", "fill", "require_room", "whole_file"]
-
 # NetCDF and GeoTIFF know fewer types than Zarr (no lists of strings of length one, no booleans): the attrs stand there
 # a second time, as JSON under this name, and are read back from that.
 ATTRS = "xr_rsembed_attrs"

@@ -14,8 +14,6 @@ from xr_rsembed.errors import StoreError
 from xr_rsembed.store.conventions import plain
 from xr_rsembed.store.pieces import Piece
 
-__all__ = ["ATTR", "another_run", "coord_hash", "fingerprint_of", "hashed", "require_format", "require_same"]
-
 ATTR = "xr_rsembed:fingerprint"
 FORMAT = 2  # raised whenever a store's layout changes
 

@@ -23,11 +23,6 @@ from xr_rsembed.store.fingerprint import ATTR
 from xr_rsembed.store.layout import KEYS, shard_key
 from xr_rsembed.store.target import FOLDER, NEXT, Target
 
-__all__ = [
-    "BEFORE", "BLOCKS", "STATE", "Group", "consolidate", "ensure_parents", "own_objects", "promote", "read_group",
-    "reads_from", "tidy",
-]  # fmt: skip
-
 STATE = "rsembed_state"  # "starting", "incomplete" or "complete"
 BLOCKS = "rsembed_blocks"  # the group of the blocks' digests
 BEFORE = "rsembed_before"  # the fingerprint that a store had before an append that is not finished

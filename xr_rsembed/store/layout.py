@@ -20,8 +20,6 @@ from zarr.codecs import BloscCodec
 from xr_rsembed.errors import OptionError, StoreError, one_of, whole_number
 from xr_rsembed.store import quantize
 
-__all__ = ["KEYS", "Index", "Layout", "encoding", "lay_out", "shard_key"]
-
 Index = tuple[int, ...]
 
 _SPATIAL = ("y", "x", "tile_y", "tile_x")

@@ -22,8 +22,6 @@ from xr_rsembed.store.layout import KEYS, Layout, encoding
 from xr_rsembed.store.record import create_records
 from xr_rsembed.store.target import Target
 
-__all__ = ["append_coords", "as_dataset", "metadata_objects"]
-
 
 def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
     """An embedding ready to be stored: coords in memory, plain attrs, no credentials, no encodings of former files.

@@ -18,8 +18,6 @@ from xr_rsembed.store.conventions import plain
 from xr_rsembed.store.files import ATTRS, fill, require_room, whole_file
 from xr_rsembed.store.metadata import as_dataset
 
-__all__ = ["open_netcdf", "to_netcdf"]
-
 
 def to_netcdf(
     emb: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False, progress: bool | None = None

@@ -17,8 +17,6 @@ from xr_rsembed.store.digests import windows_of
 from xr_rsembed.store.layout import Index, Layout, lay_out
 from xr_rsembed.store.run import Task, bar, itself, run_blocks
 
-__all__ = ["DTYPES", "Piece", "measured", "pieces_of"]
-
 DTYPES = ("float32", "float16", "float64", "int8")
 _SAMPLE = 8  # blocks that an int8 scale is taken from
 

@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NODATA", "described", "encode", "fit", "magnitude"]
-
 NODATA = -128
 _LIMIT = 127
 _HEADROOM = 1.25  # the sample's largest value is seldom the scene's; a quarter more costs a third of a bit

@@ -16,8 +16,6 @@ from xr_rsembed.store.failures import explained
 from xr_rsembed.store.group import BLOCKS, read_group
 from xr_rsembed.store.target import StoreLike, Target
 
-__all__ = ["open_target", "open_zarr"]
-
 
 def open_zarr(
     store: StoreLike, *, group: str | None = None, storage_options: Mapping[str, Any] | None = None

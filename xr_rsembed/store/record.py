@@ -19,8 +19,6 @@ from xr_rsembed.store.layout import KEYS, Index, Layout, shard_key
 from xr_rsembed.store.pieces import Piece
 from xr_rsembed.store.target import NEXT, FencedStore, Target
 
-__all__ = ["Record", "Run", "create_records", "forget", "records_of", "shared_token"]
-
 FLUSH_S = 1.0
 TRUSTED_S = (
     1.0  # that a process writes to an object store before it asks again whether the store is still its run's

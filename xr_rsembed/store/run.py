@@ -27,8 +27,6 @@ from xr_rsembed.progress import progress
 from xr_rsembed.store.digests import code_digest, digest
 from xr_rsembed.workers import WorkerWatch
 
-__all__ = ["Task", "bar", "elsewhere", "itself", "require_same_code", "run_blocks"]
-
 _BATCH = 64  # blocks whose results another process sends back at a time
 _SUSPECTS = 16  # blocks that are run one by one after a failure, in which the failed one most likely is
 _FAILURES = 8  # after so many failed blocks it is not the block

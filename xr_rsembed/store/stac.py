@@ -31,8 +31,6 @@ from xr_rsembed.store.conventions import (
 from xr_rsembed.store.export import open_file
 from xr_rsembed.store.target import StoreLike, is_remote, resolved
 
-__all__ = ["open_embedding", "to_stac_item"]
-
 _EXTENSIONS = [
     "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json",
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",

@@ -26,8 +26,6 @@ from xr_rsembed.errors import StoreError, StoreLockedError
 from xr_rsembed.store.conventions import scrubbed, without_credentials
 from xr_rsembed.store.disk import DurableStore, put_file, remove_files
 
-__all__ = ["FOLDER", "NEXT", "TOKEN", "FencedStore", "StoreLike", "Target", "is_remote", "resolved"]
-
 StoreLike = str | os.PathLike[str] | Store
 
 FOLDER = ".rsembed"  # of the run at work: its token, and the metadata of a store that will replace another

@@ -24,8 +24,6 @@ from xr_rsembed.store.record import Record, Run, records_of
 from xr_rsembed.store.run import Task, bar, elsewhere, run_blocks
 from xr_rsembed.store.target import TOKEN
 
-__all__ = ["OutOfRangeError", "anything_missing", "write"]
-
 _UNPROVED = 1  # the digest of a block that is there and that nothing proves
 
 

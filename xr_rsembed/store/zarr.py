@@ -24,8 +24,6 @@ from xr_rsembed.store.record import Run, shared_token
 from xr_rsembed.store.target import TOKEN, StoreLike, Target
 from xr_rsembed.store.write import anything_missing, write
 
-__all__ = ["to_zarr"]
-
 _MODES = ("w-", "w", "a", "r+")
 
 
