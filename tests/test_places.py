@@ -48,7 +48,7 @@ class Fields:
         if request.grid.geographic_extent.boundingbox.left < 2:
             raise NoScenesError("There is nothing here.", found="the sea")
         pixels = da.map_blocks(
-            self.read, request, chunks=self.shape(request), dtype="uint16", meta=np.empty((0, 0, 0), "uint16")
+            self.read, request, chunks=self.shape(request), meta=np.empty((0, 0, 0), request.dtype)
         )
         return label_scene(request, pixels, attrs={"provider": "fields", "item_ids": ["f1"]})
 
@@ -62,7 +62,9 @@ class Fields:
         x, y = np.meshgrid(*(np.arange(n) * 10.0 for n in request.grid.shape.xy))
         east, north = x + request.grid.transform.c, y + request.grid.transform.f
         bands = np.arange(len(request.bands))[:, None, None]
-        pixels = (2000 + 100 * bands + 500 * np.sin(east / 700) + 500 * np.cos(north / 900)).astype("uint16")
+        pixels = (2000 + 100 * bands + 500 * np.sin(east / 700) + 500 * np.cos(north / 900)).astype(
+            request.dtype
+        )
         with self._lock:
             self.running -= 1
         return pixels
@@ -257,7 +259,7 @@ def test_radar_comes_in_the_units_that_the_model_takes():
     class Radar(Fields):
         def open(self, request):
             asked.append((request.modality, request.units))
-            return super().open(request).astype("float32")
+            return super().open(request)
 
     get_embedding(
         "probe", spatial=PLACES[0], temporal="2022", modality="S1GRD", backend=Radar(), weights="random"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import dask.array as da
@@ -10,7 +11,7 @@ import pytest
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from xr_rsembed.errors import BandOrderError, CatalogError, OptionError
+from xr_rsembed.errors import BandOrderError, CatalogError, OptionError, ProviderError
 from xr_rsembed.providers import catalogs, composite, fetch, readers, search
 from xr_rsembed.providers.base import SceneRequest, label_scene
 from xr_rsembed.providers.catalogs import (
@@ -217,6 +218,31 @@ def test_a_request_is_complete():
     assert request.options == {"project": "p"}
     assert request.chunks == 1792
     assert request.composite == "median"
+
+
+OTHERS = {
+    "nothing": (lambda scene: None, "NoneType"),
+    "plain pixels": (lambda scene: scene.values, "ndarray"),
+    "other dims": (lambda scene: scene.transpose("y", "x", "band"), "('y', 'x', 'band')"),
+    "another dtype": (lambda scene: scene.astype("float64"), "float64"),
+    "no units": (lambda scene: scene.drop_attrs(), "units None"),
+    "other bands": (lambda scene: scene.isel(band=slice(None, None, -1)), "['B12', 'B11'"),
+    "bands without names": (lambda scene: scene.drop_vars("band"), "[0, 1,"),
+    "a grid beside it": (lambda scene: scene.assign_coords(x=scene.x + 10), "another grid"),
+    "a part of the grid": (lambda scene: scene.isel(y=slice(16, None)), "another grid"),
+}
+
+
+@pytest.mark.parametrize(("change", "found"), OTHERS.values(), ids=OTHERS)
+def test_what_a_provider_gives_is_what_was_asked_for(change, found):
+    class Other(Made):
+        def open(self, request):
+            return change(super().open(request))
+
+    with pytest.raises(ProviderError, match=re.escape(found)) as caught:
+        fetch.fetch(Other(), bbox=(9.0, 45.0, 9.01, 45.01), time="2022-06")
+    assert "Other gave another scene" in str(caught.value)
+    assert "label_scene" in str(caught.value)
 
 
 def test_arguments_by_name_go_over_the_sensor():

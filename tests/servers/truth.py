@@ -2,7 +2,7 @@
 
 Values hang on longitude and latitude, so two UTM zones, two servers and two readers see the same world, and a
 test can ask for the true value at any pixel. The world sits where zones 32 and 33 meet, at 12 E 45 N.
-Import it as ``from servers.truth import truth``: pytest puts ``tests`` on the path.
+Import it as ``from .servers.truth import truth``.
 """
 
 from __future__ import annotations

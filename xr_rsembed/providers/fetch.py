@@ -15,7 +15,8 @@ import xarray as xr
 from xr_rsembed._aliases import aliases
 from xr_rsembed.bands import canonical_name, reorder
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import OptionError, one_of, whole_number
+from xr_rsembed.errors import OptionError, ProviderError, one_of, whole_number
+from xr_rsembed.georef import geobox_coords
 from xr_rsembed.providers.base import MODALITIES, Provider, SceneRequest
 from xr_rsembed.providers.grid import target_grid
 from xr_rsembed.specs import SensorSpec, TemporalSpec, Time
@@ -140,7 +141,7 @@ def fetch(
         else whole_number("chunks", chunks, at_least=1),
         options=options,
     )
-    return _in_units(found.open(request), units)
+    return _in_units(_as_asked(found.open(request), request, found), units)
 
 
 def find_provider(provider: str | Provider) -> Provider:
@@ -178,6 +179,27 @@ def scene_modality(name: str, provider: str | Provider = "stac") -> str:
     plain = re.sub("[^A-Z0-9]", "", str(name).upper()).replace("SENTINEL", "S")
     kind = short.get(plain, plain)
     return str(one_of("modality", kind, MODALITIES, f"No provider serves the modality {name!r}."))
+
+
+def _as_asked(scene: Any, request: SceneRequest, provider: Provider) -> xr.DataArray:
+    """The scene of a provider, which may be anybody's, where it has the labels that were asked for."""
+    grid = geobox_coords(request.grid)
+    if not isinstance(scene, xr.DataArray):
+        found = type(scene).__name__
+    elif scene.dims[-3:] != ("band", "y", "x") or scene.dtype != request.dtype or "units" not in scene.attrs:
+        found = f"dims {scene.dims}, {scene.dtype}, units {scene.attrs.get('units')!r}"
+    elif "band" not in scene.coords or scene["band"].values.tolist() != [*request.bands]:
+        found = f"bands {scene['band'].values.tolist()}"
+    elif any(not np.array_equal(scene[dim], grid[dim]) for dim in ("y", "x")):
+        found = f"another grid, of {scene.sizes['y']} x {scene.sizes['x']} pixels"
+    else:
+        return scene
+    raise ProviderError(
+        f"The provider {type(provider).__name__} gave another scene than it was asked for.",
+        found=found,
+        expected=f"dims (band, y, x), {request.dtype}, units, bands {[*request.bands]}, and request.grid",
+        remedy="build it with label_scene(request, pixels) of xr_rsembed.providers.base",
+    )
 
 
 def _in_units(scene: xr.DataArray, units: str | None) -> xr.DataArray:
