@@ -19,6 +19,7 @@ from xr_rsembed.store.target import StoreLike, is_remote, resolved
 from xr_rsembed.store.zarr import to_zarr
 
 _WRITERS: Mapping[str, Callable[..., Any]] = {".zarr": to_zarr, ".nc": to_netcdf, ".tif": to_cog}
+_READERS: Mapping[str, Callable[[str], Any]] = {".nc": open_netcdf, ".tif": open_cog}  # of single files
 
 
 def save(
@@ -91,7 +92,7 @@ def open_file(
     if not is_remote(text) and not os.path.isfile(text):
         raise StoreNotFoundError(f"There is no embedding at {text}.", expected=f"a {suffix} file")
     try:
-        return open_netcdf(text) if suffix == ".nc" else open_cog(text)
+        return _READERS[suffix](text)
     except (OSError, ValueError) as error:
         raise StoreError(
             f"{without_credentials(text) if is_remote(text) else text} cannot be read.",
@@ -111,7 +112,7 @@ def _suffix(path: StoreLike) -> str:
         raise OptionError(
             "The suffix names no format for embeddings.",
             found=repr(os.path.basename(text)),
-            expected=".zarr, .nc or .tif",
+            expected=", ".join(_WRITERS),
             remedy="emb.zarr for anything large",
         )
     return suffix
