@@ -109,10 +109,11 @@ def _suffix(path: StoreLike) -> str:
     text = (without_credentials(text) if "://" in text else text).rstrip("/").lower()
     suffix = {".tiff": ".tif", ".nc4": ".nc"}.get(found := os.path.splitext(text)[1], found)
     if suffix not in _WRITERS:
+        *most, last = _WRITERS
         raise OptionError(
             "The suffix names no format for embeddings.",
             found=repr(os.path.basename(text)),
-            expected=", ".join(_WRITERS),
+            expected=f"{', '.join(most)} or {last}",
             remedy="emb.zarr for anything large",
         )
     return suffix
