@@ -59,7 +59,7 @@ def check_same_space(one: Mapping[str, Any], other: Mapping[str, Any], doing: st
     if not differing:
         return
     first, second = (
-        ", ".join(f"{name} {_said(space.get(name))}" for name in differing) for space in (one, other)
+        ", ".join(f"{name} {_as_text(space.get(name))}" for name in differing) for space in (one, other)
     )
     unknown = any(space.keys() <= {"D"} for space in (one, other))
     raise MismatchError(
@@ -94,5 +94,5 @@ def _same(one: Any, other: Any) -> bool:
     return bool(np.array_equal(np.asarray(one), np.asarray(other)))
 
 
-def _said(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return "unknown" if value is None else repr(value.tolist() if hasattr(value, "tolist") else value)
