@@ -7,7 +7,6 @@ import math
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 
 import dask
@@ -19,7 +18,7 @@ import zarr
 import xr_rsembed
 from benchmarks.store import Counting
 from tests.chaos.fake import embedding, files, runs
-from tests.test_store_zarr import ROOT, cut_off, stopping
+from tests.test_store_zarr import ROOT, cut_off, killing, stopping
 from xr_rsembed.errors import OptionError, StoreError, StoreExistsError, StoreLockedError
 from xr_rsembed.store import write
 from xr_rsembed.store.group import STATE
@@ -377,17 +376,8 @@ def test_a_cluster_whose_last_worker_dies_is_a_named_error(tmp_path):
         )
         try:
             client.wait_for_workers(1)
-
-            def kill() -> None:
-                while len(runs(log)) < 2:
-                    time.sleep(0.01)
-                worker.kill()
-
-            thread = threading.Thread(target=kill)
-            thread.start()
-            with pytest.raises(StoreError, match="no worker for 4 seconds"):
+            with killing(log, 2, worker.kill), pytest.raises(StoreError, match="no worker for 4 seconds"):
                 to_zarr(embedding(log, seconds=0.3), path, progress=False)
-            thread.join()
         finally:
             worker.kill()
             worker.wait()

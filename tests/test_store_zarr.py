@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,21 @@ CHUNKS = {"regular": REGULAR, "overlapped": OVERLAPPED}
 @pytest.fixture(params=CHUNKS)
 def chunks(request):
     return CHUNKS[request.param]
+
+
+@contextmanager
+def killing(log: Path, blocks: int, kill: Callable[[], object]) -> Iterator[None]:
+    """Call ``kill`` in a thread beside what is done here, once so many blocks of ``log`` have been run."""
+
+    def wait() -> None:
+        while len(runs(log)) < blocks:
+            time.sleep(0.01)
+        kill()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    yield
+    thread.join()
 
 
 @contextmanager
@@ -312,16 +327,8 @@ def test_worker_killed(tmp_path):
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         victim = next(iter(client.run(os.getpid).values()))
-
-        def kill():
-            while len(runs(log)) < 9:
-                time.sleep(0.01)
-            os.kill(victim, signal.SIGKILL)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        to_zarr(embedding(log, seconds=0.2), store, progress=False)
-        thread.join()
+        with killing(log, 9, lambda: os.kill(victim, signal.SIGKILL)):
+            to_zarr(embedding(log, seconds=0.2), store, progress=False)
     # Of the four or five blocks that the worker had run, only the one under way, and the one whose end the scheduler
     # had not heard of, may be run again.
     assert len(runs(log)) - 12 <= 2
@@ -354,17 +361,8 @@ def test_scheduler_killed(tmp_path):
         with dask.config.set({"distributed.comm.timeouts.connect": "2s"}):
             client = distributed.Client(scheduler_file=str(file))
             client.wait_for_workers(1)
-
-            def kill():
-                while len(runs(log)) < 3:
-                    time.sleep(0.01)
-                scheduler.kill()
-
-            thread = threading.Thread(target=kill)
-            thread.start()
-            with pytest.raises(StoreError, match="resume=True"):
+            with killing(log, 3, scheduler.kill), pytest.raises(StoreError, match="resume=True"):
                 to_zarr(embedding(log, seconds=0.1), store, progress=False)
-            thread.join()
     finally:
         scheduler.kill()
         worker.kill()
