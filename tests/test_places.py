@@ -21,7 +21,8 @@ from xr_rsembed.places import get_embedding, get_embeddings_batch
 from xr_rsembed.providers.base import SceneRequest, label_scene
 from xr_rsembed.providers.fetch import fetch
 from xr_rsembed.providers.grid import target_grid
-from xr_rsembed.specs import BBox, OutputSpec, PointBuffer, SensorSpec, TemporalSpec
+from xr_rsembed.specs import BBox, OutputSpec, PointBuffer, SensorSpec
+from xr_rsembed.times import TemporalSpec
 
 pytest.importorskip("xvec")
 

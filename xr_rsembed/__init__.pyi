@@ -29,7 +29,7 @@ from .specs import BBox as BBox
 from .specs import OutputSpec as OutputSpec
 from .specs import PointBuffer as PointBuffer
 from .specs import SensorSpec as SensorSpec
-from .specs import TemporalSpec as TemporalSpec
 from .store import open_embedding as open  # noqa: F401
 from .store import save as save
 from .store import to_stac_item as to_stac_item
+from .times import TemporalSpec as TemporalSpec

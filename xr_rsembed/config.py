@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xr_rsembed.errors import OptionError, nearest, one_of, warn, whole_number
+from xr_rsembed.errors import known_name, nearest, one_of, warn, whole_number
 
 
 @dataclass(frozen=True)
@@ -205,12 +205,4 @@ def _checked(key: str, value: Any, name: str) -> Any:
 
 
 def _known(key: str) -> str:
-    if key not in OPTIONS:
-        near = nearest(key, OPTIONS)
-        raise OptionError(
-            "There is no such option.",
-            found=key,
-            expected=", ".join(sorted(OPTIONS)),
-            remedy=f"did you mean {near!r}?" if near else None,
-        )
-    return key
+    return known_name(key, OPTIONS, "There is no such option.")

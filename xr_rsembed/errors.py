@@ -215,6 +215,42 @@ def check_names(given: Mapping[str, Any], known: Iterable[str], owner: str, near
             )
 
 
+def known_name(
+    name: str,
+    names: Iterable[str],
+    problem: str,
+    error: type[RsEmbedError] = OptionError,
+    expected: object = None,
+    cutoff: float = 0.6,
+) -> str:
+    """``name``, where it is one of the names.
+
+    Raises
+    ------
+    RsEmbedError
+        Of the class ``error``, with all the names unless ``expected`` says more; the nearest is the remedy.
+
+    Examples
+    --------
+    >>> known_name("blocktiles", ("block_tiles", "progress"), "There is no such option.")
+    Traceback (most recent call last):
+    xr_rsembed.errors.OptionError: There is no such option.
+      found:    blocktiles
+      expected: block_tiles, progress
+      remedy:   did you mean 'block_tiles'?
+    """
+    names = tuple(names)
+    if name in names:
+        return name
+    near = nearest(name, names, cutoff)
+    raise error(
+        problem,
+        found=name,
+        expected=expected or ", ".join(names),
+        remedy=f"did you mean {near!r}?" if near else None,
+    )
+
+
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The name that was perhaps meant, in any case of letters; None where none is near.
 
@@ -267,3 +303,23 @@ def share(name: str, value: Any) -> float:
     if isinstance(value, Real) and 0 <= float(value) <= 1:
         return float(value)
     raise OptionError(f"{name} must be a share.", found=repr(value), expected="0.0 to 1.0")
+
+
+def check_new(path: Path, overwrite: bool) -> None:
+    """Raise where a file would replace a folder or, without ``overwrite``, another file.
+
+    Raises
+    ------
+    StoreExistsError
+
+    Examples
+    --------
+    >>> check_new(Path("not/there.parquet"), overwrite=False)
+    """
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise StoreExistsError(
+            f"{path} is there already.",
+            found="a folder" if path.is_dir() else "a file",
+            expected="a new path",
+            remedy="another path" if path.is_dir() else "overwrite=True to replace it",
+        )

@@ -7,22 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.crs import checked_transform, crs_name, crs_of, stored_transform, why_no_crs
+from xr_rsembed.crs import checked_transform, crs_name, crs_of, why_no_crs
 from xr_rsembed.errors import GridError, SceneError, warn
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
-
-__all__ = [
-    "cell_geobox",
-    "check_axes",
-    "check_grid",
-    "describe_grid",
-    "geobox_coords",
-    "scene_geobox",
-    "stored_transform",
-    "subgrid",
-]
 
 NATIVE_RESOLUTION = 10.0  # metres a pixel that the models were trained on
 
@@ -172,11 +161,6 @@ def describe_grid(geobox: GeoBox) -> str:
     affine = geobox.affine
     place = f"({affine.c:.10g}, {affine.f:.10g}) in {crs_name(geobox.crs)}"
     return f"{height} x {width} pixels of {abs(affine.a):.10g} from {place}"
-
-
-def subgrid(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:
-    """The same extent cut into ``shape`` cells: the grid of a scene that was resized to one tile."""
-    return geobox.zoom_to(shape)
 
 
 def geobox_coords(geobox: GeoBox) -> dict[str, Any]:

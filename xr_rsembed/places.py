@@ -20,8 +20,9 @@ from xr_rsembed.config import set_options
 from xr_rsembed.errors import OptionError, SceneError, warn
 from xr_rsembed.models.spec import ModelSpec
 from xr_rsembed.recipe import Recipe, make_recipe
-from xr_rsembed.specs import DEFAULT_TIME, OutputSpec, SensorSpec, TemporalSpec, Time
+from xr_rsembed.specs import OutputSpec, SensorSpec
 from xr_rsembed.store.run import bar
+from xr_rsembed.times import DEFAULT_TIME, TemporalSpec, Time
 from xr_rsembed.vectors import VectorFile, listed_places, times_of, vector_cube
 
 if TYPE_CHECKING:

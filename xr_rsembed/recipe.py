@@ -20,7 +20,8 @@ from xr_rsembed.models.weights import resolve
 from xr_rsembed.providers.base import MODALITIES
 from xr_rsembed.providers.fetch import fetch, scene_modality
 from xr_rsembed.providers.grid import target_grid
-from xr_rsembed.specs import OutputSpec, SensorSpec, TemporalSpec
+from xr_rsembed.specs import OutputSpec, SensorSpec
+from xr_rsembed.times import TemporalSpec
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xr_rsembed.bands import canonical_name
 from xr_rsembed.crs import crs_name
-from xr_rsembed.errors import SceneError, StoreExistsError, one_of
+from xr_rsembed.errors import SceneError, check_new, one_of
 from xr_rsembed.georef import scene_geobox
 from xr_rsembed.scenes import open_scene
 
@@ -195,10 +195,7 @@ def classify_file(
 
     target = Path(output)
     one_of("output", target.suffix, (".tif", ".zarr", ".nc"), "A map of classes has no such format.")
-    if target.exists() and not overwrite:
-        raise StoreExistsError(
-            f"{target} is there already.", found="a file", remedy="overwrite=True to replace it"
-        )
+    check_new(target, overwrite)
     table = read_table(labels, "Reading labels")
     classes = explore.classify(open_stored(path), table, column, method).compute()
     target.parent.mkdir(parents=True, exist_ok=True)

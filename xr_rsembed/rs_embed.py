@@ -10,9 +10,8 @@ import numpy as np
 
 from xr_rsembed.errors import one_of
 from xr_rsembed.providers.fetch import fetch
-from xr_rsembed.specs import DEFAULT_TIME, Composite, SensorSpec, Time
-
-__all__ = ["FetchSpec", "InputPrepSpec", "inspect_provider_patch"]
+from xr_rsembed.specs import Composite, SensorSpec
+from xr_rsembed.times import DEFAULT_TIME, Time
 
 
 def FetchSpec(

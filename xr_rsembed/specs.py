@@ -13,17 +13,6 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import numpy as np
 
 from xr_rsembed.errors import GridError, OptionError, one_of
-from xr_rsembed.times import DEFAULT_TIME, TemporalSpec, Time
-
-__all__ = [
-    "DEFAULT_TIME",
-    "BBox",
-    "OutputSpec",
-    "PointBuffer",
-    "SensorSpec",
-    "TemporalSpec",
-    "Time",
-]
 
 Composite: TypeAlias = Literal["median", "mean", "first", "last"]
 COMPOSITES: tuple[Composite, ...] = ("median", "mean", "first", "last")

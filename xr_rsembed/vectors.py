@@ -19,7 +19,8 @@ from xr_rsembed.errors import GridError, OptionError, StoreError
 from xr_rsembed.explore.tables import to_geoparquet
 from xr_rsembed.extras import require
 from xr_rsembed.providers.grid import place_outline, target_grid
-from xr_rsembed.specs import DEFAULT_TIME, BBox, PointBuffer, TemporalSpec
+from xr_rsembed.specs import BBox, PointBuffer
+from xr_rsembed.times import DEFAULT_TIME, TemporalSpec
 
 
 @dataclass(frozen=True)

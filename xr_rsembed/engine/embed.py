@@ -176,7 +176,7 @@ def _spatial(geobox: Any, job: Job, blocks: Blocks) -> tuple[tuple[str, ...], di
     """The spatial dims of the output, and their coords."""
     settings, spec = job.settings, job.spec
     if settings.input_prep == "resize":
-        cells = georef.subgrid(geobox, (spec.image_size // spec.patch_size,) * 2)
+        cells = geobox.zoom_to((spec.image_size // spec.patch_size,) * 2)
     else:
         cells = georef.cell_geobox(geobox, spec.patch_size, settings.density)
     coords = georef.geobox_coords(cells)

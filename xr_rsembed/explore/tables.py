@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import OptionError, SceneError, StoreError, StoreExistsError
+from xr_rsembed.errors import OptionError, SceneError, StoreError, check_new
 from xr_rsembed.explore.cells import check_cells, computed, pieces, valid, windows
 from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
@@ -109,13 +109,7 @@ def _checked(path: str | os.PathLike[str], geometry: str, overwrite: bool) -> Pa
         raise OptionError(
             "There is no such geometry.", found=f"geometry={geometry!r}", expected="'polygon' or 'point'"
         )
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise StoreExistsError(
-            f"{target} is there already.",
-            found="a folder" if target.is_dir() else "a file",
-            expected="a new path",
-            remedy="another path" if target.is_dir() else "overwrite=True to replace it",
-        )
+    check_new(target, overwrite)
     return target
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed import bands
+from xr_rsembed.crs import stored_transform
 from xr_rsembed.errors import GridError, OptionError, RsEmbedError, SceneError, UnknownModelError
-from xr_rsembed.georef import check_axes, check_grid, describe_grid, scene_geobox, stored_transform
+from xr_rsembed.georef import check_axes, check_grid, describe_grid, scene_geobox
 from xr_rsembed.inputs.labels import OTHER_BAND_DIMS, band_labels, check_times
 from xr_rsembed.inputs.modality import named_modalities, pick_modality
 from xr_rsembed.inputs.record import Input

@@ -9,7 +9,7 @@ import xarray as xr
 
 from xr_rsembed.bands import canonical_name
 from xr_rsembed.config import family_option
-from xr_rsembed.errors import OptionError, check_names, nearest
+from xr_rsembed.errors import OptionError, check_names, known_name
 from xr_rsembed.inputs.joint import Scenes, validate_joint
 from xr_rsembed.inputs.labels import stack_bands
 from xr_rsembed.inputs.modality import named_modalities, pick_modality, stated_modality
@@ -117,13 +117,9 @@ def _all_canonical(names: list[str], kind: Modality) -> tuple[str, ...]:
     known = [str(canonical_name(name, kind.bands)) for name in names]
     for name, canonical in zip(names, known, strict=True):
         if canonical not in kind.bands:
-            near = nearest(name, kind.bands, cutoff=0.5)
-            raise OptionError(
-                f"bands= names a band that {kind.name} does not have.",
-                found=name,
-                expected=f"some of {' '.join(kind.bands)}, or their common names",
-                remedy=f"did you mean {near!r}?" if near else None,
-            )
+            expected = f"some of {' '.join(kind.bands)}, or their common names"
+            problem = f"bands= names a band that {kind.name} does not have."
+            known_name(name, kind.bands, problem, expected=expected, cutoff=0.5)
     if not known or len(set(known)) < len(known):
         raise OptionError(
             f"bands= for {kind.name} cannot be used.",

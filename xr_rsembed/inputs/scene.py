@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed import bands
-from xr_rsembed.crs import grid_mapping
+from xr_rsembed.crs import grid_mapping, stored_transform
 from xr_rsembed.errors import SceneError
-from xr_rsembed.georef import check_grid, geobox_coords, scene_geobox, stored_transform
+from xr_rsembed.georef import check_grid, geobox_coords, scene_geobox
 from xr_rsembed.inputs.labels import (
     band_labels,
     check_numbering,

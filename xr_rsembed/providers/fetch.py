@@ -19,7 +19,8 @@ from xr_rsembed.errors import OptionError, ProviderError, one_of, whole_number
 from xr_rsembed.georef import geobox_coords
 from xr_rsembed.providers.base import MODALITIES, Provider, SceneRequest
 from xr_rsembed.providers.grid import target_grid
-from xr_rsembed.specs import SensorSpec, TemporalSpec, Time
+from xr_rsembed.specs import SensorSpec
+from xr_rsembed.times import TemporalSpec, Time
 
 _PROVIDERS: Mapping[str, str] = {
     "stac": "xr_rsembed.providers.stac:Stac",

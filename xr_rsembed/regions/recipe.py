@@ -24,7 +24,8 @@ from xr_rsembed.providers.catalogs import find_catalog
 from xr_rsembed.providers.fetch import fetch, scene_modality
 from xr_rsembed.providers.stac import StacOptions
 from xr_rsembed.regions.units import Lattice, Unit
-from xr_rsembed.specs import SensorSpec, TemporalSpec
+from xr_rsembed.specs import SensorSpec
+from xr_rsembed.times import TemporalSpec
 
 #: Settings and options that change no number, or are recorded by themselves: ``skip_items`` by the scenes of a unit.
 _NOT_NUMBERS = {

@@ -28,7 +28,7 @@ from xr_rsembed.regions.status import Status, status_of
 from xr_rsembed.regions.store import RegionStore, period_name
 from xr_rsembed.regions.units import Key, Lattice, lattices, units_of
 from xr_rsembed.regions.work import work_on
-from xr_rsembed.specs import TemporalSpec, Time
+from xr_rsembed.times import TemporalSpec, Time
 
 
 def region(

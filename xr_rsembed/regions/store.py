@@ -19,10 +19,10 @@ from xr_rsembed.errors import StoreError, StoreNotFoundError
 from xr_rsembed.georef import geobox_coords
 from xr_rsembed.regions.recipe import Recipe, numbers_of
 from xr_rsembed.regions.units import Key, Lattice, units_of
-from xr_rsembed.specs import TemporalSpec
 from xr_rsembed.store.conventions import group_attrs, plain
 from xr_rsembed.store.failures import explained
 from xr_rsembed.store.target import StoreLike, Target
+from xr_rsembed.times import TemporalSpec
 
 _SETTINGS = "rsembed_region"  # an attr of the root
 _RECORD = "unit_record"  # (time, unit_y, unit_x): JSON, one object of the store each

@@ -12,8 +12,8 @@ from xr_rsembed.errors import RsEmbedError
 from xr_rsembed.regions.recipe import Recipe
 from xr_rsembed.regions.store import RegionStore
 from xr_rsembed.regions.units import Key, Lattice
-from xr_rsembed.specs import TemporalSpec
 from xr_rsembed.store.run import require_same_code
+from xr_rsembed.times import TemporalSpec
 from xr_rsembed.workers import WorkerWatch
 
 

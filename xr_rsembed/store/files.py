@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import StoreError, StoreExistsError
+from xr_rsembed.errors import StoreError, check_new
 from xr_rsembed.store.conventions import without_credentials
 from xr_rsembed.store.disk import locked
 from xr_rsembed.store.failures import explained
@@ -38,13 +38,7 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[
         )
     target = Path(text)
     with locked(target):
-        if target.is_dir() or (target.exists() and not overwrite):
-            raise StoreExistsError(
-                f"{target} is there already.",
-                found="a folder" if target.is_dir() else "a file",
-                expected="a new path",
-                remedy="another path" if target.is_dir() else "overwrite=True to replace it",
-            )
+        check_new(target, overwrite)
         folder = target.with_name(f".{target.name}.part")
         shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
         try:
