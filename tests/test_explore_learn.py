@@ -205,6 +205,15 @@ class TestCrossValidation:
         heights = explore.regress(emb, labels, "height", method=RandomForestRegressor(20, random_state=0))
         assert heights.attrs["cv_rmse_low"] <= heights.attrs["cv_rmse"] <= heights.attrs["cv_rmse_high"]
 
+    def test_estimators_that_take_codes_alone_are_scored(self, emb, labels):
+        class CodesAlone(RandomForestClassifier):
+            def fit(self, X, y):
+                assert y.dtype.kind == "i", "as XGBoost wants its classes"
+                return super().fit(X, y)
+
+        found = explore.classify(emb, labels, method=CodesAlone(20, random_state=0))
+        assert found.attrs["cv_accuracy"] > 0.9
+
     def test_cells_of_one_tile_follow_the_density(self, emb, labels):
         dense = emb.assign_attrs(density=2)
         assert explore.fit_classifier(dense, labels).scores["cv_block_cells"] == 28

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import LabelError, OptionError
-from xr_rsembed.explore.blocked import class_scores
 from xr_rsembed.explore.cells import map_cells
 from xr_rsembed.explore.codes import as_codes
-from xr_rsembed.explore.learn import Method, learnable, make_estimator, report
+from xr_rsembed.explore.learn import Method, fitted, learnable, score_classes
 from xr_rsembed.explore.once import Read, fit_once, note_pass
 from xr_rsembed.explore.spaces import provenance, space_of
 
@@ -178,9 +177,7 @@ def classify(
     >>> found["class"].attrs["flag_meanings"], found["class"].values[:, 0].tolist()
     ('forest water', [1, 0, 0])
     """
-    learned, emb = fit_once(
-        emb, lambda read: _fit_classes(emb, read, labels, column, method, block, cross_validate)
-    )
+    learned, emb = fit_once(_fit_classes, emb, labels, column, method, block, cross_validate)
     return learned.predict(emb, return_probability=return_probability)
 
 
@@ -196,18 +193,10 @@ def _fit_classes(
             expected="at least two classes on valid cells",
             remedy="label places of another class, or map what is alike with similarity()",
         )
-    scores = class_scores(cells, lambda n: make_estimator(method, n, numeric=False)) if score else {}
-    if "cv_accuracy" in scores:
-        report(
-            f"{len(classes)} classes from {len(codes)} cells",
-            method,
-            scores,
-            "accuracy {cv_accuracy:.2f} (95 % interval {cv_accuracy_low:.2f} to {cv_accuracy_high:.2f}), "
-            "balanced accuracy {cv_balanced_accuracy:.2f}",
-        )
     names = tuple(map(str, classes))
-    fitted = make_estimator(method, len(codes), numeric=False).fit(cells.vectors, codes)
-    return Classifier(names, fitted, scores, space_of(emb), _colors(labels, column, names))
+    scores = score_classes(replace(cells, targets=codes), names, method) if score else {}
+    estimator = fitted(method, cells.vectors, codes)
+    return Classifier(names, estimator, scores, space_of(emb), _colors(labels, column, names))
 
 
 def _colors(labels: Any, column: str, names: tuple[str, ...]) -> tuple[str, ...]:

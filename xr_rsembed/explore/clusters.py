@@ -121,9 +121,7 @@ def cluster(
            [0, 0, 0, 0],
            [0, 0, 0, 0]], dtype=int16)
     """
-    if fitted is not None:
-        return fitted.predict(emb)
-    found, emb = fit_once(emb, lambda read: _fit(emb, read, k, sample, seed))
+    found, emb = (fitted, emb) if fitted else fit_once(_fit, emb, k, sample, seed)
     return found.predict(emb)
 
 

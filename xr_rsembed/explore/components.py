@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import OptionError
-from xr_rsembed.explore import once
 from xr_rsembed.explore.cells import map_cells, sample_cells
+from xr_rsembed.explore.once import Read, fit_once, note_pass
 from xr_rsembed.explore.spaces import provenance, space_of
 
 
@@ -114,8 +114,8 @@ def fit_pca(emb: xr.DataArray, n: int = 3, *, sample: int = 20_000, seed: int = 
     >>> fitted.axes.shape, bool(abs(fitted.axes[0, 0]) > 0.99)
     ((2, 4), True)
     """
-    once.note_pass(emb)
-    return _fit(emb, emb.isel, n, sample, seed)
+    note_pass(emb)
+    return principal_components(emb, emb.isel, n, sample, seed)
 
 
 def pca(
@@ -147,19 +147,14 @@ def pca(
     >>> pca(xr.DataArray(values, dims=("D", "y", "x")), n=3).sizes
     Frozen({'component': 3, 'y': 9, 'x': 12})
     """
-    if fitted is None:
-        fitted, emb = fit_once(emb, n, sample, seed)
-    return fitted.transform(emb)
+    found, emb = (fitted, emb) if fitted else fit_once(principal_components, emb, n, sample, seed)
+    return found.transform(emb)
 
 
-def fit_once(
-    emb: xr.DataArray, n: int, sample: int = 20_000, seed: int = 0
-) -> tuple[Components, xr.DataArray]:
-    """What :func:`fit_pca` finds, and the embedding with the blocks that the sample came from in memory."""
-    return once.fit_once(emb, lambda read: _fit(emb, read, n, sample, seed))
-
-
-def _fit(emb: xr.DataArray, read: once.Read, n: int, sample: int, seed: int) -> Components:
+def principal_components(
+    emb: xr.DataArray, read: Read, n: int, sample: int = 20_000, seed: int = 0
+) -> Components:
+    """What :func:`fit_pca` finds in cells that ``read``, such as ``emb.isel``, gives."""
     vectors = sample_cells(emb, sample, seed, read)
     if not 1 <= n <= min(vectors.shape):
         raise OptionError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import warn
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Read = Callable[[Mapping[Hashable, Any]], xr.DataArray]  # such as ``emb.isel``
 
@@ -17,11 +18,13 @@ _LAYER = "rsembed-"  # dask layers of the engine begin so
 _seen: dict[str, bool] = {}  # names of lazy embeddings that were computed here: whether the user was told
 
 
-def fit_once(emb: xr.DataArray, fit: Callable[[Read], T]) -> tuple[T, xr.DataArray]:
-    """What ``fit`` finds in the cells that it reads, and the embedding with the blocks under them in memory."""
+def fit_once(
+    fit: Callable[Concatenate[xr.DataArray, Read, P], T], emb: xr.DataArray, *args: P.args, **kwargs: P.kwargs
+) -> tuple[T, xr.DataArray]:
+    """What ``fit(emb, read, ...)`` finds, and the embedding with the blocks that it read in memory."""
     note_pass(emb)
     blocks = OncePerBlock(emb)
-    return fit(blocks.isel), blocks.embedding()
+    return fit(emb, blocks.isel, *args, **kwargs), blocks.embedding()
 
 
 class OncePerBlock:

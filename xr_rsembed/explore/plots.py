@@ -12,6 +12,7 @@ import xarray as xr
 from xr_rsembed.crs import crs_of
 from xr_rsembed.errors import SceneError
 from xr_rsembed.explore.codes import NO_CLASS, PALETTE, flags_of, painted
+from xr_rsembed.explore.once import fit_once
 from xr_rsembed.explore.pictures import has_classes, one_map, scene_picture, thinned
 from xr_rsembed.georef import scene_geobox
 from xr_rsembed.inputs.stored import nodata_of
@@ -65,13 +66,12 @@ def plot_rgb(
     >>> plot_rgb(xr.DataArray(cells, dims=("D", "y", "x"))).get_title()
     'embedding'
     """
-    from xr_rsembed.explore.components import fit_once
+    from xr_rsembed.explore.components import principal_components
 
     emb = one_map(emb, ("D", "y", "x"), "emb.isel(time=0)")
-    if fitted is None:
-        fitted, emb = fit_once(emb, min(3, emb.sizes["D"]))
-    values = fitted.transform(emb).transpose("y", "x", "component").values
-    return _draw(fitted.colors(values, percent), emb, ax, title or _title(emb))
+    found, emb = (fitted, emb) if fitted else fit_once(principal_components, emb, min(3, emb.sizes["D"]))
+    values = found.transform(emb).transpose("y", "x", "component").values
+    return _draw(found.colors(values, percent), emb, ax, title or _title(emb))
 
 
 def plot_classes(

@@ -10,9 +10,8 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import LabelError
-from xr_rsembed.explore.blocked import value_scores
 from xr_rsembed.explore.cells import map_cells
-from xr_rsembed.explore.learn import Method, learnable, make_estimator, report
+from xr_rsembed.explore.learn import Method, fitted, learnable, score_values
 from xr_rsembed.explore.once import Read, fit_once, note_pass
 from xr_rsembed.explore.spaces import provenance, space_of
 
@@ -112,9 +111,7 @@ def regress(
     OptionError, MissingDependencyError
         As for :func:`classify`.
     """
-    learned, emb = fit_once(
-        emb, lambda read: _fit_values(emb, read, labels, column, method, block, cross_validate)
-    )
+    learned, emb = fit_once(_fit_values, emb, labels, column, method, block, cross_validate)
     return learned.predict(emb)
 
 
@@ -129,13 +126,5 @@ def _fit_values(
             found=f"{column} = {values[0]:g} in all {len(values)} labelled cells",
             expected="at least two different values on valid cells",
         )
-    scores = value_scores(cells, lambda n: make_estimator(method, n, numeric=True)) if score else {}
-    if "cv_rmse" in scores:
-        report(
-            f"{column} from {len(values)} cells",
-            method,
-            scores,
-            "R2 {cv_r2:.2f}, RMSE {cv_rmse:.4g} (95 % interval {cv_rmse_low:.4g} to {cv_rmse_high:.4g})",
-        )
-    fitted = make_estimator(method, len(values), numeric=True).fit(cells.vectors, values)
-    return Regressor(column, fitted, scores, space_of(emb))
+    scores = score_values(cells, column, method) if score else {}
+    return Regressor(column, fitted(method, cells.vectors, values), scores, space_of(emb))
