@@ -14,6 +14,8 @@ from xr_rsembed.datasets._land import TILE
 from xr_rsembed.datasets._looks import LULC
 from xr_rsembed.datasets._sensors import render
 from xr_rsembed.errors import OptionError, one_of, share
+from xr_rsembed.gdal import LazyPixels
+from xr_rsembed.georef import geobox_coords
 
 Modality = Literal["S2L2A", "S2L1C", "S1GRD", "S1RTC", "DEM", "LULC"]
 # Units, the default first, by modality.
@@ -33,11 +35,8 @@ def _bands(modality: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Pixels:
-    """An array whose pixels are computed when they are read, so that a window costs the window alone.
-
-    It has what ``dask.array.from_array`` asks for: shape, dtype, ndim, and slicing; axes (time, band, y, x).
-    """
+class _View:
+    """What a scene shows of the land; its pixels are computed when they are read, so a window costs itself alone."""
 
     modality: str
     size: tuple[int, int]
@@ -47,56 +46,50 @@ class _Pixels:
     clouds: float
     units: str
 
-    ndim = 4
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.dates), len(_bands(self.modality)), *self.size)
-
     @property
     def dtype(self) -> np.dtype:
         return np.dtype({"S2": np.uint16, "LU": np.uint8}.get(self.modality[:2], np.float32))
 
-    def __getitem__(self, key: tuple[slice | int, ...]) -> np.ndarray:
-        picks = [np.arange(n)[part] for n, part in zip(self.shape, key, strict=True)]
-        if not all(pick.size for pick in picks):
-            return np.empty([n for pick in picks for n in pick.shape], self.dtype)
-        dates, bands, y, x = (np.atleast_1d(pick) for pick in picks)
-        rows, columns = (range(axis.min(), axis.max() + 1) for axis in (y, x))
-        out = np.stack([self._window(self.dates[i], rows, columns)[bands] for i in dates])
-        out = out[:, :, (y - rows.start)[:, None], x - columns.start]
-        return out.reshape([n for pick in picks for n in pick.shape])
+    def pixels(self) -> LazyPixels:
+        """With axes (time, band, y, x)."""
+        shape = (len(self.dates), len(_bands(self.modality)), *self.size)
+        return LazyPixels(self._read, shape, self.dtype)
 
-    def _window(self, date: np.datetime64, rows: range, columns: range) -> np.ndarray:
-        """Pixels of one date, shape (bands, rows, columns), put together from the tiles that they lie in."""
+    def _read(
+        self, dates: tuple[int, ...], bands: tuple[int, ...], rows: slice, columns: slice
+    ) -> np.ndarray:
+        return np.stack([self._window(self.dates[i], rows, columns)[list(bands)] for i in dates])
+
+    def _window(self, date: np.datetime64, rows: slice, columns: slice) -> np.ndarray:
+        """Pixels of one date, shape (bands, rows, columns), cut from the tiles that they lie in."""
         day, year = date.astype("M8[D]"), date.astype("M8[Y]")
         when = {"day": (day - year).astype(int) + 1, "look": int(day.astype(int))}
-        out = np.empty((self.shape[1], len(rows), len(columns)), self.dtype)
-        for row in range(rows.start // TILE, (rows.stop - 1) // TILE + 1):
-            y, y_out = _overlap(rows, row * TILE)
-            for column in range(columns.start // TILE, (columns.stop - 1) // TILE + 1):
-                x, x_out = _overlap(columns, column * TILE)
-                tile = render(
-                    self.modality, self.seed, row, column, **when, clouds=self.clouds, units=self.units
-                )
-                out[:, y_out, x_out] = tile[:, y, x]
+        top, left = rows.start // TILE, columns.start // TILE
+        down, across = -(-rows.stop // TILE) - top, -(-columns.stop // TILE) - left
+        whole = np.empty((len(_bands(self.modality)), down * TILE, across * TILE), self.dtype)
+        for row, column in np.ndindex(down, across):
+            whole[:, row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE] = render(
+                self.modality,
+                self.seed,
+                top + row,
+                left + column,
+                **when,
+                clouds=self.clouds,
+                units=self.units,
+            )
+        y, x = np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop)
+        out = whole[:, y[0] - top * TILE :, x[0] - left * TILE :][:, : len(y), : len(x)]
         if self.nodata_share > 0:
-            out[:, self._beyond_the_swath(rows, columns)] = np.nan if self.dtype.kind == "f" else 0
+            out[:, self._beyond_the_swath(y, x)] = np.nan if self.dtype.kind == "f" else 0
         return out
 
-    def _beyond_the_swath(self, rows: range, columns: range) -> np.ndarray:
+    def _beyond_the_swath(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Pixels to the right of a slanted swath edge that leaves out just the share asked for."""
         height, width = self.size
         share = self.nodata_share
         slant = min(0.22, 2 * min(share, 1 - share) * width / height)
-        edge = width * (1 - share) + slant * (height / 2 - (np.array(rows) + 0.5))
-        return np.array(columns)[None, :] + 0.5 > edge[:, None]
-
-
-def _overlap(wanted: range, start: int) -> tuple[slice, slice]:
-    """Where a span of positions and the tile from ``start`` on meet: in the tile, and in the span."""
-    low, high = max(wanted.start, start), min(wanted.stop, start + TILE)
-    return slice(low - start, high - start), slice(low - wanted.start, high - wanted.start)
+        edge = width * (1 - share) + slant * (height / 2 - (y + 0.5))
+        return x[None, :] + 0.5 > edge[:, None]
 
 
 def synthetic_scene(
@@ -158,7 +151,7 @@ def synthetic_scene(
     (2, 2)
     """
     one_of("modality", modality, _UNITS)
-    pixels = _Pixels(
+    view = _View(
         modality=modality,
         size=_checked_size(size),
         dates=_checked_dates(_MIDSUMMER if time is None else time),
@@ -168,62 +161,58 @@ def synthetic_scene(
         units=one_of("units", units or _UNITS[modality][0], _UNITS[modality]),
     )
     scene = xr.DataArray(
-        pixels[(slice(None),) * 4] if chunks is None else _lazy(pixels, chunks),
+        view.pixels()[(slice(None),) * 4] if chunks is None else _lazy(view, chunks),
         dims=("time", "band", "y", "x"),
         coords={
-            "time": np.array(pixels.dates),
+            "time": np.array(view.dates),
             "band": list(_bands(modality)),
-            **_grid_coords(pixels.size, crs),
+            **geobox_coords(_grid(view.size, crs)),
         },
         name=modality,
-        attrs=_attrs(pixels),
+        attrs=_attrs(view),
     )
     if crs is not None:
         scene.encoding["grid_mapping"] = "spatial_ref"
     return scene.isel(time=0, drop=True) if time is None else scene
 
 
-def _lazy(pixels: _Pixels, chunks: int | tuple[Any, Any]) -> Any:
+def _lazy(view: _View, chunks: int | tuple[Any, Any]) -> Any:
     import dask.array as da
     from dask.base import tokenize
 
     down, across = (chunks, chunks) if isinstance(chunks, int) else chunks
     return da.from_array(
-        pixels,
+        view.pixels(),
         chunks=(1, -1, down, across),
-        name=f"synthetic-scene-{tokenize(pixels, down, across)}",
+        name=f"synthetic-scene-{tokenize(view, down, across)}",
         inline_array=True,
         fancy=False,
-        meta=np.empty((0, 0, 0, 0), pixels.dtype),
+        meta=np.empty((0, 0, 0, 0), view.dtype),
     )
 
 
-def _grid_coords(size: tuple[int, int], crs: Any) -> dict[str, Any]:
-    """Coordinates of the cell centres, 10 m or the degrees of as much, called y and x whatever the CRS."""
-    if crs is None:
-        return {"y": -10.0 * (np.arange(size[0]) + 0.5), "x": 10.0 * (np.arange(size[1]) + 0.5)}
+def _grid(size: tuple[int, int], crs: Any) -> Any:
+    """The grid of the land: pixels of 10 m, or the degrees of as much."""
     from affine import Affine
     from odc.geo import CRS
     from odc.geo.geobox import GeoBox
-    from odc.geo.xr import xr_coords
 
-    crs = CRS(crs)
-    step, left, top = (10 / 111_320, 10.3, 46.9) if crs.geographic else (10.0, 600_000.0, 5_200_020.0)
-    y, x, spatial_ref = xr_coords(
-        GeoBox(size, Affine(step, 0, left, 0, -step, top), crs), "spatial_ref"
-    ).values()
-    return {"y": ("y", y.values, y.attrs), "x": ("x", x.values, x.attrs), "spatial_ref": spatial_ref}
+    step, left, top = 10.0, 0.0, 0.0
+    if crs is not None:
+        crs = CRS(crs)
+        step, left, top = (10 / 111_320, 10.3, 46.9) if crs.geographic else (10.0, 600_000.0, 5_200_020.0)
+    return GeoBox(size, Affine(step, 0, left, 0, -step, top), crs)
 
 
-def _attrs(pixels: _Pixels) -> dict[str, Any]:
+def _attrs(view: _View) -> dict[str, Any]:
     attrs: dict[str, Any] = {
-        "units": pixels.units,
-        "modality": pixels.modality,
-        "seed": pixels.seed,
-        "long_name": f"synthetic {pixels.modality} scene",
-        "_FillValue": np.float32(np.nan) if pixels.dtype.kind == "f" else 0,
+        "units": view.units,
+        "modality": view.modality,
+        "seed": view.seed,
+        "long_name": f"synthetic {view.modality} scene",
+        "_FillValue": np.float32(np.nan) if view.dtype.kind == "f" else 0,
     }
-    if pixels.modality == "LULC":
+    if view.modality == "LULC":
         values, colors = zip(*LULC.values(), strict=True)
         attrs["flag_values"] = np.array(values, dtype=np.uint8)
         attrs |= {"flag_meanings": " ".join(LULC), "flag_colors": " ".join(colors)}

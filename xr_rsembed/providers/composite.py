@@ -6,8 +6,6 @@ dtype (which Sentinel-2 uses for nothing but saturation), or NaN. Gaps sort to t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 
 _STRIP = 1 << 20  # values that are sorted at a time: they stay in the processor's cache
@@ -65,11 +63,24 @@ def compose(stack: np.ndarray, how: str | None, fill: float) -> np.ndarray:
     """
     there = ~is_gap(stack)
     count = there.sum(axis=0)
-    image = _COMPOSITES[how](stack, there, count) if len(stack) > 1 else stack[0]
+    if len(stack) == 1:
+        image = stack[0]
+    elif how == "median":
+        image = _median(stack, count)
+    elif how == "mean":
+        image = _halved(stack.sum(axis=0, where=there, dtype=_wide(stack.dtype)), count, stack.dtype)
+    else:
+        order = slice(None, None, -1 if how == "last" else 1)
+        image = np.take_along_axis(stack[order], there[order].argmax(axis=0)[None], axis=0)[0]
     fill_ = stack.dtype.type(fill)
     beside = fill_ + 1 if stack.dtype.kind in "iu" and fill_ < gap(stack.dtype) else fill_ - 1
     image = np.where(image == fill_, beside, image)  # measured, so not nodata
     return np.where(count > 0, image, fill_)
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+    """The dtype in which sums are exact."""
+    return np.dtype("int64" if dtype.kind in "iu" else "float64")
 
 
 def _halved(total: np.ndarray, count: np.ndarray | int, dtype: np.dtype) -> np.ndarray:
@@ -79,9 +90,9 @@ def _halved(total: np.ndarray, count: np.ndarray | int, dtype: np.dtype) -> np.n
     return (total / np.maximum(count, 1)).astype(dtype)
 
 
-def _median(stack: np.ndarray, there: np.ndarray, count: np.ndarray) -> np.ndarray:
+def _median(stack: np.ndarray, count: np.ndarray) -> np.ndarray:
     dates, height, width = stack.shape
-    wide = np.int64 if stack.dtype.kind in "iu" else np.float64
+    wide = _wide(stack.dtype)
     image = np.empty((height, width), stack.dtype)
     rows = max(1, _STRIP // (dates * width))
     for top in range(0, height, rows):
@@ -94,24 +105,3 @@ def _median(stack: np.ndarray, there: np.ndarray, count: np.ndarray) -> np.ndarr
         high = np.take_along_axis(ordered, n // 2, axis=-1)[..., 0].astype(wide)
         image[strip] = _halved(low + high, 2, stack.dtype)
     return image
-
-
-def _mean(stack: np.ndarray, there: np.ndarray, count: np.ndarray) -> np.ndarray:
-    wide = np.int64 if stack.dtype.kind in "iu" else np.float64
-    return _halved(stack.sum(axis=0, where=there, dtype=wide), count, stack.dtype)
-
-
-def _first(stack: np.ndarray, there: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return np.take_along_axis(stack, there.argmax(axis=0)[None], axis=0)[0]
-
-
-def _last(stack: np.ndarray, there: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return _first(stack[::-1], there[::-1], count)
-
-
-_COMPOSITES: Mapping[str | None, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
-    "median": _median,
-    "mean": _mean,
-    "first": _first,
-    "last": _last,
-}

@@ -58,7 +58,8 @@ def encoding_of(
     offset: float | Mapping[str, float] | None = None,
 ) -> Encoding:
     """The encoding of an asset, as the item states it or, first of all, as the user does: an offset also by item id."""
-    given = offset.get(str(item.get("id"))) if isinstance(offset, Mapping) else offset
+    name = item.get("id")
+    given = offset.get(str(name)) if isinstance(offset, Mapping) else offset
     try:
         stated_scale = _number(item, asset, "scale")
         if scale is None and stated_scale != 1:  # 1 is what says nothing: stored integers are DN
@@ -67,25 +68,20 @@ def encoding_of(
         stated = _number(item, asset, "offset")
     except (AttributeError, TypeError, ValueError) as error:
         raise CatalogError(
-            f"Item {item.get('id')} describes its raster in a way that is not valid STAC.",
+            f"Item {name} describes its raster in a way that is not valid STAC.",
             found=error,
             expected="numbers for scale, offset and nodata",
-            remedy=f"skip_items=[{item.get('id')!r}] leaves it out",
+            remedy=f"skip_items=[{name!r}] leaves it out",
         ) from None
     if not optical:
         unit = str(next((raster["unit"] for raster in _rasters(item, asset) if "unit" in raster), ""))
-        return Encoding(
-            False, scale, float(given or stated or 0), True, nodata, unit.lower() in ("db", "decibel")
-        )
-    if given is not None:
-        return Encoding(True, scale, float(given), True, nodata)
-    in_dn, by_word = boa_offset(item, stated, scale)
+        decibels = unit.lower() in ("db", "decibel")
+        return Encoding(False, scale, float(given or stated or 0), True, nodata, decibels)
+    in_dn, by_word = boa_offset(item, stated) if given is None else (float(given), True)
     return Encoding(True, scale, in_dn, by_word, nodata)
 
 
-def boa_offset(
-    item: Mapping[str, Any], stated: float | None = None, scale: float | None = None
-) -> tuple[float, bool]:
+def boa_offset(item: Mapping[str, Any], stated: float | None = None) -> tuple[float, bool]:
     """What to add to a Sentinel-2 DN so that it means 10000 x reflectance, and whether the item itself says so.
 
     Since processing baseline 04.00 products store reflectances shifted by 1000; some catalogues take the shift
@@ -133,11 +129,8 @@ def property_named(item: Mapping[str, Any], name: str) -> Any:
     >>> property_named({"properties": {"sentinel:processing_baseline": "04.00"}}, "processing_baseline")
     '04.00'
     """
-    found = (
-        value
-        for key, value in (item.get("properties") or {}).items()
-        if key == name or key.rpartition(":")[2] == name
-    )
+    properties = (item.get("properties") or {}).items()
+    found = (value for key, value in properties if name in (key, key.rpartition(":")[2]))
     return next((value for value in found if value is not None), None)
 
 

@@ -148,7 +148,7 @@ def fetch(
 def find_provider(provider: str | Provider) -> Provider:
     """The provider of this name, or the object itself where it is one."""
     provider = "stac" if provider == "auto" else provider  # the one that needs no account
-    if provider == "tensor":
+    if provider == "tensor":  # rs-embed's
         raise OptionError(
             "Pixels at hand need no provider.",
             found="backend='tensor'",
@@ -161,11 +161,8 @@ def find_provider(provider: str | Provider) -> Provider:
     if provider in _PROVIDERS:
         return pkgutil.resolve_name(_PROVIDERS[provider])()
     others = {entry.name: entry for entry in entry_points(group=_ENTRY_POINTS)}
-    if provider in others:
-        return others[provider].load()()
-    raise OptionError(
-        "There is no such provider.", found=repr(provider), expected=", ".join([*_PROVIDERS, *others])
-    )
+    one_of("provider", provider, (*_PROVIDERS, *others), "There is no such provider.")
+    return others[provider].load()()
 
 
 def scene_modality(name: str, provider: str | Provider = "stac") -> str:

@@ -64,11 +64,7 @@ class EarthEngine:
             float(request.nodata),
             attrs["collection"],
         )
-        attrs |= {
-            "provider": "gee",
-            "catalog": "earth-engine",
-            "resampling": "nearest",
-        }
+        attrs |= {"provider": "gee", "catalog": "earth-engine", "resampling": "nearest"}
         side = request_side(len(request.bands), request.dtype.itemsize, request.chunks)
         decibels = request.modality == "S1GRD" and not attrs["collection"].endswith("_FLOAT")
         return scene_of_days(request, plan.read, days, attrs, side=side, units="dB" if decibels else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -39,23 +39,22 @@ def find_images(connection: Connection, request: SceneRequest) -> tuple[list[Fou
     """The images that a request means, earliest first, and attrs that say how they were chosen."""
     collection = _collection_name(request)
     attrs: dict[str, Any] = {"collection": collection}
+
+    def search(wide: bool) -> list[FoundImage]:
+        return _search(connection, request, collection, _filters(request, wide))
+
     if request.modality == "S1GRD":
-        images, rules = radar_items(
-            request,
-            lambda wide: _search(connection, request, collection, *_radar_filters(request, wide)),
-            lambda image: image.orbit,
-        )
+        images, rules = radar_items(request, search, lambda image: image.orbit)
         attrs |= rules
     else:
-        images = _search(connection, request, collection, _cloud_filter(request))
+        images = search(False)
     if not images:
-        place = request.grid.geographic_extent.boundingbox
         raise NoScenesError(
             f"{collection} has no scene here and then.",
             found=_found_without_limit(connection, request, collection),
-            expected=f"{request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, within {place}",
-            remedy="a longer time, another place, "
-            + ("or orbit=None" if request.orbit else "or cloudy_pct=None"),
+            expected=f"{request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, within "
+            f"{request.grid.geographic_extent.boundingbox}",
+            remedy=f"a longer time, another place, or {'orbit' if request.orbit else 'cloudy_pct'}=None",
         )
     return images, attrs
 
@@ -83,24 +82,22 @@ def _collection_name(request: SceneRequest) -> str:
 # --- the search --------------------------------------------------------------------------------------------
 
 
-def _radar_filters(request: SceneRequest, wide: bool) -> list[Any]:
-    """For images with the bands wanted, on the orbit wanted, of the wide mode."""
+def _filters(request: SceneRequest, wide: bool) -> list[ee.Filter]:
+    """For images that are clear enough, or radar's with the bands and on the orbit wanted, of the wide mode."""
     import ee
 
+    if request.modality != "S1GRD":
+        limit = request.sensor.cloudy_pct
+        return [] if limit is None else [ee.Filter.lt("CLOUDY_PIXEL_PERCENTAGE", limit)]
     filters = [ee.Filter.listContains("transmitterReceiverPolarisation", band) for band in request.bands]
     if request.orbit:
         filters.append(ee.Filter.eq("orbitProperties_pass", request.orbit.upper()))
     return [*filters, ee.Filter.eq("instrumentMode", "IW")] if wide else filters
 
 
-def _cloud_filter(request: SceneRequest) -> Any:
-    import ee
-
-    limit = request.sensor.cloudy_pct
-    return None if limit is None else ee.Filter.lt("CLOUDY_PIXEL_PERCENTAGE", limit)
-
-
-def _candidates(request: SceneRequest, collection: str, *filters: Any) -> ee.ImageCollection:
+def _candidates(
+    request: SceneRequest, collection: str, filters: Sequence[ee.Filter] = ()
+) -> ee.ImageCollection:
     """Images of the time and around the place; the service knows footprints in degrees."""
     import ee
 
@@ -110,15 +107,15 @@ def _candidates(request: SceneRequest, collection: str, *filters: Any) -> ee.Ima
     ]
     place = [ee.Filter.bounds(box) for box in boxes]
     found = ee.ImageCollection(collection).filter(ee.Filter.date(request.start, request.end))
-    found = found.filter(place[0] if len(place) == 1 else ee.Filter.Or(*place))
-    for each in filters:
-        found = found if each is None else found.filter(each)
+    for each in (place[0] if len(place) == 1 else ee.Filter.Or(*place), *filters):
+        found = found.filter(each)
     return found
 
 
 def _search(
-    connection: Connection, request: SceneRequest, collection: str, *filters: Any
+    connection: Connection, request: SceneRequest, collection: str, filters: Sequence[ee.Filter]
 ) -> list[FoundImage]:
+    """The images whose footprint touches the grid, earliest first."""
     import ee
     from shapely import box
 
@@ -128,7 +125,7 @@ def _search(
             named["orbit"] = image.get("orbitProperties_pass")
         return ee.Feature(image.geometry(), named)
 
-    table = ee.FeatureCollection(_candidates(request, collection, *filters).map(described))
+    table = ee.FeatureCollection(_candidates(request, collection, filters).map(described))
     features = compute_value(connection, table, f"the list of images in {collection}")["features"]
     images = [_found_image(feature, collection, request) for feature in features]
     extent = box(*request.grid.boundingbox.bbox)

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -94,13 +94,9 @@ class ReadPlan:
         self, pool: Executor, days: Sequence[Sequence[Acquisition]], grid: GeoBox
     ) -> dict[str, np.ndarray]:
         """Where each item is cloudy, by its classification."""
-        source = Source(self.source.catalog, self.source.reader, "nearest", self.source.gdal)
-        reads = {
-            one.id: pool.submit(read, one.mask, grid, source)
-            for day in days
-            for one in day
-            if one.mask is not None
-        }
+        source = replace(self.source, resampling="nearest")
+        items = [one for day in days for one in day]
+        reads = {one.id: pool.submit(read, one.mask, grid, source) for one in items if one.mask is not None}
         return {item: np.isin(reading.result(), SCL_CLOUDY) for item, reading in reads.items()}
 
 

@@ -94,19 +94,14 @@ class StacOptions:
             object.__setattr__(self, "skip_items", (self.skip_items,))
         object.__setattr__(self, "gdal", {name: str(value) for name, value in self.gdal.items()})
 
-    @classmethod
-    def read(cls, options: Mapping[str, Any]) -> StacOptions:
-        """From a request's options; a name that is none of them is refused."""
-        check_names(options, [option.name for option in fields(cls)], 'Provider "stac"')
-        return cls(**options)
-
 
 class Stac:
     """The provider ``"stac"``; its options are those of :class:`StacOptions`."""
 
     def open(self, request: SceneRequest) -> xr.DataArray:
         """Describe the scene lazily: searches, reads no pixel."""
-        options = StacOptions.read(request.options)
+        check_names(request.options, [option.name for option in fields(StacOptions)], 'Provider "stac"')
+        options = StacOptions(**request.options)
         catalog = find_catalog(options.catalog)
         collection = catalog.collection(request.modality, request.sensor.collection)
         items, rules = find_items(request, catalog, collection, options.skip_items)
