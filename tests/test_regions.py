@@ -508,14 +508,21 @@ def test_clip_and_grids(made, tmp_path):
 
 
 def test_areas():
-    assert area_geometry((179.5, -1, -179.5, 1)).area == pytest.approx(2)
+    for across in (
+        (179.5, -1, -179.5, 1),
+        shapely.box(179.5, -1, 180.5, 1),
+        shapely.box(-180.5, -1, -179.5, 1),
+    ):
+        assert area_geometry(across).area == pytest.approx(2)
+        assert area_geometry(across).bounds == (-180, -1, 180, 1)
     square = geopandas.GeoSeries([mgrs_square("33TTM")], crs=4326).to_crs(32633)[0]
     assert [round(edge / 1000) for edge in square.bounds] == [200, 5100, 300, 5200]
     south = geopandas.GeoSeries([mgrs_square("21MYT")], crs=4326).to_crs(32721)[0]
     assert [round(edge / 1000) for edge in south.bounds] == [700, 9700, 800, 9800]
     collection = json.loads(shapely.to_geojson(shapely.GeometryCollection([shapely.box(9, 45, 10, 46)])))
     assert area_geometry(collection).area == pytest.approx(1)
-    for wrong in ("33TTM.geojson", "33T", (9, 45, 9, 45), 5, ["33TIM"]):
+    broken = {"type": "Polygon", "coordinates": [[[0, 0], [1]]]}
+    for wrong in ("33TTM.geojson", "33T", (9, 45, 9, 45), 5, ["33TIM"], broken, shapely.Point(9, 45)):
         with pytest.raises(GridError):
             area_geometry(wrong)
     with pytest.raises(GridError, match="poles"):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+import shapely
+from shapely.affinity import translate
 
 from xr_rsembed.errors import GridError
 from xr_rsembed.explore.cover import read_table
-from xr_rsembed.specs import BBox
+from xr_rsembed.providers.grid import place_outline
 
 _MGRS = re.compile(r"^T?(\d{1,2})([C-HJ-NP-X])([A-HJ-NP-Z])([A-HJ-NP-V])$")
 _COLUMNS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
@@ -43,8 +46,17 @@ def area_geometry(area: Any) -> Any:
     >>> area_geometry((9.0, 45.0, 9.5, 45.25)).area
     0.125
     """
-    geometry = _geometry(area)
-    if geometry is None or geometry.is_empty or geometry.area == 0:
+    if isinstance(area, (str, os.PathLike)):
+        is_file = os.path.exists(area) or os.path.splitext(area)[1]
+        area = read_table(area, "Reading an area") if is_file else mgrs_square(os.fspath(area))
+    elif isinstance(area, Sequence) and area and all(isinstance(one, str) for one in area):
+        area = shapely.union_all([area_geometry(one) for one in area])
+    if (
+        hasattr(area, "union_all") and area.crs is not None
+    ):  # place_outline would take the box around the geometries
+        area = area.to_crs(4326).union_all()
+    geometry = _wrapped(place_outline(area).to_crs(4326, resolution=math.inf).geom)
+    if geometry.area == 0:
         raise GridError(
             "This is no area.",
             found=repr(area)[:200],
@@ -54,36 +66,13 @@ def area_geometry(area: Any) -> Any:
     return geometry
 
 
-def _geometry(area: Any) -> Any:
-    import shapely
-    from odc.geo.geom import Geometry
-    from shapely.geometry import shape
-
-    if isinstance(area, BBox):
-        if not area.in_degrees:
-            box = shapely.box(area.minlon, area.minlat, area.maxlon, area.maxlat)
-            return Geometry(box, area.crs).to_crs(4326, resolution=math.inf).geom
-        area = (area.minlon, area.minlat, area.maxlon, area.maxlat)
-    if isinstance(area, (str, os.PathLike)):
-        is_file = os.path.exists(area) or os.path.splitext(area)[1]
-        return _geometry(read_table(area, "Reading an area")) if is_file else mgrs_square(os.fspath(area))
-    if hasattr(area, "union_all"):  # GeoDataFrame, GeoSeries
-        if area.crs is None:
-            raise GridError("The area has no CRS.", found="none", remedy="gdf.set_crs(4326)")
-        return area.to_crs(4326).union_all()
-    if isinstance(area, Mapping):
-        parts = area.get("features") or [area]
-        return shapely.union_all([shape(part.get("geometry") or part) for part in parts])
-    if hasattr(area, "geom_type"):
-        return area
-    if isinstance(area, Sequence) and area and all(isinstance(one, str) for one in area):
-        return shapely.union_all([_geometry(one) for one in area])
-    if isinstance(area, Sequence) and len(area) == 4:
-        west, south, east, north = (float(edge) for edge in area)
-        BBox(west, south, east, north)  # checks the numbers
-        edges = [(west, east)] if west < east else [(west, 180), (-180, east)]
-        return shapely.union_all([shapely.box(left, south, right, north) for left, right in edges])
-    return None
+def _wrapped(geometry: Any) -> Any:
+    """The geometry with longitudes from -180 to 180, where it runs on past them."""
+    west, south, east, north = geometry.bounds
+    if -180 <= west <= east <= 180:
+        return geometry
+    turns = [(turn, shapely.box(turn - 180, south, turn + 180, north)) for turn in (-360, 0, 360)]
+    return shapely.union_all([translate(geometry.intersection(globe), -turn) for turn, globe in turns])
 
 
 def mgrs_square(name: str) -> Any:
@@ -96,7 +85,6 @@ def mgrs_square(name: str) -> Any:
     >>> [round(edge, 2) for edge in mgrs_square("32TQQ").bounds]
     [11.5, 44.19, 12.81, 45.13]
     """
-    import shapely
     from pyproj import Transformer
 
     match = _MGRS.match(name.upper())
