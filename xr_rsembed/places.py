@@ -23,7 +23,7 @@ from xr_rsembed.recipe import Recipe, make_recipe
 from xr_rsembed.specs import OutputSpec, SensorSpec
 from xr_rsembed.store.run import bar
 from xr_rsembed.times import DEFAULT_TIME, TemporalSpec, Time
-from xr_rsembed.vectors import VectorFile, listed_places, times_of, vector_cube
+from xr_rsembed.vectors import VectorFile, place_table, times_of, vector_cube
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -177,23 +177,24 @@ def get_embeddings_batch(
             expected="a composite, and OutputSpec.pooled() with out=",
             remedy="get_embedding(...).rsembed.to_zarr(...) for each place writes grids and time series",
         )
-    places, geometries, columns = listed_places(spatials)
+    places, frame = place_table(spatials)
     times = times_of(temporal, len(places))
-    workers = workers or recipe.fetch_workers
-    file = VectorFile.at(out) if out is not None else None
-    found, errors, keys, first = _run(recipe, places, times, workers, file)
-    if first is not None and not found:
-        raise first
-    if failed := [index for index, error in enumerate(errors) if error]:
+    file = VectorFile(out) if out is not None else None
+    vectors, failed, keys = _run(recipe, places, times, workers or recipe.fetch_workers, file)
+    if failed and not vectors:
+        raise failed[min(failed)]
+    errors = [_in_short(failed[index]) if index in failed else "" for index in range(len(places))]
+    if failed:
+        first = min(failed)
         warn(
             f"{len(failed)} of {len(places)} places have no embedding; 'error' says why. "
-            f"Place {failed[0]}: {errors[failed[0]]}"
+            f"Place {first}: {errors[first]}"
         )
     if grids:
-        return [found.get(index, _no_grid(recipe.spec, error)) for index, error in enumerate(errors)]
-    cube = vector_cube(found, geometries, {**columns, "error": errors, "key": keys})
+        return [vectors.get(index, _no_grid(recipe.spec, error)) for index, error in enumerate(errors)]
+    cube = vector_cube(vectors, frame, errors, [keys.get(index, "") for index in range(len(places))])
     if file is not None:
-        file.write(cube, complete=not any(errors))
+        file.write(cube, complete=not failed)
     return cube
 
 
@@ -202,6 +203,10 @@ def _no_grid(spec: ModelSpec, error: str) -> xr.DataArray:
     return xr.DataArray(
         np.empty((spec.embed_dim, 0, 0), "float32"), dims=("D", "y", "x"), attrs={"error": error}
     )
+
+
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0]}"
 
 
 # --- many places ------------------------------------------------------------------------------------------
@@ -213,31 +218,26 @@ def _run(
     times: Sequence[TemporalSpec],
     workers: int,
     file: VectorFile | None,
-) -> tuple[dict[int, xr.DataArray], list[str], list[str], Exception | None]:
-    """Vectors by position, each place's error and key, and the first error as it was raised."""
+) -> tuple[dict[int, xr.DataArray], dict[int, Exception], dict[int, str]]:
+    """Vectors, errors and keys, each by the position of its place."""
     vectors: dict[int, xr.DataArray] = {}
-    errors, keys, first = [""] * len(places), [""] * len(places), None
+    errors: dict[int, Exception] = {}
+    keys: dict[int, str] = {}
 
-    def prepared() -> Iterator[tuple[int, GeoBox]]:
+    def wanted() -> Iterator[tuple[int, GeoBox]]:
         for index, place in enumerate(places):
             try:
                 grid = recipe.grid(place)
             except Exception as error:
-                failed(index, error)
+                errors[index] = error
+                advance()
                 continue
-            keys[index] = recipe.key(grid, times[index])
-            known = file.known(keys[index]) if file is not None else None
-            if known is None:
+            key = keys[index] = recipe.key(grid, times[index])
+            if file is None or key not in file.known:
                 yield index, grid
             else:
-                vectors[index] = known
+                vectors[index] = file.known[key]
                 advance()
-
-    def failed(index: int, error: Exception) -> None:
-        nonlocal first
-        first = first or error
-        errors[index] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        advance()
 
     def load(job: tuple[int, GeoBox]) -> xr.DataArray:
         # One thread a place: the provider has its own readers, and pools within pools would only wait.
@@ -245,19 +245,19 @@ def _run(
 
     # One bar for all places, none for each.
     with bar(len(places), 0, show=None, label="places") as advance, set_options(progress=False):
-        for (index, _), loading in _ahead(load, prepared(), workers):
+        for (index, _), loading in _ahead(load, wanted(), workers):
             try:
                 vector = recipe.embed(loading.result()).compute()
                 if not np.isfinite(vector.values).any():
                     raise SceneError("The place has no valid pixel.", found="nodata throughout")
             except Exception as error:  # one bad place must not lose the others; its reason is kept
-                failed(index, error)
-                continue
-            vectors[index] = vector
-            if file is not None:
-                file.keep(keys[index], vector)
+                errors[index] = error
+            else:
+                vectors[index] = vector
+                if file is not None:
+                    file.keep(keys[index], vector)
             advance()
-    return vectors, errors, keys, first
+    return vectors, errors, keys
 
 
 def _ahead(work: Any, jobs: Iterator[Any], workers: int) -> Iterator[tuple[Any, Future[Any]]]:

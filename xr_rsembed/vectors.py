@@ -7,7 +7,6 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import GridError, OptionError, StoreError
+from xr_rsembed.explore.cubes import label_rows
 from xr_rsembed.explore.tables import to_geoparquet
 from xr_rsembed.extras import require
 from xr_rsembed.providers.grid import place_outline, target_grid
@@ -23,46 +23,34 @@ from xr_rsembed.specs import BBox, PointBuffer
 from xr_rsembed.times import DEFAULT_TIME, TemporalSpec
 
 
-@dataclass(frozen=True)
 class VectorFile:
-    """One ``.parquet`` or ``.zarr`` of a vector cube, and the parts that wait beside it."""
+    """One ``.parquet`` or ``.zarr`` of a vector cube, and the folder of parts that are not in it yet.
 
-    path: Path
-    found: dict[str, xr.DataArray] = field(default_factory=dict)
+    ``known`` holds the vectors (D,) of both by their keys.
+    """
 
-    @classmethod
-    def at(cls, path: str | os.PathLike[str]) -> VectorFile:
-        """The file of this path, with what it holds already."""
-        path = Path(path)
-        if path.suffix not in (".parquet", ".zarr"):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.parts = self.path.with_name(self.path.name + ".parts")
+        self.known: dict[str, xr.DataArray] = {}
+        if self.path.suffix not in (".parquet", ".zarr"):
             raise StoreError(
-                "Vectors go to .parquet or .zarr.", found=path.name, remedy=f"out='{path.stem}.parquet'"
+                "Vectors go to .parquet or .zarr.",
+                found=self.path.name,
+                remedy=f"out='{self.path.stem}.parquet'",
             )
-        if not path.exists():
-            return cls(path)
-        try:
-            return cls(path, _stored_vectors(path))
-        except Exception as error:
-            raise StoreError(
-                f"{path} is there and is no vector cube of xr-rsembed.",
-                found=f"{type(error).__name__}: {error}",
-                remedy="another out=, or move the file away",
-            ) from None
-
-    @property
-    def parts(self) -> Path:
-        """The folder of what is done and not yet in the file."""
-        return self.path.with_name(self.path.name + ".parts")
-
-    def known(self, key: str) -> xr.DataArray | None:
-        """The vector of a place that was embedded before."""
-        if key in self.found:
-            return self.found[key]
-        part = self.parts / f"{key}.npz"
-        if not part.exists():
-            return None
-        with np.load(part, allow_pickle=False) as content:
-            return _vector(content["vector"], json.loads(str(content["attrs"])))
+        if self.path.exists():
+            try:
+                self.known |= _stored_vectors(self.path)
+            except Exception as error:
+                raise StoreError(
+                    f"{path} is there and is no vector cube of xr-rsembed.",
+                    found=f"{type(error).__name__}: {error}",
+                    remedy="another out=, or move the file away",
+                ) from None
+        for part in self.parts.glob("[!.]*.npz"):
+            with np.load(part, allow_pickle=False) as content:
+                self.known[part.stem] = _vector(content["vector"], json.loads(str(content["attrs"])))
 
     def keep(self, key: str, vector: xr.DataArray) -> None:
         """Keep one vector; a part is there whole or not at all."""
@@ -88,54 +76,22 @@ class VectorFile:
             shutil.rmtree(self.parts, ignore_errors=True)
 
 
-def _place_geometry(place: Any) -> Any:
-    """What stands for a place in the cube, in degrees: the point of a PointBuffer, else its outline."""
-    import shapely
-
-    try:
-        outline = place_outline(place)
-        if outline.boundingbox.right > 180 and outline.crs == 4326:  # across the antimeridian
-            return target_grid(place).geographic_extent.geom
-        return outline.to_crs(4326).geom
-    except Exception:  # a place that cannot be read; it gets its own error later
-        return shapely.Point()
-
-
 def vector_cube(
-    vectors: Mapping[int, xr.DataArray], geometries: Sequence[Any], columns: Mapping[str, Any]
+    vectors: Mapping[int, xr.DataArray], frame: Any, errors: Sequence[str], keys: Sequence[str]
 ) -> xr.DataArray:
-    """dims (geometry, D), with columns along the geometries; attrs that differ from place to place are left out."""
+    """dims (geometry, D), labelled by the table of places; attrs that differ from place to place are left out."""
     one = next(iter(vectors.values()))
-    values = np.full((len(geometries), *one.shape), np.nan, dtype=one.dtype)
+    values = np.full((len(frame), *one.shape), np.nan, dtype=one.dtype)
     for index, vector in vectors.items():
         values[index] = vector.values
     attrs = {
         name: value
         for name, value in one.attrs.items()
-        if all(_same(vector.attrs.get(name), value) for vector in vectors.values())
+        if all(np.array_equal(vector.attrs.get(name, ""), value) for vector in vectors.values())
     }
-    names = np.empty(len(geometries), dtype=object)
-    names[:] = geometries
-    along = {
-        name: ("geometry", np.array(column, dtype=str) if isinstance(column, list) else column)
-        for name, column in columns.items()
-    }
-    coords = {"geometry": names, "D": one["D"].values, **along}
+    coords = {"D": one["D"].values}
     cube = xr.DataArray(values, dims=("geometry", *one.dims), coords=coords, name="embedding", attrs=attrs)
-    return cube.xvec.set_geom_indexes("geometry", crs=4326)
-
-
-def _frame_columns(frame: Any) -> dict[str, np.ndarray]:
-    """The index and columns of a GeoDataFrame or GeoSeries by name, without its geometry."""
-    table = (
-        frame.drop(columns=frame.geometry.name)
-        if hasattr(frame, "columns")
-        else frame.to_frame("geometry")[[]]
-    )
-    plain = table.index.names == [None] and table.index.tolist() == [*range(len(table))]
-    if not plain and not {*table.index.names} & {*table.columns}:
-        table = table.reset_index()
-    return {str(name): table[name].to_numpy() for name in table.columns}
+    return label_rows(cube, frame, np.array(errors)).assign_coords(key=("geometry", np.array(keys)))
 
 
 def _stored_vectors(path: Path) -> dict[str, xr.DataArray]:
@@ -174,10 +130,6 @@ def _write_zarr(cube: xr.DataArray, path: Path) -> None:
         plain.to_dataset(name="embedding").to_zarr(path, mode="w", consolidated=False)
 
 
-def _same(a: Any, b: Any) -> bool:
-    return bool(np.array_equal(np.asarray(a), np.asarray(b)))
-
-
 def times_of(temporal: Any, places: int) -> list[TemporalSpec]:
     """One span for each place, from one for all or a list with one for each."""
     if temporal is None:
@@ -211,18 +163,20 @@ def _is_span(time: Any) -> bool:
     return (isinstance(time, str) and "/" in time) or not isinstance(time, str | int | date | np.generic)
 
 
-def listed_places(spatials: Any) -> tuple[list[Any], list[Any], dict[str, Any]]:
-    """The places, their shapely geometries in degrees, and what a GeoDataFrame knows of them."""
+def place_table(spatials: Any) -> tuple[list[Any], Any]:
+    """The places, and a GeoDataFrame of their geometries in degrees, with the columns that were given."""
     geopandas = require("geopandas", "A vector cube")
     require("xvec", "A vector cube")  # registers .xvec
-    columns: dict[str, Any] = {}
-    if isinstance(spatials, geopandas.GeoDataFrame | geopandas.GeoSeries):
+    if isinstance(spatials, geopandas.GeoSeries):
+        spatials = spatials.to_frame("geometry")
+    frame = None
+    if isinstance(spatials, geopandas.GeoDataFrame):
         if spatials.crs is None:
             raise GridError(
                 "The places have no CRS.", found=type(spatials).__name__, remedy="gdf.set_crs(4326)"
             )
-        columns = _frame_columns(spatials)
-        spatials = list(spatials.to_crs(4326).geometry)
+        frame = spatials.to_crs(4326)
+        spatials = frame.geometry
     elif isinstance(spatials, Mapping):
         raise OptionError(
             "Places are a list or a GeoDataFrame.",
@@ -234,4 +188,21 @@ def listed_places(spatials: Any) -> tuple[list[Any], list[Any], dict[str, Any]]:
     places = list(spatials)
     if not places:
         raise OptionError("There are no places.", found="spatials=[]", expected="at least one place")
-    return places, [_place_geometry(place) for place in places], columns
+    shapes = [_place_geometry(place) for place in places]
+    if frame is None:
+        return places, geopandas.GeoDataFrame(geometry=shapes, crs=4326)
+    frame[frame.geometry.name] = geopandas.GeoSeries(shapes, index=frame.index, crs=4326)
+    return places, frame
+
+
+def _place_geometry(place: Any) -> Any:
+    """What stands for a place in the cube, in degrees: the point of a PointBuffer, else its outline."""
+    import shapely
+
+    try:
+        outline = place_outline(place)
+        if outline.boundingbox.right > 180 and outline.crs == 4326:  # across the antimeridian
+            return target_grid(place).geographic_extent.geom
+        return outline.to_crs(4326).geom
+    except Exception:  # a place that cannot be read; it gets its own error later
+        return shapely.Point()

@@ -76,7 +76,7 @@ def sample(emb: xr.DataArray, points: Any, *, crs: Any = None) -> xr.DataArray:
     cube = found.transpose("geometry", ..., "D").rename("embedding")
     if cube.chunks is None:
         errors = _name_empty(errors, cube)
-    return _labelled(cube, frame, errors)
+    return label_rows(cube, frame, errors)
 
 
 def zonal(emb: xr.DataArray, polygons: Any, stat: str = "mean", *, crs: Any = None) -> xr.DataArray:
@@ -144,7 +144,7 @@ def zonal(emb: xr.DataArray, polygons: Any, stat: str = "mean", *, crs: Any = No
         attrs={**emb.attrs, "zonal_statistic": stat},
     )
     valid = cube if stat != "count" else cube.where(cube > 0)
-    return _labelled(cube, frame, _name_empty(errors, valid))
+    return label_rows(cube, frame, _name_empty(errors, valid))
 
 
 # --- the table of places ----------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def _name_empty(errors: np.ndarray, cube: xr.DataArray) -> np.ndarray:
     return errors
 
 
-def _labelled(cube: xr.DataArray, frame: Any, errors: np.ndarray) -> xr.DataArray:
+def label_rows(cube: xr.DataArray, frame: Any, errors: np.ndarray) -> xr.DataArray:
     """The cube with its geometries, why rows are empty, and what a GeoDataFrame knows of them."""
     import shapely
 
