@@ -253,6 +253,8 @@ class TestPlacesAsPeopleGiveThem:
         "a GeoSeries": lambda at: (at, None),
         "a GeometryArray": lambda at: (at.values, None),
         "odc geometry": lambda at: ([Geometry(at.iloc[0], CRS)], None),
+        "odc geometry in degrees": lambda at: (Geometry(at.to_crs(4326).iloc[0], 4326), None),
+        "a GeometryArray in degrees": lambda at: (at.to_crs(4326).values, None),
         "degrees": lambda at: ([(p.x, p.y) for p in at.to_crs(4326)], 4326),
         "GeoJSON features": lambda at: (at.to_crs(4326).__geo_interface__, None),
         "a GeoJSON feature": lambda at: (at.to_crs(4326).__geo_interface__["features"][0], None),
@@ -267,6 +269,15 @@ class TestPlacesAsPeopleGiveThem:
     def test_points_in_every_form(self, emb, at, form):
         features, crs = self.FORMS[form](at)
         np.testing.assert_array_equal(explore.sample(emb, features, crs=crs), emb.values[None, :, 20, 20])
+
+    def test_odc_geometries_each_have_their_own_crs(self, emb, at):
+        both = [Geometry(at.to_crs(crs).iloc[0], crs) for crs in (4326, CRS)]
+        np.testing.assert_array_equal(
+            explore.sample(emb, both), emb.values[None, :, 20, 20].repeat(2, axis=0)
+        )
+        bare = emb.drop_vars("spatial_ref").drop_attrs()
+        with pytest.raises(LabelError, match="write_crs"):
+            explore.sample(bare, both)
 
     @pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".parquet"])
     def test_a_file(self, emb, at, tmp_path, suffix):

@@ -38,29 +38,29 @@ def read_features(features: Any, crs: Any, geobox: GeoBox, doing: str) -> Any:
     is that of features that carry none, by default the grid's own. A LabelError tells what cannot be read.
     """
     geopandas = require("geopandas", doing)
-    own = crs if crs is not None or geobox.crs is None else geobox.crs.proj
     if isinstance(features, str | os.PathLike):
         features = read_table(features, doing)
-    if isinstance(features, geopandas.GeoSeries):
+    elif isinstance(features, Mapping):
+        features = _from_geojson(features, geopandas).set_crs(crs or 4326)
+    elif isinstance(features, geopandas.GeoSeries):
         features = features.to_frame("geometry")
-    if isinstance(features, Mapping):
-        features = _from_geojson(features, crs, geopandas)
-    if not isinstance(features, geopandas.GeoDataFrame):
-        features = geopandas.GeoDataFrame(geometry=_geometries(features, doing), crs=own)
-    elif features.crs is None and crs is not None:
+    elif not isinstance(features, geopandas.GeoDataFrame):
+        shapes, stated = _geometries(features, doing)
+        features = geopandas.GeoDataFrame(geometry=shapes, crs=stated or crs or geobox.crs)
+    if features.crs is None and crs is not None:
         features = features.set_crs(crs)
     if not len(features):
         raise LabelError(f"{doing} was given no geometry.", found="0 rows", expected="at least one")
     return in_grid_crs(features, geobox, "geometries")
 
 
-def _from_geojson(mapping: Mapping[str, Any], crs: Any, geopandas: Any) -> Any:
+def _from_geojson(mapping: Mapping[str, Any], geopandas: Any) -> Any:
     from shapely.errors import ShapelyError
 
     bare = {"type": "Feature", "properties": {}, "geometry": mapping}
     parts = list(mapping.get("features", [mapping if mapping.get("type") == "Feature" else bare]))
     try:
-        return geopandas.GeoDataFrame.from_features(parts, crs=4326 if crs is None else crs)
+        return geopandas.GeoDataFrame.from_features(parts)
     except (KeyError, TypeError, AttributeError, ValueError, ShapelyError) as error:
         raise LabelError(
             "This mapping is no GeoJSON.",
@@ -69,8 +69,8 @@ def _from_geojson(mapping: Mapping[str, Any], crs: Any, geopandas: Any) -> Any:
         ) from error
 
 
-def _geometries(features: Any, doing: str) -> list[Any]:
-    """Shapely geometries of one or several shapely or odc geometries, or of pairs (x, y)."""
+def _geometries(features: Any, doing: str) -> tuple[list[Any], Any]:
+    """One or several shapely or odc geometries, or pairs (x, y), as shapely ones, and the CRS that they name."""
     import shapely
 
     if isinstance(features, shapely.Geometry) or hasattr(features, "geom"):
@@ -85,12 +85,13 @@ def _geometries(features: Any, doing: str) -> list[Any]:
     listed = list(features)
     if len(listed) == 2 and all(np.isscalar(one) and np.isreal(one) for one in listed):
         listed = [tuple(listed)]
+    stated = [crs for one in (features, *listed) if (crs := getattr(one, "crs", None)) is not None]
     found = []
     for one in listed:
-        if one is None or hasattr(one, "geom_type"):
+        if hasattr(one, "geom"):
+            found.append(one.to_crs(stated[0]).geom if one.crs is not None else one.geom)
+        elif one is None or isinstance(one, shapely.Geometry):
             found.append(one)
-        elif hasattr(one, "geom"):
-            found.append(one.geom)
         elif np.asarray(one).shape == (2,) and np.asarray(one).dtype.kind in "uif":
             found.append(shapely.Point(np.asarray(one, dtype=float)))
         else:
@@ -99,38 +100,56 @@ def _geometries(features: Any, doing: str) -> list[Any]:
                 found=f"{one!r}"[:80],
                 expected="a shapely geometry, or a pair (x, y)",
             )
-    return found
+    return found, stated[0] if stated else None
 
 
 def in_grid_crs(features: Any, geobox: GeoBox, what: str = "labels") -> Any:
     """A GeoDataFrame or GeoSeries in the CRS of a grid; a LabelError where only one of the two has a CRS."""
     if features.crs is None and geobox.crs is None:
         return features
-    if features.crs is None or geobox.crs is None:
-        bare = features.crs is None
+    if features.crs is None:
         raise LabelError(
-            f"The {what} cannot be placed on the embedding: only one of them has a CRS.",
-            found=f"{what} without a CRS" if bare else "an embedding without a CRS",
-            expected=f"the CRS of the {what}" if bare else "the CRS of the embedding's scene",
-            remedy=f'{what}.set_crs("EPSG:4326") with their own CRS'
-            if bare
-            else 'emb.rio.write_crs("EPSG:32632") with its own CRS',
+            f"The {what} cannot be placed on the embedding: they have no CRS.",
+            expected=f"the CRS of the {what}",
+            remedy=f'{what}.set_crs("EPSG:4326") with their own CRS',
+        )
+    if geobox.crs is None:
+        raise LabelError(
+            f"The {what} cannot be placed on the embedding: it has no CRS.",
+            expected="the CRS of the embedding's scene",
+            remedy='emb.rio.write_crs("EPSG:32632") with its own CRS',
         )
     return features.to_crs(geobox.crs.proj)
 
 
 def outlines(geometry: Any, crs: Any, geobox: GeoBox) -> list[Any]:
-    """Shapely geometries in the grid's CRS, of anything that has geometries; ``crs`` is that of a plain shapely one."""
+    """Shapely geometries in the grid's CRS of what :func:`read_features` takes; of a single one without geopandas."""
+    import shapely
     from odc.geo.geom import Geometry
 
-    if isinstance(geometry, Mapping | str | os.PathLike):
+    if not isinstance(geometry, shapely.Geometry | Geometry):
         return list(read_features(geometry, crs, geobox, "similarity()").geometry)
-    if hasattr(geometry, "to_crs") and hasattr(geometry, "geometry"):
-        return list(in_grid_crs(geometry, geobox, "geometries").geometry)
     own = geometry if isinstance(geometry, Geometry) else Geometry(geometry, crs or geobox.crs)
-    if own.crs != geobox.crs and geobox.crs is not None:
-        own = own.to_crs(geobox.crs)
-    return [own.geom]
+    return [own.geom if own.crs is None or geobox.crs is None else own.to_crs(geobox.crs).geom]
+
+
+def in_cells(shapes: Any, geobox: GeoBox) -> Any:
+    """Shapely geometries in the grid's CRS, measured in cells: x counts columns and y rows, from the grid's corner."""
+    import shapely
+
+    step_x, _, west, _, step_y, north = geobox.affine[:6]
+    # By division, which leaves the corners of cells whole numbers.
+    return shapely.transform(shapes, lambda at: (at - (west, north)) / (step_x, step_y))
+
+
+def cells_at(x: Any, y: Any, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row and column of the cells that hold some points, and which points lie on the grid; 0 and 0 of the others."""
+    step_x, _, west, _, step_y, north = geobox.affine[:6]
+    down, across = (np.asarray(y, float) - north) / step_y, (np.asarray(x, float) - west) / step_x
+    height, width = geobox.shape.yx
+    inside = (down >= 0) & (down < height) & (across >= 0) & (across < width)  # not where NaN or infinite
+    rows, columns = (np.where(inside, at, 0).astype(int) for at in (down, across))
+    return rows, columns, inside
 
 
 def cells_under(geometry: Any, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
@@ -149,26 +168,27 @@ def cells_under(geometry: Any, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     >>> rows.tolist(), columns.tolist()
     ([0, 0, 1, 1], [0, 1, 0, 1])
     """
-    import shapely
     from affine import Affine
     from rasterio.features import rasterize
 
     none = np.empty(0, dtype=int)
-    if geometry is None or shapely.is_empty(geometry):
+    shape = None if geometry is None else in_cells(geometry, geobox)
+    if shape is None or not np.isfinite(shape.bounds).all():  # empty, or what cannot be projected
         return none, none
-    if geometry.geom_type == "Point":
-        row, column, inside = cells_at(np.array([geometry.x]), np.array([geometry.y]), geobox)
+    if shape.geom_type == "Point":
+        row, column, inside = cells_at([geometry.x], [geometry.y], geobox)
         return row[inside], column[inside]
-    (top, bottom), (left, right) = _window_of(geometry.bounds, geobox)
-    if top >= bottom or left >= right:
+    # The window of the grid that it lies in, at least one cell.
+    start = np.floor(shape.bounds[:2]).astype(int)
+    end = np.minimum(np.maximum(np.ceil(shape.bounds[2:]).astype(int), start + 1), geobox.shape.xy)
+    left, top = start = np.maximum(start, 0)
+    if (end <= start).any():
         return none, none
-    transform = geobox.affine * Affine.translation(left, top)
-    polygon = geometry.geom_type.endswith("Polygon")
-    for touched in (False, True) if polygon else (True,):
+    for touched in (False, True) if shape.geom_type.endswith("Polygon") else (True,):
         burnt = rasterize(
-            [(geometry, 1)],
-            out_shape=(bottom - top, right - left),
-            transform=transform,
+            [shape],
+            out_shape=(end - start)[::-1],
+            transform=Affine.translation(left, top),
             all_touched=touched,
             dtype="uint8",
         )
@@ -176,35 +196,6 @@ def cells_under(geometry: Any, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
             break
     rows, columns = np.nonzero(burnt)
     return rows + top, columns + left
-
-
-def _window_of(
-    bounds: tuple[float, float, float, float], geobox: GeoBox
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns that a bounding box overlaps, within the grid; at least one cell where it lies inside."""
-    if not np.isfinite(bounds).all():  # what cannot be projected
-        return (0, 0), (0, 0)
-    west, south, east, north = bounds
-    corners = [~geobox.affine * corner for corner in ((west, south), (east, north))]
-    spans = []
-    for axis, length in ((1, geobox.shape.y), (0, geobox.shape.x)):
-        low, high = sorted(corner[axis] for corner in corners)
-        spans.append(
-            (max(0, int(np.floor(low))), min(length, max(int(np.floor(low)) + 1, int(np.ceil(high)))))
-        )
-    return spans[0], spans[1]
-
-
-def cells_at(x: np.ndarray, y: np.ndarray, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row and column of the cells that hold some points, and which points lie on the grid at all."""
-    step_x, _, west, _, step_y, north = geobox.affine[:6]
-    with np.errstate(invalid="ignore"):  # what cannot be projected is infinite, and outside
-        rows, columns = (
-            np.floor((np.asarray(at, dtype="float64") - origin) / step).astype(int)
-            for at, origin, step in ((y, north, step_y), (x, west, step_x))
-        )
-    inside = (rows >= 0) & (rows < geobox.shape.y) & (columns >= 0) & (columns < geobox.shape.x)
-    return rows, columns, inside
 
 
 @dataclass(frozen=True)
@@ -231,36 +222,24 @@ def coverage(polygons: Iterable[Any], geobox: GeoBox) -> Coverage:
     """
     import geopandas
     import pyproj
-    import shapely
     from exactextract import exact_extract
     from exactextract.raster import NumPyRasterSource
 
     height, width = geobox.shape.yx
-    there = {
-        index: polygon
-        for index, polygon in enumerate(polygons)
-        if polygon is not None and not polygon.is_empty and np.isfinite(polygon.bounds).all()
-    }
-    step_x, _, west, _, step_y, north = geobox.affine[:6]
-
-    def in_cells(points: np.ndarray) -> np.ndarray:
-        return np.stack([(points[:, 0] - west) / step_x, height - (points[:, 1] - north) / step_y], axis=1)
-
+    shapes = in_cells(np.array([*polygons], dtype=object), geobox)
+    there = np.flatnonzero([one is not None and np.isfinite(one.bounds).all() for one in shapes])
     # In cells, so that neither the CRS nor the direction of an axis matters; the CRS is one that exactextract wants.
     plane = pyproj.CRS(3857)
-    shapes = [shapely.transform(polygon, in_cells) for polygon in there.values()]
-    frame = geopandas.GeoDataFrame(geometry=shapes, crs=plane)
+    frame = geopandas.GeoDataFrame(geometry=shapes[there], crs=plane)
     ones = np.broadcast_to(np.uint8(1), (height, width))
-    source = NumPyRasterSource(ones, xmin=0, ymin=0, xmax=width, ymax=height, srs_wkt=plane.to_wkt())
-    found = exact_extract(source, frame, ["cell_id", "coverage"], output="pandas") if there else None
+    source = NumPyRasterSource(ones, srs_wkt=plane.to_wkt())
+    found = exact_extract(source, frame, ["cell_id", "coverage"], output="pandas") if len(there) else None
     cells, shares = ([], []) if found is None else (found["cell_id"], found["coverage"])
-    counts = np.array([len(one) for one in cells], dtype=int)
-    joined = np.concatenate([np.empty(0, int), *cells]).astype(int)
-    share = np.concatenate([np.empty(0), *shares]).astype("float64")
-    polygon = np.repeat(np.array(list(there), dtype=int), counts)
+    polygon = np.repeat(there, [len(one) for one in cells])
+    share = np.concatenate([np.empty(0), *shares])
+    up, column = np.divmod(np.concatenate([np.empty(0, int), *cells]).astype(int), width)
     some = share > 0
-    row, column = np.divmod(joined[some], width)
-    return Coverage(polygon[some], row, column, share[some])
+    return Coverage(polygon[some], height - 1 - up[some], column[some], share[some])
 
 
 def outside(geometries: list[Any], geobox: GeoBox, what: str) -> LabelError:

@@ -61,15 +61,11 @@ def sample(emb: xr.DataArray, points: Any, *, crs: Any = None) -> xr.DataArray:
     frame = _frame(
         points, crs, geobox, "sample()", "points", ("Point",), "emb.rsembed.zonal(polygons) for areas"
     )
-    place = frame.geometry
     bare = _bare(frame)
-    x, y = (axis.where(~bare).to_numpy(float) for axis in (place.where(~bare).x, place.where(~bare).y))
-    rows, columns, inside = cells_at(np.nan_to_num(x, nan=np.inf), np.nan_to_num(y, nan=np.inf), geobox)
+    placed = frame.geometry.where(~bare)
+    rows, columns, inside = cells_at(placed.x, placed.y, geobox)
     errors = _errors(inside, bare, frame, geobox, "point")
-    at = {
-        dim: xr.DataArray(np.where(inside, axis, 0), dims="geometry")
-        for dim, axis in (("y", rows), ("x", columns))
-    }
+    at = {"y": xr.DataArray(rows, dims="geometry"), "x": xr.DataArray(columns, dims="geometry")}
     found = emb.drop_vars(["y", "x", "geometry"], errors="ignore").isel(at)
     if not inside.all():
         found = found.where(xr.DataArray(inside, dims="geometry"))

@@ -18,6 +18,7 @@ from xr_rsembed.explore.classes import fit_classifier
 from xr_rsembed.explore.clusters import Clusters, fit_clusters
 from xr_rsembed.explore.codes import NO_CLASS, flags_of, painted
 from xr_rsembed.explore.components import Components, fit_pca
+from xr_rsembed.explore.cover import cells_at
 from xr_rsembed.explore.label_set import LabelSet
 from xr_rsembed.explore.once import note_pass
 from xr_rsembed.georef import scene_geobox
@@ -103,10 +104,8 @@ class Explorer:
 
     def locate(self, x: float, y: float) -> tuple[int, int] | None:
         """The valid cell (row, column) at a place; None where there is none."""
-        column, row = (int(np.floor(value)) for value in ~self.vectors.geobox.affine * (x, y))
-        rows, columns = self.vectors.geobox.shape
-        inside = 0 <= row < rows and 0 <= column < columns
-        return (row, column) if inside and self.vectors.valid(self.date)[row, column] else None
+        row, column, inside = cells_at(x, y, self.vectors.geobox)
+        return (int(row), int(column)) if inside and self.vectors.valid(self.date)[row, column] else None
 
     def find_like(self, x: float, y: float) -> None:
         """Show what is like the cell at a place, on a scale from the 2nd percentile to the highest value."""
