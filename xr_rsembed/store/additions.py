@@ -226,7 +226,7 @@ def _write(addition: _Addition, region: Region, *, resume: bool, **options: Any)
     run = Run(target, there.put(target, **{STATE: "incomplete"}), pieces, token, shared=True)
     if not resume:
         forget(run)
-    write(run, {}, **options)
+    write(run, **options)
 
 
 def _require_fit(addition: _Addition, region: Region) -> None:

@@ -17,6 +17,7 @@ import dask.array as da
 import numpy as np
 from dask.core import flatten
 
+from xr_rsembed.errors import StoreError
 from xr_rsembed.store.layout import Index
 
 
@@ -76,6 +77,17 @@ def code_digest() -> str:
     for file in sorted(root.rglob("*.py")):
         found.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes())
     return found.hexdigest()
+
+
+def require_code(found: object, expected: str, worker: str = "this one") -> None:
+    """A StoreError unless a worker's :func:`code_digest` is that of the process that writes the store."""
+    if found != expected:
+        raise StoreError(
+            "A worker has another xr_rsembed than the process that writes the store.",
+            found=f"{worker} with code {found}",
+            expected=f"code {expected}",
+            remedy="install the same version on every worker, then start the workers again",
+        )
 
 
 def _number(data: bytes) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 from zarr.abc.store import Store
 
-from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
+from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError, check_names
 from xr_rsembed.store.cog import open_cog, to_cog
 from xr_rsembed.store.conventions import scrubbed, without_credentials
 from xr_rsembed.store.netcdf import open_netcdf, to_netcdf
@@ -59,15 +59,8 @@ def save(
     (4, 3, 5)
     """
     suffix = _suffix(path)
-    known = {name: list(inspect.signature(write).parameters)[2:] for name, write in _WRITERS.items()}
-    for name in options:
-        if name not in known[suffix]:
-            raise OptionError(
-                f"{name} is no option of {suffix} files.",
-                found=f"{name}={options[name]!r} for {os.fspath(path)}",
-                expected=", ".join(known[suffix]),
-                remedy="save to a .zarr store" if name in known[".zarr"] else None,
-            )
+    known = list(inspect.signature(_WRITERS[suffix]).parameters)[2:]
+    check_names(options, known, f"A {suffix} file")
     stored: xr.DataArray = _WRITERS[suffix](emb, path, overwrite=overwrite, **options)
     return stored
 
@@ -75,17 +68,7 @@ def save(
 def open_file(
     path: StoreLike, *, group: str | None = None, storage_options: Mapping[str, Any] | None = None
 ) -> Any:
-    """Open a stored embedding by its suffix: ``.zarr``, ``.nc`` or ``.tif``, a path, URL or Zarr store.
-
-    Raises
-    ------
-    StoreNotFoundError
-        If there is no such file or store.
-    StoreError
-        If it cannot be read.
-    OptionError
-        For another suffix.
-    """
+    """Open a stored embedding by its suffix: ``.zarr``, ``.nc`` or ``.tif``, a path, URL or Zarr store."""
     if isinstance(path, Store) or os.path.isdir(path) or _suffix(path) == ".zarr":
         return open_zarr(path, group=group, storage_options=storage_options)
     suffix, text = _suffix(path), resolved(path)

@@ -56,29 +56,16 @@ def shard_key(index: Index, way: int) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything a worker must know to turn one block into a shard.
+    """Everything a worker must know to turn one block into a shard."""
 
-    Parameters
-    ----------
-    name : str
-        Of the array in the store.
-    dims, shape : tuple
-    dtype, source : str
-        Types of the stored numbers and of the embedding's.
-    shard, inner : tuple of int
-        Shapes of a shard and of the chunks in it.
-    scale : tuple of float
-        For int8 made from floats: one scale, or one for each ``D``. Empty otherwise.
-    """
-
-    name: str
+    name: str  # of the array in the store
     dims: tuple[str, ...]
     shape: tuple[int, ...]
-    dtype: str
-    source: str
+    dtype: str  # of the stored numbers
+    source: str  # dtype of the embedding's numbers
     shard: tuple[int, ...]
-    inner: tuple[int, ...]
-    scale: tuple[float, ...] = ()
+    inner: tuple[int, ...]  # shape of the chunks in a shard
+    scale: tuple[float, ...] = ()  # of int8 made from floats: one, or one for each D
 
     @property
     def axis(self) -> int:
@@ -133,15 +120,6 @@ def lay_out(
 ) -> Layout:
     """The layout of an array: shards that match its dask chunks where those are regular and of a fair size.
 
-    Raises
-    ------
-    StoreError
-        If the array is empty or holds no numbers.
-    OptionError
-        If a length cannot be used.
-
-    Examples
-    --------
     >>> emb = xr.DataArray(np.zeros((384, 686, 686), dtype="float32"), dims=("D", "y", "x"))
     >>> layout = lay_out("embedding", emb)
     >>> layout.shard, layout.inner

@@ -24,13 +24,7 @@ from xr_rsembed.store.target import Target
 
 
 def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
-    """An embedding ready to be stored: coords in memory, plain attrs, no credentials, no encodings of former files.
-
-    Raises
-    ------
-    StoreError
-        If there is nothing to store, or a name cannot be a folder's.
-    """
+    """An embedding ready to be stored: coords in memory, plain attrs, no credentials, no encodings of former files."""
     if not isinstance(emb, xr.DataArray | xr.Dataset) or (isinstance(emb, xr.Dataset) and not emb.data_vars):
         raise StoreError(
             "Only a labelled embedding can be stored.",
@@ -69,18 +63,8 @@ def metadata_objects(
 ) -> dict[str, bytes]:
     """All objects that a store begins with, by name: documents, coords and the (empty) record of its blocks.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        As :func:`as_dataset` gives it.
-    group : Group
-    layouts : sequence of Layout
-    consolidated : bool
-        Whether the group lists all that is below it, so that the store reads while its shards are written.
-    parts : int
-        How many runs share the work.
-    zeros : bool
-        Write the record's objects too, over what an older store left under their names.
+    ``consolidated`` lists all below the group in its document, so that the store reads while its shards are written;
+    ``parts`` runs share the work; ``zeros`` writes the record's objects over what an older store left there.
     """
     scales = {
         f"{layout.name}_scale": xr.Variable("D", np.asarray(layout.scale, dtype="float32"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask.array as da
@@ -23,34 +23,16 @@ _SAMPLE = 8  # blocks that an int8 scale is taken from
 
 @dataclass(frozen=True)
 class Piece:
-    """One array, or a part of one.
+    """One array, or a part of one."""
 
-    Parameters
-    ----------
-    data : dask array
-        A block for each shard.
-    layout : Layout
-        Of the whole array in the store.
-    windows : mapping, optional
-        Keys of the windows that every block hangs on; None where blocks are proved by their values.
-    local : bool
-        Whether it was in this process's memory all along, so that no cluster should be sent a copy.
-    offset : tuple of int
-        The shard in the store that its first block is.
-    added : bool
-        Whether it is written into a store that another call began: values beyond the range of its int8 scale are an
-        error then.
-    unproved : bool
-        Whether the store proves its blocks by pixels, which are not known of this one.
-    """
-
-    data: da.Array
-    layout: Layout
-    windows: Mapping[Index, tuple[Any, ...]] | None
-    local: bool
-    offset: Index
-    added: bool = False
-    unproved: bool = False
+    data: da.Array  # a block for each shard
+    layout: Layout  # of the whole array in the store
+    windows: Mapping[Index, tuple[Any, ...]] | None  # of every block; None where its values prove it
+    local: bool  # in this process's memory all along, so that no cluster should be sent a copy
+    offset: Index  # the shard in the store that its first block is
+    added: bool = False  # to a store that another call began, whose int8 scale has to hold its values
+    unproved: bool = False  # the store proves blocks by pixels, which are not known of this array
+    computed: Mapping[Index, np.ndarray] = field(default_factory=dict)  # blocks that a scale was taken from
 
     @classmethod
     def of(cls, array: xr.DataArray, layout: Layout, offset: Index | None = None) -> Piece:
@@ -69,8 +51,8 @@ class Piece:
         """By what its blocks are proved."""
         return "values" if self.windows is None else "pixels"
 
-    def scaled(self, scale: tuple[float, ...]) -> Piece:
-        return replace(self, layout=replace(self.layout, scale=scale)) if scale else self
+    def scaled(self, scale: tuple[float, ...], **more: Any) -> Piece:
+        return replace(self, layout=replace(self.layout, scale=scale), **more)
 
     def blocks(self) -> dict[Index, Index]:
         """The store's shards, in the order of storage, and which block of the data each is."""
@@ -127,27 +109,15 @@ def _dtype(asked: Any) -> str:
         return str(asked)
 
 
-def measured(
-    pieces: Sequence[Piece], scale: Any, *, progress: bool | None, retries: int
-) -> tuple[list[Piece], dict[str, dict[Index, np.ndarray]]]:
-    """The pieces with their int8 scales, and the blocks that were computed to find them."""
-    found: list[Piece] = []
-    early: dict[str, dict[Index, np.ndarray]] = {}
-    for piece in pieces:
-        values: tuple[float, ...] = ()
-        if piece.layout.dtype == "int8" and np.dtype(piece.layout.source).kind == "f":
-            if isinstance(scale, int | float):
-                values = (float(scale),)
-            else:
-                values, early[piece.name] = _measured(piece, scale == "dimension", progress, retries)
-        found.append(piece.scaled(values))
-    return found, early
+def with_scale(piece: Piece, scale: Any, *, progress: bool | None, retries: int) -> Piece:
+    """The piece with its int8 scale, where it needs one: the one given, or one from a sample of its blocks.
 
-
-def _measured(
-    piece: Piece, per_dimension: bool, progress: bool | None, retries: int
-) -> tuple[tuple[float, ...], dict[Index, np.ndarray]]:
-    """The scale from a sample of blocks, spread evenly in the order of storage; their values are not computed again."""
+    The sample is spread evenly in the order of storage; its blocks are not computed again.
+    """
+    if piece.layout.dtype != "int8" or np.dtype(piece.layout.source).kind != "f":
+        return piece
+    if isinstance(scale, int | float):
+        return piece.scaled((float(scale),))
     every = list(np.ndindex(*piece.data.numblocks))
     chosen = [every[i] for i in sorted({int(i) for i in np.linspace(0, len(every) - 1, _SAMPLE).round()})]
     # The others only matter where the chosen ones are NaN throughout.
@@ -162,8 +132,8 @@ def _measured(
 
             run_blocks([piece.data], tasks, done, local=piece.local, retries=retries)
         magnitudes = [quantize.magnitude(one, piece.layout.axis) for one in values.values()]
-        if (scale := quantize.fit(magnitudes, per_dimension=per_dimension)) is not None:
-            return scale, values
+        if (found := quantize.fit(magnitudes, per_dimension=scale == "dimension")) is not None:
+            return piece.scaled(found, computed=values)
     raise StoreError(
         "There is no value to take the int8 scale from.",
         found="an embedding that is NaN everywhere",

@@ -20,32 +20,7 @@ from xr_rsembed.store.target import StoreLike, Target
 def open_zarr(
     store: StoreLike, *, group: str | None = None, storage_options: Mapping[str, Any] | None = None
 ) -> Any:
-    """Open a Zarr store of an embedding, lazily.
-
-    A store that is still being written, or whose writing was cut off, opens too: cells that are not written yet are
-    NaN, and a warning says so.
-
-    Parameters
-    ----------
-    store : path, URL or zarr.abc.store.Store
-    group : str, optional
-        A group in the store.
-    storage_options : mapping, optional
-        For fsspec.
-
-    Returns
-    -------
-    DataArray, Dataset or DataTree
-        A DataArray where the store holds one array, a DataTree where its root holds groups of arrays. int8 is decoded
-        to the dtype that it was made from.
-
-    Raises
-    ------
-    StoreNotFoundError
-        If there is no Zarr store.
-    StoreError
-        If it cannot be read.
-    """
+    """Open a Zarr store lazily; see :func:`xr_rsembed.open`."""
     return open_target(Target.at(store, group=group, storage_options=storage_options))
 
 

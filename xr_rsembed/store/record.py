@@ -21,7 +21,7 @@ from xr_rsembed.store.target import NEXT, FencedStore, Target
 
 FLUSH_S = 1.0
 TRUSTED_S = (
-    1.0  # that a process writes to an object store before it asks again whether the store is still its run's
+    1.0  # that a process writes to an object store before it asks again whether that is still its run's
 )
 
 
@@ -32,31 +32,15 @@ def shared_token(digest: str) -> bytes:
 
 @dataclass(frozen=True)
 class Run:
-    """One call's work on a store.
-
-    Parameters
-    ----------
-    target : Target
-    group : Group
-        As the run began it or found it.
-    pieces : sequence of Piece
-    token : bytes
-        That the store must hold while this run writes; empty for a run that only looks.
-    part : (int, int), optional
-        Which part of the blocks, of how many.
-    begun : bool
-        Whether this run began the store a moment ago, alone, so that no block is in it yet.
-    shared : bool
-        Whether other runs may write blocks at the same time.
-    """
+    """One call's work on a store."""
 
     target: Target
-    group: Group
+    group: Group  # as the run began it or found it
     pieces: Sequence[Piece]
-    token: bytes = b""
-    part: tuple[int, int] | None = None
-    begun: bool = False
-    shared: bool = False
+    token: bytes  # that the store must hold while this run writes
+    part: tuple[int, int] | None = None  # which part of the blocks, of how many
+    begun: bool = False  # by this run, a moment ago and alone, so that no block is in the store yet
+    shared: bool = False  # with other runs, which may write blocks at the same time
 
     def document(self, name: str) -> dict[str, Any]:
         """The metadata of an array of the store."""
@@ -74,7 +58,7 @@ class Run:
     def array(self, name: str, document: dict[str, Any], *, writing: bool = False) -> zarr.Array:
         """An array of the store; for writing, one that stops where this run has lost the store to another."""
         store: Store = self.target.store
-        if writing and self.token and not self.target.commits:
+        if writing and not self.target.commits:
             trusted = TRUSTED_S if self.target.root is None else 0.0
             store = FencedStore(store, self.target.group, self.token, trusted)
         array: zarr.Array = zarr.Array.from_dict(StorePath(store, self.target.key(name)), document)
@@ -89,21 +73,12 @@ class Run:
 
 @dataclass
 class Record:
-    """The digests of an array's blocks, as the store keeps them: a chunk for each row of blocks.
-
-    Parameters
-    ----------
-    reader, writer : zarr array
-    shared : bool
-        Whether other runs may write digests at the same time.
-    digests : array of uint64
-        As this run knows them; 0 for a block that is not there.
-    """
+    """The digests of an array's blocks, as the store keeps them: a chunk for each row of blocks."""
 
     reader: zarr.Array
     writer: zarr.Array
-    shared: bool
-    digests: np.ndarray
+    shared: bool  # with other runs, which may write digests at the same time
+    digests: np.ndarray  # uint64, as this run knows them; 0 for a block that is not there
     changed: set[Index] = field(default_factory=set)
     flushed: float = field(default_factory=time.monotonic)
 

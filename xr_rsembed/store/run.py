@@ -24,7 +24,7 @@ from dask.optimization import cull
 
 from xr_rsembed.errors import RsEmbedError, StoreError
 from xr_rsembed.progress import progress
-from xr_rsembed.store.digests import code_digest, digest
+from xr_rsembed.store.digests import code_digest, digest, require_code
 from xr_rsembed.workers import WorkerWatch
 
 _BATCH = 64  # blocks whose results another process sends back at a time
@@ -35,27 +35,13 @@ _IN_PROCESS = (dask.threaded.get, dask.local.get_sync)
 
 @dataclass(frozen=True)
 class Task:
-    """One block's work.
+    """One block's work."""
 
-    Parameters
-    ----------
-    step : callable
-        Takes the block's values (None where ``key`` is None) and its windows' digests.
-    key : tuple, optional
-        Of the block in the graph.
-    name : str
-        For messages.
-    place : object
-        For the caller: where the block belongs.
-    windows : tuple of keys
-        Whose digests the step is given.
-    """
-
-    step: Callable[[Any, list[int]], Any]
-    key: Any
-    name: str
-    place: Any = None
-    windows: tuple[Any, ...] = ()
+    step: Callable[[Any, list[int]], Any]  # takes the block's values and the digests of its windows
+    key: Any  # of the block in the graph; None where the step needs no values
+    name: str  # for messages
+    place: Any = None  # for the caller: where the block belongs
+    windows: tuple[Any, ...] = ()  # keys of the windows whose digests the step is given
 
 
 Done = Callable[[Task, Any], None]
@@ -97,17 +83,9 @@ def run_blocks(
 ) -> None:
     """Run tasks on blocks of arrays that may share a graph; each block is computed once and let go after its step.
 
-    Parameters
-    ----------
-    arrays : sequence of dask array
-    tasks : sequence of Task
-        In the order in which they are wanted.
-    done : callable
-        Called in this process with each finished task and its result.
-    local : bool
-        Keep to this process, even where a cluster is at hand: for arrays in memory, which are here already.
-    retries : int
-        How often a block that fails is tried again.
+    ``done`` is called in this process with each finished task and its result. ``local`` keeps to this process even
+    where a cluster is at hand: for arrays in memory, which are here already. A block that fails is tried again
+    ``retries`` times.
     """
     if not tasks:
         return
@@ -259,13 +237,8 @@ def _on_cluster(
 def require_same_code(client: Any) -> None:
     """A StoreError where a worker's code is another than this process's."""
     for worker, found in client.run(code_digest, on_error="return").items():
-        if found != code_digest() and not isinstance(found, OSError):  # of a worker that died a moment ago
-            raise StoreError(
-                "A worker has another xr_rsembed than this process.",
-                found=f"{worker} with code {found}",
-                expected=f"code {code_digest()}",
-                remedy="install the same version on every worker, then start the workers again",
-            )
+        if not isinstance(found, OSError):  # of a worker that died a moment ago
+            require_code(found, code_digest(), worker)
 
 
 @contextmanager

@@ -141,7 +141,9 @@ def open_embedding(
     Returns
     -------
     DataArray, Dataset or DataTree
-        A Dataset where a Zarr store holds several embeddings, a DataTree where it holds groups of them.
+        A Dataset where a Zarr store holds several embeddings, a DataTree where it holds groups of them. int8 is
+        decoded to the dtype that it was made from. Of a store whose writing is not finished, cells that are not
+        written yet are NaN, and a warning says so.
 
     Raises
     ------

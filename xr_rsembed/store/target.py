@@ -54,26 +54,13 @@ def resolved(path: str | os.PathLike[str]) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """A group in a Zarr store.
-
-    Parameters
-    ----------
-    store : zarr.abc.store.Store
-    name : str
-        For messages: without keys and signatures.
-    files : fsspec filesystem and path, optional
-        The same place for calls that wait, where the store is on a disk or one of fsspec's.
-    root : Path, optional
-        The store's folder, links followed, where it is on a disk of this machine.
-    group : str
-        Path of the group in the store; empty for the root.
-    """
+    """A group in a Zarr store."""
 
     store: Store
-    name: str
-    files: tuple[Any, str] | None = None
-    root: Path | None = None
-    group: str = ""
+    name: str  # for messages: without keys and signatures
+    files: tuple[Any, str] | None = None  # fsspec's filesystem and path, for a store on a disk or of fsspec
+    root: Path | None = None  # the store's folder, links followed, where it is on a disk of this machine
+    group: str = ""  # its path in the store
 
     @classmethod
     def at(
@@ -261,16 +248,8 @@ def _of_address(text: str, options: dict[str, Any]) -> Target:
 class FencedStore(WrapperStore[Store]):
     """A store as one run writes shards and digests: only while the token in it is this run's.
 
-    A straggler of a run that was killed, or a second writer, stops at its next write. Objects are replaced, not read
-    and merged.
-
-    Parameters
-    ----------
-    store : zarr.abc.store.Store
-    group : str
-    token : bytes
-    trusted : float
-        Seconds for which this process does not ask again after it has seen its token there.
+    A straggler of a run that was killed, or a second writer, stops at its next write; the token is asked for again
+    ``trusted`` seconds after this process saw it. Objects are replaced, not read and merged.
     """
 
     def __init__(self, store: Store, group: str, token: bytes, trusted: float = 0.0) -> None:

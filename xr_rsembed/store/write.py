@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ import zarr
 
 from xr_rsembed.errors import StoreError
 from xr_rsembed.store import quantize
-from xr_rsembed.store.digests import code_digest, combined, digest
+from xr_rsembed.store.digests import code_digest, combined, digest, require_code
 from xr_rsembed.store.failures import explained
 from xr_rsembed.store.fingerprint import another_run
 from xr_rsembed.store.group import BEFORE, STATE, tidy
@@ -35,32 +35,20 @@ class OutOfRangeError(StoreError):
 class _Writer:
     """Writes the shards of one array; small, and the same for every block, so it travels to every worker."""
 
-    array: zarr.Array | None
+    array: zarr.Array
     layout: Layout
     proof: str
     added: bool
     place: str
     code: str
 
-    def __call__(self, index: Index, values: np.ndarray, digests: list[int]) -> tuple[int, Any]:
-        """The block's number, and its shard where another process is to write it."""
-        if code_digest() != self.code:
-            raise StoreError(
-                "This worker has another xr_rsembed than the process that writes the store.",
-                found=f"code {code_digest()}",
-                expected=f"code {self.code}",
-                remedy="install the same version on every worker, then start the workers again",
-            )
-        number = combined(digests) if self.proof == "pixels" else digest(values)
+    def __call__(self, index: Index, values: np.ndarray, digests: list[int]) -> int:
+        """Write a block; gives the number that proves it."""
+        require_code(code_digest(), self.code)
         shard = self._encoded(values)
-        if self.array is None:
-            return number, shard
-        self.put(self.array, index, shard)
-        return number, None
-
-    def put(self, array: zarr.Array, index: Index, shard: np.ndarray) -> None:
         with explained(self.place):
-            array[self.layout.window(index)] = shard
+            self.array[self.layout.window(index)] = shard
+        return combined(digests) if self.proof == "pixels" else digest(values)
 
     def _encoded(self, values: np.ndarray) -> np.ndarray:
         scale = self.layout.scale
@@ -77,42 +65,27 @@ class _Writer:
         return quantize.encode(values, scale, self.layout.axis)
 
 
-def anything_missing(run: Run, *, verify: bool, progress: bool | None) -> bool:
-    """Whether something is missing in a store that says it is complete, once it is sure that its scene is the same."""
-    return any(_missing(run, records_of(run), verify=verify, progress=progress)[0])
-
-
-def write(
-    run: Run,
-    early: Mapping[str, Mapping[Index, np.ndarray]],
-    *,
-    verify: bool | None,
-    retries: int,
-    progress: bool | None,
-) -> None:
-    """Write what is missing, and mark the store complete where nothing is missing any more.
-
-    ``early`` are blocks that are computed already; ``verify`` is None where the scene was proved a moment ago.
-    """
+def write(run: Run, *, verify: bool, retries: int, progress: bool | None) -> None:
+    """Write what is missing, and mark the store complete where nothing is missing any more."""
     records = records_of(run)
     missing, trusted = _missing(run, records, verify=verify, progress=progress)
+    if run.group.state == "complete" and not any(missing):
+        return
     if not run.begun and not run.target.commits and run.target.read(TOKEN) != run.token:
         run.target.write(TOKEN, run.token)  # whoever wrote before stops at its next shard
     if trusted or any(piece.unproved for piece in run.pieces):
         run = replace(run, group=run.group.put(run.target, rsembed_unverified=True))
     arrays = [run.array(piece.name, run.document(piece.name), writing=True) for piece in run.pieces]
-    tasks = _tasks(run, arrays, missing, early)
+    tasks = _tasks(run, arrays, missing)
     first = run.pieces[0]  # where there are more, they are variables of the same forward
     total = sum(piece.data.npartitions for piece in run.pieces)
     tiles = first.layout.tiles(dict(arrays[0].attrs), first.data.shape)
     label = f"writing {first.name}"
     with bar(total, total - len(tasks), show=progress, label=label, tiles=tiles) as advance:
 
-        def done(task: Task, result: tuple[int, Any]) -> None:
+        def done(task: Task, result: Any) -> None:
             n, index, writer = task.place
-            number, shard = result
-            if shard is not None:
-                writer.put(arrays[n], index, shard)
+            number = result if writer is None else writer(index, *result)
             records[n].add(index, _UNPROVED if run.pieces[n].unproved else number)
             advance()
 
@@ -126,30 +99,29 @@ def write(
     _end(run, records)
 
 
-def _tasks(
-    run: Run,
-    arrays: Sequence[zarr.Array],
-    missing: Sequence[Sequence[Index]],
-    early: Mapping[str, Mapping[Index, np.ndarray]],
-) -> list[Task]:
+def _tasks(run: Run, arrays: Sequence[zarr.Array], missing: Sequence[Sequence[Index]]) -> list[Task]:
     """The work on what is missing: without the writing, where others compute for a store that they do not see."""
-    here = not run.target.travels and elsewhere()
+    computed_elsewhere = not run.target.travels and elsewhere()
     tasks = []
     for n, piece in enumerate(run.pieces):
-        array = None if here and not piece.local else arrays[n]
-        writer = _Writer(array, piece.layout, piece.proof, piece.added, str(run.target), code_digest())
-        blocks, computed = piece.blocks(), early.get(piece.name, {})
+        writer = _Writer(arrays[n], piece.layout, piece.proof, piece.added, str(run.target), code_digest())
+        written_here = computed_elsewhere and not piece.local
+        blocks = piece.blocks()
         for index in missing[n]:
-            block, step = blocks[index], partial(writer, index)
-            key = piece.key(block)
-            if block in computed:
-                step, key = partial(_with_values, step, computed[block]), None
+            block: Any = blocks[index]
+            step, key = _brought if written_here else partial(writer, index), piece.key(block)
+            if block in piece.computed:
+                step, key = partial(_with_values, step, piece.computed[block]), None
             name = f"{piece.name} {'.'.join(map(str, index))}"
             windows = (piece.windows or {}).get(block, ())
-            tasks.append(Task(step, key, name, (n, index, writer), windows))
+            tasks.append(Task(step, key, name, (n, index, writer if written_here else None), windows))
     if len({piece.layout.grid for piece in run.pieces}) == 1:  # one forward gives a block of every variable
         tasks.sort(key=lambda task: task.place[1])
     return tasks
+
+
+def _brought(values: np.ndarray, digests: list[int]) -> tuple[np.ndarray, list[int]]:
+    return values, digests
 
 
 def _with_values(step: Any, values: np.ndarray, _: Any, digests: list[int]) -> Any:
@@ -188,14 +160,11 @@ def _mine(run: Run, piece: Piece, record: Record) -> list[Index]:
 
 
 def _missing(
-    run: Run, records: Sequence[Record], *, verify: bool | None, progress: bool | None
+    run: Run, records: Sequence[Record], *, verify: bool, progress: bool | None
 ) -> tuple[list[list[Index]], bool]:
     """For every array the shards that are to be written, and whether some were taken on trust.
 
-    Raises
-    ------
-    StoreError
-        Where the scene behind a finished shard is not the same any more.
+    A StoreError where the scene behind a finished shard is not the same any more.
     """
     if run.begun:
         return [_mine(run, *pair) for pair in zip(run.pieces, records, strict=True)], False
@@ -209,7 +178,7 @@ def _missing(
         proved = [index for index in done if record.digests[index] != _UNPROVED]
         if proved and verify:
             _require_same_scene(run, piece, record, proved, progress)
-        trusted |= len(done) > len(proved) or (bool(done) and verify is False)
+        trusted |= len(done) > len(proved) or (bool(done) and not verify)
         missing.append(sorted(set(mine) - set(done)))
     return missing, trusted
 

@@ -18,11 +18,11 @@ from xr_rsembed.store.failures import explained
 from xr_rsembed.store.fingerprint import fingerprint_of, hashed
 from xr_rsembed.store.group import consolidate, promote, read_group
 from xr_rsembed.store.metadata import as_dataset
-from xr_rsembed.store.pieces import DTYPES, measured, pieces_of
+from xr_rsembed.store.pieces import DTYPES, pieces_of, with_scale
 from xr_rsembed.store.read import open_target
 from xr_rsembed.store.record import Run, shared_token
 from xr_rsembed.store.target import TOKEN, StoreLike, Target
-from xr_rsembed.store.write import anything_missing, write
+from xr_rsembed.store.write import write
 
 _MODES = ("w-", "w", "a", "r+")
 
@@ -160,29 +160,19 @@ def to_zarr(
         about = dataset[pieces[0].name]
         attrs = group_attrs(about, dtype=pieces[0].layout.dtype, model=model_url, source_data=source_data)
         fingerprint = fingerprint_of(dataset, pieces, group=attrs, scale=scale)
-        begun = found_there(target, fingerprint, dataset, overwrite, resume, part)
-        proved = False
-        if begun is not None and begun.state == "complete" and not overwrite:
-            if not anything_missing(Run(target, begun, pieces, part=part), verify=verify, progress=progress):
-                if begun.aside:
-                    promote(target)
-                return open_target(target)
-            proved = verify
         with locked(target.folder) if part is None else nullcontext():
-            if target.root is not None:  # another writer may have been at work before the lock was free
-                begun = found_there(target, fingerprint, dataset, overwrite, resume, part)
+            there = found_there(target, fingerprint, dataset, overwrite, resume, part)
             token = shared_token(hashed(fingerprint)) if part else uuid4().hex.encode()
-            early: dict[str, Any] = {}
-            if begun is None or begun.state == "starting" or overwrite:
-                pieces, early = measured(pieces, scale, **options)
-                new = next_group(target, begun, fingerprint, pieces)
+            if there is None or there.state == "starting" or overwrite:
+                pieces = [with_scale(one, scale, **options) for one in pieces]
+                new = next_group(target, there, fingerprint, pieces)
                 run = Run(target, new, pieces, token, part, shared=bool(part))
-                run = begin(run, begun, dataset, fresh=not (overwrite or resume or part))
+                run = begin(run, there, dataset, fresh=not (overwrite or resume or part))
             else:
-                pieces = [one.scaled(begun.scale(one.name)) for one in pieces]
-                run = Run(target, begun, pieces, token, part, shared=bool(part))
+                pieces = [one.scaled(there.scale(one.name)) for one in pieces]
+                run = Run(target, there, pieces, token, part, shared=bool(part))
             if compute:
-                write(run, early, verify=None if proved else verify, **options)
+                write(run, verify=verify, **options)
                 if run.group.aside and (read_group(target, aside=True) or run.group).state == "complete":
                     promote(target)
             elif not target.commits:
