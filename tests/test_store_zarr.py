@@ -430,6 +430,18 @@ def test_the_old_store_stays_until_the_new_one_is_complete(tmp_path, monkeypatch
     assert files(path) == files(tmp_path / "ref.zarr")
 
 
+def test_scalars_of_the_old_store_stay_while_runs_that_replace_it_are_cut_off(tmp_path):
+    def made_on(day):
+        return embedding(seed=day).assign_coords(day=day)
+
+    path = tmp_path / "emb.zarr"
+    before = to_zarr(made_on(0), path).compute()
+    for day in (1, 2):  # the second finds what the first has left
+        with stopping():
+            to_zarr(made_on(day), path, overwrite=True)
+        xr.testing.assert_identical(open_zarr(path).compute(), before)
+
+
 def test_a_straggler_of_an_older_run_cannot_write_into_the_new_store(tmp_path, monkeypatch):
     """A block that began before the store was replaced, and ends after it."""
     path, stragglers = tmp_path / "emb.zarr", []

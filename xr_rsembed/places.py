@@ -19,9 +19,9 @@ from xr_rsembed._aliases import aliases
 from xr_rsembed.config import set_options
 from xr_rsembed.errors import OptionError, SceneError, warn
 from xr_rsembed.models.spec import ModelSpec
+from xr_rsembed.progress import progress
 from xr_rsembed.recipe import Recipe, make_recipe
 from xr_rsembed.specs import OutputSpec, SensorSpec
-from xr_rsembed.store.run import bar
 from xr_rsembed.times import DEFAULT_TIME, TemporalSpec, Time
 from xr_rsembed.vectors import VectorFile, place_table, times_of, vector_cube
 
@@ -230,21 +230,21 @@ def _run(
                 grid = recipe.grid(place)
             except Exception as error:
                 errors[index] = error
-                advance()
+                bar.advance(1)
                 continue
             key = keys[index] = recipe.key(grid, times[index])
             if file is None or key not in file.known:
                 yield index, grid
             else:
                 vectors[index] = file.known[key]
-                advance()
+                bar.advance(1)
 
     def load(job: tuple[int, GeoBox]) -> xr.DataArray:
         # One thread a place: the provider has its own readers, and pools within pools would only wait.
         return recipe.scene(job[1], times[job[0]]).compute(scheduler="synchronous")
 
     # One bar for all places, none for each.
-    with bar(len(places), 0, show=None, label="places") as advance, set_options(progress=False):
+    with progress(len(places), "embedding", unit="places") as bar, set_options(progress=False):
         for (index, _), loading in _ahead(load, wanted(), workers):
             try:
                 vector = recipe.embed(loading.result()).compute()
@@ -256,7 +256,7 @@ def _run(
                 vectors[index] = vector
                 if file is not None:
                     file.keep(keys[index], vector)
-            advance()
+            bar.advance(1)
     return vectors, errors, keys
 
 

@@ -72,7 +72,9 @@ def add(
         )
         addition = _Addition(target, there, dataset, stored)
         if append_dim is None:
-            _write(addition, _found_region(addition, region), resume=resume, **options)
+            spans = _found_region(addition, region)
+            _require_fit(addition, spans)
+            _write(addition, spans, resume=resume, **options)
             return
         try:
             _append(addition, append_dim, resume=resume, **options)
@@ -92,16 +94,15 @@ def _append(addition: _Addition, dim: str, *, resume: bool, **options: Any) -> N
                 expected=f"one of {array.dims}",
                 remedy=f"emb.expand_dims({dim!r})",
             )
-    old, new = stored.sizes[dim], dataset.sizes[dim]
-    span = slice(old, old + new)
-    _require_fit(addition, {dim: span})
     if (dim in stored.coords) != (dim in dataset.coords):
         raise addition.differs(f"the coord {dim!r} on one side only")
+    old, new = stored.sizes[dim], dataset.sizes[dim]
     unfinished = addition.group.state != "complete"
     last = dim in stored.coords and _equal(stored[dim].values[-new:], dataset[dim].values)
-    if last and (resume or unfinished):
-        span = slice(old - new, old)
-    else:
+    again = last and (resume or unfinished)
+    span = slice(old - new, old) if again else slice(old, old + new)
+    _require_fit(addition, {dim: span})
+    if not again:
         _require_new(addition, dim)
         if unfinished:
             raise StoreError(
@@ -122,17 +123,16 @@ def _require_new(addition: _Addition, dim: str) -> None:
     """Raise where labels of what is appended are there twice, or in the store already."""
     if dim not in addition.dataset.coords:
         return
-    now = addition.dataset[dim].values
-    double = now[np.isin(now, addition.stored[dim].values)]
-    if len(np.unique(now)) == len(now) and not len(double):
-        return
-    raise StoreError(
-        f"Some labels of {dim!r} are in {addition.target} already, or twice in what is appended.",
-        found=", ".join(map(str, double[:3])) or f"{len(now) - len(np.unique(now))} of {len(now)} twice",
-        expected="labels that it has not, every one once",
-        remedy=f'region="auto" writes them again, resume=True finishes an append that was cut off; '
-        f"emb.drop_duplicates({dim!r})",
-    )
+    labels = addition.dataset.get_index(dim)
+    taken = labels[labels.isin(addition.stored.get_index(dim)) | labels.duplicated()]
+    if len(taken):
+        raise StoreError(
+            f"Some labels of {dim!r} are in {addition.target} already, or twice in what is appended.",
+            found=", ".join(map(str, taken[:3])),
+            expected="labels that it has not, every one once",
+            remedy=f'region="auto" writes them again, resume=True finishes an append that was cut off; '
+            f"emb.drop_duplicates({dim!r})",
+        )
 
 
 def _grow(addition: _Addition, dim: str, span: slice) -> Group:
@@ -146,10 +146,8 @@ def _grow(addition: _Addition, dim: str, span: slice) -> Group:
     fingerprint = _grown_fingerprint(addition, dim, layouts)
     put = there.put(target, **{STATE: "incomplete"})
     append_coords(target, put, dataset, dim)
-    _resize(target, layouts, dim)
-    again = read_group(target)
-    assert again is not None
-    again = replace(again, document={**again.document, "attributes": there.attrs})
+    resized = _resize(target, layouts, dim)
+    again = replace(resized, document={**resized.document, "attributes": there.attrs})
     return again.put(target, **{ATTR: fingerprint, STATE: "incomplete", BEFORE: there.fingerprint})
 
 
@@ -179,16 +177,14 @@ def _take_back(target: Target, dim: str) -> None:
         return
     if not target.commits:
         target.write(TOKEN, b"refused")  # what still writes shards stops at its next one
-    _resize(target, _layouts(there.put(target, **{ATTR: before})), dim)
-    again = read_group(target)
-    assert again is not None
-    again.put(target, **{STATE: "complete", BEFORE: None})
+    resized = _resize(target, _layouts(there.put(target, **{ATTR: before})), dim)
+    resized.put(target, **{STATE: "complete", BEFORE: None})
     if not target.commits:
         tidy(target)
 
 
-def _resize(target: Target, layouts: Sequence[Layout], dim: str) -> None:
-    """Give every array along a dim, and the record of blocks, the length that the layouts have."""
+def _resize(target: Target, layouts: Sequence[Layout], dim: str) -> Group:
+    """Give every array along a dim, and the record of blocks, the length that the layouts have; gives the group."""
     sizes = {name: size for one in layouts for name, size in zip(one.dims, one.shape, strict=True)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Zarr remarks on the folder of the run's token
@@ -202,12 +198,14 @@ def _resize(target: Target, layouts: Sequence[Layout], dim: str) -> None:
             blocks = zarr.open_array(target.store, path=target.key(f"{BLOCKS}/{layout.name}"), mode="r+")
             blocks.resize(layout.grid)
     consolidate(target, where_it_was=True)
+    resized = read_group(target)
+    assert resized is not None
+    return resized
 
 
 def _write(addition: _Addition, region: Region, *, resume: bool, **options: Any) -> None:
     """Write a dataset into whole shards of the store."""
     target, there = addition.target, addition.group
-    _require_fit(addition, region)
     pieces = []
     for layout in _layouts(there):
         spans = [region.get(dim, slice(0, size)) for dim, size in zip(layout.dims, layout.shape, strict=True)]
@@ -313,22 +311,18 @@ def _found_region(addition: _Addition, region: Any) -> dict[str, slice]:
 def _by_labels(addition: _Addition, dim: str) -> slice:
     """Where the labels of what is added lie along a dim of the store."""
     dataset, stored = addition.dataset, addition.stored
-    size, whole = dataset.sizes[dim], stored.sizes.get(dim, 0)
-    if dim in dataset.coords and dim in stored.coords:
-        held, labels = stored[dim].values, dataset[dim].values
-        match = np.flatnonzero(held == labels[0])
-        start = int(match[0]) if match.size else whole
-        if not _equal(held[start : start + size], labels):
-            raise addition.differs(f"other labels along {dim!r}")
-        return slice(start, start + size)
-    if size == whole:
-        return slice(0, whole)
-    raise OptionError(
-        f"The region along {dim!r} cannot be found.",
-        found="no labels",
-        expected="a coord on both sides",
-        remedy=f"region={{{dim!r}: slice(start, stop)}}",
-    )
+    size, labelled = dataset.sizes[dim], dim in dataset.coords and dim in stored.coords
+    if not labelled and size != stored.sizes.get(dim, 0):
+        raise OptionError(
+            f"The region along {dim!r} cannot be found.",
+            found="no labels",
+            expected="a coord on both sides",
+            remedy=f"region={{{dim!r}: slice(start, stop)}}",
+        )
+    start = int(np.argmax(stored[dim].values == dataset[dim].values[0])) if labelled else 0
+    if labelled and not _equal(stored[dim].values[start : start + size], dataset[dim].values):
+        raise addition.differs(f"other labels along {dim!r}")
+    return slice(start, start + size)
 
 
 def _unaligned(target: Target, dim: str, found: str) -> StoreError:

@@ -12,7 +12,17 @@ import xarray as xr
 from xr_rsembed.errors import StoreError, StoreExistsError, StoreLockedError
 from xr_rsembed.store import quantize
 from xr_rsembed.store.fingerprint import ATTR, hashed, require_format, require_same
-from xr_rsembed.store.group import BLOCKS, STATE, Group, ensure_parents, own_objects, read_group, reads_from
+from xr_rsembed.store.group import (
+    BLOCKS,
+    SCALE,
+    STATE,
+    WAY,
+    Group,
+    ensure_parents,
+    own_objects,
+    read_group,
+    reads_from,
+)
 from xr_rsembed.store.layout import KEYS
 from xr_rsembed.store.metadata import metadata_objects
 from xr_rsembed.store.pieces import Piece
@@ -78,15 +88,19 @@ def next_group(
 ) -> Group:
     """The document of the group that is about to be written: aside, where another keeps its place till the end."""
     aside = there is not None and not target.commits and (there.state != "starting" or there.aside)
-    following = read_group(target, aside=True) if aside else None
-    taken = {one.way for one in (there, following) if one is not None} if aside else set()
     layouts = [piece.layout for piece in pieces]
     attrs = {**fingerprint["group"], ATTR: dict(fingerprint)}
     if layouts[0].scale:
         quantization = quantize.described(layouts[0].name, layouts[0].scale, layouts[0].source)
         attrs["geoemb:quantization"] = quantization
-    way = next(n for n in range(len(KEYS)) if n not in taken)
-    return Group.new(attrs, way, {one.name: one.scale for one in layouts}, aside)
+    ways = list(range(len(KEYS)))
+    if there is not None and aside:
+        following = read_group(target, aside=True)
+        # The other kind of name: of two ways of one kind, the separator alone differs, and that of no scalar.
+        ways = [n for n in ways if KEYS[n]["name"] != KEYS[there.way]["name"]]
+        ways = [n for n in ways if following is None or n != following.way]
+    attrs |= {STATE: "starting", WAY: ways[0], SCALE: {one.name: list(one.scale) for one in layouts}}
+    return Group({"attributes": attrs, "zarr_format": 3, "node_type": "group"}, aside)
 
 
 def begin(run: Run, there: Group | None, dataset: xr.Dataset, *, fresh: bool) -> Run:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.array.core import slices_from_chunks
 
 from xr_rsembed.errors import StoreError, check_new
 from xr_rsembed.store.conventions import without_credentials
 from xr_rsembed.store.disk import locked
 from xr_rsembed.store.failures import explained
-from xr_rsembed.store.run import Task, bar, itself, run_blocks
+from xr_rsembed.store.run import Task, itself, run_blocks
 from xr_rsembed.store.target import is_remote, resolved
 
 # NetCDF and GeoTIFF know fewer types than Zarr (no lists of strings of length one, no booleans): the attrs stand there
@@ -69,19 +70,17 @@ def fill(
         put(tuple(slice(0, size) for size in emb.shape), emb.values)
         return
     data = emb.data
-    edges = [np.cumsum([0, *along]).tolist() for along in data.chunks]
-    tasks = []
-    for block in np.ndindex(*data.numblocks):
-        place = tuple(slice(edge[n], edge[n + 1]) for edge, n in zip(edges, block, strict=True))
-        tasks.append(Task(itself, (data.name, *block), f"{emb.name} {'.'.join(map(str, block))}", place))
-    with bar(len(tasks), 0, show=progress, label=f"writing {emb.name}") as advance:
+    places = zip(np.ndindex(*data.numblocks), slices_from_chunks(data.chunks), strict=True)
+    tasks = [
+        Task(itself, (data.name, *block), f"{emb.name} {'.'.join(map(str, block))}", place)
+        for block, place in places
+    ]
 
-        def done(task: Task, values: Any) -> None:
-            with explained(path, _AGAIN):
-                put(task.place, values)
-            advance()
+    def done(task: Task, values: Any) -> None:
+        with explained(path, _AGAIN):
+            put(task.place, values)
 
-        run_blocks([data], tasks, done)
+    run_blocks([data], tasks, done, label=f"writing {emb.name}", show=progress)
 
 
 def require_room(folder: Path, needed: int) -> None:

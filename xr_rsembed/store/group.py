@@ -26,7 +26,8 @@ from xr_rsembed.store.target import FOLDER, NEXT, Target
 STATE = "rsembed_state"  # "starting", "incomplete" or "complete"
 BLOCKS = "rsembed_blocks"  # the group of the blocks' digests
 BEFORE = "rsembed_before"  # the fingerprint that a store had before an append that is not finished
-_WAY, _SCALE = "rsembed_keys", "rsembed_scale"
+WAY = "rsembed_keys"  # how its chunks are named
+SCALE = "rsembed_scale"  # of int8 arrays, by name
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,6 @@ class Group:
 
     document: Mapping[str, Any]
     aside: bool = False
-
-    @classmethod
-    def new(
-        cls, attrs: Mapping[str, Any], way: int, scales: Mapping[str, tuple[float, ...]], aside: bool
-    ) -> Group:
-        more = {STATE: "starting", _WAY: way, _SCALE: {name: list(one) for name, one in scales.items()}}
-        return cls({"attributes": {**attrs, **more}, "zarr_format": 3, "node_type": "group"}, aside)
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -61,10 +55,10 @@ class Group:
 
     @property
     def way(self) -> int:
-        return int(self.attrs.get(_WAY, 0))
+        return int(self.attrs.get(WAY, 0))
 
     def scale(self, name: str) -> tuple[float, ...]:
-        return tuple(self.attrs.get(_SCALE, {}).get(name, ()))
+        return tuple(self.attrs.get(SCALE, {}).get(name, ()))
 
     def put(self, target: Target, **attrs: Any) -> Group:
         """Write the document with other attrs, without those that are None; what is consolidated in it stays."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -123,23 +122,15 @@ def _ready(name: str, coord: xr.DataArray) -> xr.DataArray:
 
 def _plain_values(name: str, values: np.ndarray) -> np.ndarray:
     """Objects as numbers, times (zoned ones in UTC) or text; lists, dicts and None as JSON."""
-    items = list(values.flat)
-    present = [item for item in items if item is not None and item is not pd.NaT]
-
-    def all_are(items: list[Any], *kinds: type) -> bool:
-        return bool(items) and all(isinstance(item, kinds) for item in items)
-
-    if all_are(present, datetime, np.datetime64):
+    items = values.ravel()
+    kind, missing = pd.api.types.infer_dtype(items), pd.isna(items).any()
+    if kind in ("datetime", "datetime64"):
         times = pd.to_datetime(items, utc=True).tz_localize(None).as_unit("ns").to_numpy()
         return times.reshape(values.shape)
-    booleans = any(isinstance(item, bool) for item in present)
-    if all_are(present, bool, np.bool_) and len(present) == len(items):
-        return values.astype(bool)
-    if all_are(present, int, np.integer) and len(present) == len(items) and not booleans:
-        return values.astype("int64")
-    if all_are(present, int, float, np.number) and not booleans:
-        numbers = np.asarray([np.nan if item is None else item for item in items], "float64")
-        return numbers.reshape(values.shape)
+    if kind in ("boolean", "integer") and not missing:
+        return values.astype(bool if kind == "boolean" else "int64")
+    if kind in ("integer", "floating", "mixed-integer-float"):
+        return pd.Series(items, dtype="float64").to_numpy().reshape(values.shape)
     texts = np.empty(values.shape, dtype=object)
     for place, item in zip(np.ndindex(*values.shape), items, strict=True):
         texts[place] = scrubbed(item if isinstance(item, str) else _as_json(name, item))

@@ -15,7 +15,7 @@ from xr_rsembed.errors import OptionError, StoreError
 from xr_rsembed.store import quantize
 from xr_rsembed.store.digests import windows_of
 from xr_rsembed.store.layout import Index, Layout, lay_out
-from xr_rsembed.store.run import Task, bar, itself, run_blocks
+from xr_rsembed.store.run import Task, itself, run_blocks
 
 DTYPES = ("float32", "float16", "float64", "int8")
 _SAMPLE = 8  # blocks that an int8 scale is taken from
@@ -124,13 +124,12 @@ def with_scale(piece: Piece, scale: Any, *, progress: bool | None, retries: int)
     for sample in (chosen, *partition_all(_SAMPLE, [block for block in every if block not in set(chosen)])):
         tasks = [Task(itself, piece.key(block), f"block {block}", block) for block in sample]
         values: dict[Index, np.ndarray] = {}
-        with bar(len(sample), 0, show=progress, label="int8 scale") as advance:
 
-            def done(task: Task, result: Any, values: Any = values, advance: Any = advance) -> None:
-                values[task.place] = result
-                advance()
+        def done(task: Task, result: Any, values: Any = values) -> None:
+            values[task.place] = result
 
-            run_blocks([piece.data], tasks, done, local=piece.local, retries=retries)
+        how: Any = {"label": "int8 scale", "show": progress, "local": piece.local, "retries": retries}
+        run_blocks([piece.data], tasks, done, **how)
         magnitudes = [quantize.magnitude(one, piece.layout.axis) for one in values.values()]
         if (found := quantize.fit(magnitudes, per_dimension=scale == "dimension")) is not None:
             return piece.scaled(found, computed=values)

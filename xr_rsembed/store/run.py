@@ -6,8 +6,7 @@ import errno
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -79,13 +78,23 @@ class _Failures:
 
 
 def run_blocks(
-    arrays: Sequence[da.Array], tasks: Sequence[Task], done: Done, *, local: bool = False, retries: int = 0
+    arrays: Sequence[da.Array],
+    tasks: Sequence[Task],
+    done: Done,
+    *,
+    label: str,
+    show: bool | None,
+    before: int = 0,
+    tiles: int | None = None,
+    local: bool = False,
+    retries: int = 0,
 ) -> None:
     """Run tasks on blocks of arrays that may share a graph; each block is computed once and let go after its step.
 
     ``done`` is called in this process with each finished task and its result. ``local`` keeps to this process even
     where a cluster is at hand: for arrays in memory, which are here already. A block that fails is tried again
-    ``retries`` times.
+    ``retries`` times. The bar counts these blocks and those that were done ``before``, or the tiles that all of them
+    make: each as it is done where the work is in this process, else a block's share of them when the block is.
     """
     if not tasks:
         return
@@ -93,10 +102,24 @@ def run_blocks(
     by_key: dict[Any, Task] = {(name, n): task for n, task in enumerate(tasks)}
     get = _scheduler()
     client = None if local else getattr(get, "__self__", None)
-    if hasattr(client, "scheduler_info"):
-        _on_cluster(client, arrays, by_key, done, retries)
-    else:
-        _on_scheduler(dask.threaded.get if local or get is None else get, arrays, by_key, done, retries)
+    count, total = before, before + len(tasks)
+    number, unit = (total, "blocks") if tiles is None else (tiles, "tiles")
+    with progress(number, label, unit=unit, enabled=show) as bar:
+        first = bar.done
+        bar.reach(first + number * count // total)
+
+        def finished(task: Task, result: Any) -> None:
+            nonlocal count
+            done(task, result)
+            count += 1
+            bar.reach(first + number * count // total)
+
+        if hasattr(client, "scheduler_info"):
+            _on_cluster(client, arrays, by_key, finished, retries)
+        else:
+            _on_scheduler(
+                dask.threaded.get if local or get is None else get, arrays, by_key, finished, retries
+            )
 
 
 def elsewhere() -> bool:
@@ -239,28 +262,3 @@ def require_same_code(client: Any) -> None:
     for worker, found in client.run(code_digest, on_error="return").items():
         if not isinstance(found, OSError):  # of a worker that died a moment ago
             require_code(found, code_digest(), worker)
-
-
-@contextmanager
-def bar(
-    total: int, done: int, *, show: bool | None, label: str, tiles: int | None = None
-) -> Iterator[Callable[[], Any]]:
-    """The bar of a run over blocks; gives the function that moves it on by one.
-
-    It counts ``tiles`` where that is how many the blocks make: each as it is done where the work is in this process,
-    else a block's share of them when the block is.
-    """
-    number, unit = (total, "blocks") if tiles is None else (tiles, "tiles")
-    with progress(number, label, unit=unit, enabled=show) as shown:
-        before = shown.done
-
-        def reach() -> None:
-            shown.reach(before + (number * done // total if total else 0))
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            reach()
-
-        reach()
-        yield advance

@@ -21,7 +21,7 @@ from xr_rsembed.store.group import BEFORE, STATE, tidy
 from xr_rsembed.store.layout import Index, Layout
 from xr_rsembed.store.pieces import Piece
 from xr_rsembed.store.record import Record, Run, records_of
-from xr_rsembed.store.run import Task, bar, elsewhere, run_blocks
+from xr_rsembed.store.run import Task, elsewhere, run_blocks
 from xr_rsembed.store.target import TOKEN
 
 _UNPROVED = 1  # the digest of a block that is there and that nothing proves
@@ -80,22 +80,28 @@ def write(run: Run, *, verify: bool, retries: int, progress: bool | None) -> Non
     first = run.pieces[0]  # where there are more, they are variables of the same forward
     total = sum(piece.data.npartitions for piece in run.pieces)
     tiles = first.layout.tiles(dict(arrays[0].attrs), first.data.shape)
-    label = f"writing {first.name}"
-    with bar(total, total - len(tasks), show=progress, label=label, tiles=tiles) as advance:
 
-        def done(task: Task, result: Any) -> None:
-            n, index, writer = task.place
-            number = result if writer is None else writer(index, *result)
-            records[n].add(index, _UNPROVED if run.pieces[n].unproved else number)
-            advance()
+    def done(task: Task, result: Any) -> None:
+        n, index, writer = task.place
+        number = result if writer is None else writer(index, *result)
+        records[n].add(index, _UNPROVED if run.pieces[n].unproved else number)
 
-        try:
-            local = all(piece.local for piece in run.pieces)
-            run_blocks([piece.data for piece in run.pieces], tasks, done, local=local, retries=retries)
-        finally:
-            with suppress(Exception):
-                for record in records:
-                    record.flush()
+    try:
+        run_blocks(
+            [piece.data for piece in run.pieces],
+            tasks,
+            done,
+            label=f"writing {first.name}",
+            show=progress,
+            before=total - len(tasks),
+            tiles=tiles,
+            local=all(piece.local for piece in run.pieces),
+            retries=retries,
+        )
+    finally:
+        with suppress(Exception):
+            for record in records:
+                record.flush()
     _end(run, records)
 
 
@@ -213,14 +219,12 @@ def _require_same_scene(
             tasks.append(Task(_digest_of_windows, None, name, index, piece.windows[block]))
     what = "values" if piece.windows is None else "pixels"
     changed: list[str] = []
-    with bar(len(tasks), 0, show=progress, label="comparing pixels") as advance:
 
-        def compare(task: Task, number: int) -> None:
-            if number != int(record.digests[task.place]):
-                changed.append(f"other {what} behind {task.name}, which is finished there")
-            advance()
+    def compare(task: Task, number: int) -> None:
+        if number != int(record.digests[task.place]):
+            changed.append(f"other {what} behind {task.name}, which is finished there")
 
-        run_blocks([piece.data], tasks, compare, local=piece.local)
+    run_blocks([piece.data], tasks, compare, label="comparing pixels", show=progress, local=piece.local)
     if changed:
         raise another_run(str(run.target), changed)
 
