@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
+from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError, one_of
 from xr_rsembed.store.conventions import plain
 from xr_rsembed.store.disk import locked
 from xr_rsembed.store.fingerprint import (
@@ -278,25 +278,19 @@ def _layouts(there: Group, grown: Region | None = None) -> list[Layout]:
 def _found_region(addition: _Addition, region: Any) -> dict[str, slice]:
     """The region as slices of integers."""
     dataset, stored = addition.dataset, addition.stored
-    if region != "auto" and not isinstance(region, Mapping):
+    given: Any = dict.fromkeys(map(str, dataset.dims), "auto") if region == "auto" else region
+    spans = given.values() if isinstance(given, Mapping) else [None]
+    if not all(span == "auto" or (isinstance(span, slice) and span.step in (None, 1)) for span in spans):
         raise OptionError(
             "This region cannot be used.",
             found=repr(region),
-            expected='a mapping of dim to slice, or "auto"',
+            expected='a mapping of dim to slice(start, stop), or "auto"',
             remedy='region="auto"',
         )
-    given = dict.fromkeys(map(str, dataset.dims), "auto") if isinstance(region, str) else dict(region)
     found: dict[str, slice] = {}
     for dim, span in given.items():
-        if dim not in dataset.dims:
-            raise OptionError(
-                "The region has a dim that the embedding has not.", found=dim, expected=tuple(dataset.dims)
-            )
+        one_of("a dim of region", dim, dataset.dims)
         span = _by_labels(addition, dim) if span == "auto" else span
-        if not isinstance(span, slice) or span.step not in (None, 1):
-            raise OptionError(
-                "A region is made of slices.", found=repr(span), expected='slice(start, stop), or "auto"'
-            )
         start, stop, _ = span.indices(stored.sizes.get(dim, 0))
         if stop - start != dataset.sizes[dim]:
             raise OptionError(

@@ -15,7 +15,6 @@ import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import pystac
 import xarray as xr
-import zarr
 from zarr.abc.store import Store
 
 from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
@@ -29,7 +28,8 @@ from xr_rsembed.store.conventions import (
     without_credentials,
 )
 from xr_rsembed.store.export import open_file
-from xr_rsembed.store.target import StoreLike, is_remote, resolved
+from xr_rsembed.store.group import read_group
+from xr_rsembed.store.target import StoreLike, Target, is_remote, resolved
 
 _EXTENSIONS = [
     "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json",
@@ -268,18 +268,11 @@ def _properties(emb: xr.DataArray, url: str) -> dict[str, Any]:
 
 def _quantization(emb: xr.DataArray, url: str) -> dict[str, Any] | None:
     """What the extension says of int8 stores: the same as ``geoemb:``, but with all scales in one list."""
-    if not url.lower().endswith(".zarr"):
+    group = read_group(Target.at(url)) if url.lower().endswith(".zarr") else None
+    if group is None or not (found := group.attrs.get("geoemb:quantization")):
         return None
-    group = zarr.open_group(url, mode="r")
-    found: Any = group.attrs.get("geoemb:quantization")
-    if not found:
-        return None
-    scale = found["scale"]
-    values = [scale["scale"]] if scale["type"] == "scalar" else plain(np.asarray(group[f"{emb.name}_scale"]))
-    return {key: found[key] for key in ("method", "original_dtype", "quantized_dtype")} | {
-        "scale": values,
-        "offset": [0.0] * len(values),
-    }
+    scale = list(group.scale(str(emb.name)))
+    return {**found, "scale": scale, "offset": [0.0] * len(scale)}
 
 
 def _times(emb: xr.DataArray, given: Time | None) -> tuple[datetime, datetime]:
