@@ -22,7 +22,7 @@ from xr_rsembed.store.fingerprint import (
     require_format,
     require_same,
 )
-from xr_rsembed.store.group import BEFORE, BLOCKS, STATE, Group, consolidate, read_group, tidy
+from xr_rsembed.store.group import BEFORE, BLOCKS, STATE, Group, consolidate_again, read_group, tidy
 from xr_rsembed.store.layout import Layout
 from xr_rsembed.store.metadata import append_coords
 from xr_rsembed.store.pieces import Piece
@@ -80,7 +80,7 @@ def add(
             _append(addition, append_dim, resume=resume, **options)
         finally:
             if target.group:
-                consolidate(target.under(""), where_it_was=True)
+                consolidate_again(target.under(""))
 
 
 def _append(addition: _Addition, dim: str, *, resume: bool, **options: Any) -> None:
@@ -197,7 +197,7 @@ def _resize(target: Target, layouts: Sequence[Layout], dim: str) -> Group:
         for layout in layouts:
             blocks = zarr.open_array(target.store, path=target.key(f"{BLOCKS}/{layout.name}"), mode="r+")
             blocks.resize(layout.grid)
-    consolidate(target, where_it_was=True)
+    consolidate_again(target)
     resized = read_group(target)
     assert resized is not None
     return resized

@@ -84,11 +84,6 @@ def locked(path: Path | None) -> Iterator[None]:
     process that holds it, however that ends. A disk without locks (``ENOLCK``, ``ENOSYS``), or a folder that takes no
     file, has none: there the token in the store (:class:`~xr_rsembed.store.target.FencedStore`) still stops the first
     of two writers.
-
-    Raises
-    ------
-    StoreLockedError
-        While another process, or another thread of this one, writes there.
     """
     lock = None if path is None else _lock(Path(os.path.realpath(path)))
     try:

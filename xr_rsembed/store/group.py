@@ -100,10 +100,10 @@ def ensure_parents(target: Target) -> None:
             above.create("zarr.json", document)
 
 
-def consolidate(target: Target, *, where_it_was: bool = False) -> None:
-    """Have a group list all that is below it; ``where_it_was`` only where it does so already."""
-    there = read_group(target) if where_it_was else None
-    if not where_it_was or (there is not None and there.document.get("consolidated_metadata")):
+def consolidate_again(target: Target) -> None:
+    """Have a group that lists all that is below it list that anew."""
+    there = read_group(target)
+    if there is not None and there.document.get("consolidated_metadata"):
         with warnings.catch_warnings():
             # Zarr says that consolidated metadata are not in the v3 core yet; xarray reads and writes them.
             warnings.simplefilter("ignore")
@@ -123,10 +123,8 @@ def promote(target: Target) -> None:
         *(_chunks(name, json.loads(target.read(name) or b"{}")) for name in documents)
     )
     target.remove(sorted(own_objects(target) - kept))
-    if len(own_objects(target)) < len(
-        target.objects()
-    ):  # groups below, of which the new document has not heard
-        consolidate(target)
+    if own_objects(target) != target.objects():  # groups below, of which the new document has not heard
+        consolidate_again(target)
 
 
 def own_objects(target: Target) -> set[str]:

@@ -154,14 +154,13 @@ def open_embedding(
     OptionError
         If a suffix names no format.
     """
-    if isinstance(source, pystac.Item):
-        return open_file(_asset_href(source))
-    if isinstance(source, Store):
-        return open_file(source, group=group)
-    text = os.fspath(source)
-    suffix = posixpath.splitext(urlsplit(text).path if "://" in text else text)[1].lower()
-    if suffix in (".json", ".geojson") or (not suffix and text.startswith(("http://", "https://"))):
-        return open_file(_asset_href(_read_item(text)))
+    if not isinstance(source, pystac.Item | Store):
+        text = os.fspath(source)
+        suffix = posixpath.splitext(urlsplit(text).path if "://" in text else text)[1].lower()
+        if suffix in (".json", ".geojson") or (not suffix and text.startswith(("http://", "https://"))):
+            source = _read_item(text)
+    if isinstance(source, pystac.Item):  # no storage_options: the item's place is not that of its embedding
+        return open_file(_asset_href(source), group=group)
     return open_file(source, group=group, storage_options=storage_options)
 
 

@@ -16,7 +16,7 @@ from xr_rsembed.store.conventions import group_attrs
 from xr_rsembed.store.disk import locked
 from xr_rsembed.store.failures import explained
 from xr_rsembed.store.fingerprint import fingerprint_of, hashed
-from xr_rsembed.store.group import consolidate, promote, read_group
+from xr_rsembed.store.group import consolidate_again, promote, read_group
 from xr_rsembed.store.metadata import as_dataset
 from xr_rsembed.store.pieces import DTYPES, pieces_of, with_scale
 from xr_rsembed.store.read import open_target
@@ -178,7 +178,7 @@ def to_zarr(
             elif not target.commits:
                 target.remove([TOKEN])
             if target.group:
-                consolidate(target.under(""), where_it_was=True)
+                consolidate_again(target.under(""))
         return open_target(target, quiet=part is not None or not compute)
 
 
@@ -198,11 +198,11 @@ def _check_options(
     is_part = isinstance(part, tuple | list) and len(part) == 2 and all(type(n) is int for n in part)
     is_part = is_part and 0 <= part[0] < part[1]
     number = isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < float("inf")
+    one_of("dtype", dtype, (None, *DTYPES))
     for name, value, fits, expected in (
         ("mode", mode, mode != "a" or append_dim is not None, 'append_dim="time" beside "a"'),
         ("mode", mode, mode != "r+" or region is not None, 'region={...} beside "r+"'),
         ("part", part, part is None or is_part, "(i, n): the i-th of n parts, from 0"),
-        ("dtype", dtype, dtype in (None, *DTYPES), f"one of {', '.join(DTYPES)}"),
         ("scale", scale, scale is None or dtype == "int8", "dtype='int8' beside it: scale is for int8 only"),
         ("scale", scale, scale in (None, "dimension") or number, "a number above 0, or 'dimension'"),
     ):
