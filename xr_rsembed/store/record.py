@@ -75,6 +75,7 @@ class Run:
 class Record:
     """The digests of an array's blocks, as the store keeps them: a chunk for each row of blocks."""
 
+    piece: Piece  # of this run, which the blocks are of
     reader: zarr.Array
     writer: zarr.Array
     shared: bool  # with other runs, which may write digests at the same time
@@ -148,8 +149,8 @@ def create_records(
 
 def forget(run: Run) -> None:
     """Take the digests of a run's blocks out of the store, so that they are written again."""
-    for piece, record in zip(run.pieces, records_of(run), strict=True):
-        for index in piece.blocks():
+    for record in records_of(run):
+        for index in record.piece.blocks():
             record.digests[index] = 0
             record.changed.add(index)
         record.flush()
@@ -162,5 +163,6 @@ def records_of(run: Run) -> list[Record]:
         document = run.document(name)
         reader = run.array(name, document)
         digests = np.zeros(reader.shape, reader.dtype) if run.begun else np.asarray(reader[...])
-        records.append(Record(reader, run.array(name, document, writing=True), run.shared, digests))
+        writer = run.array(name, document, writing=True)
+        records.append(Record(piece, reader, writer, run.shared, digests))
     return records

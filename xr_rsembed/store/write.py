@@ -19,7 +19,6 @@ from xr_rsembed.store.failures import explained
 from xr_rsembed.store.fingerprint import another_run
 from xr_rsembed.store.group import BEFORE, STATE, tidy
 from xr_rsembed.store.layout import Index, Layout
-from xr_rsembed.store.pieces import Piece
 from xr_rsembed.store.record import Record, Run, records_of
 from xr_rsembed.store.run import Task, elsewhere, run_blocks
 from xr_rsembed.store.target import TOKEN
@@ -75,16 +74,15 @@ def write(run: Run, *, verify: bool, retries: int, progress: bool | None) -> Non
         run.target.write(TOKEN, run.token)  # whoever wrote before stops at its next shard
     if trusted or any(piece.unproved for piece in run.pieces):
         run = replace(run, group=run.group.put(run.target, rsembed_unverified=True))
-    arrays = [run.array(piece.name, run.document(piece.name), writing=True) for piece in run.pieces]
-    tasks = _tasks(run, arrays, missing)
+    tasks = _tasks(run, records, missing)
     first = run.pieces[0]  # where there are more, they are variables of the same forward
+    attrs = run.group.fingerprint["arrays"][first.name]["attrs"]
     total = sum(piece.data.npartitions for piece in run.pieces)
-    tiles = first.layout.tiles(dict(arrays[0].attrs), first.data.shape)
 
     def done(task: Task, result: Any) -> None:
-        n, index, writer = task.place
+        record, index, writer = task.place
         number = result if writer is None else writer(index, *result)
-        records[n].add(index, _UNPROVED if run.pieces[n].unproved else number)
+        record.add(index, _UNPROVED if record.piece.unproved else number)
 
     try:
         run_blocks(
@@ -94,7 +92,7 @@ def write(run: Run, *, verify: bool, retries: int, progress: bool | None) -> Non
             label=f"writing {first.name}",
             show=progress,
             before=total - len(tasks),
-            tiles=tiles,
+            tiles=first.layout.tiles(attrs, first.data.shape),
             local=all(piece.local for piece in run.pieces),
             retries=retries,
         )
@@ -105,22 +103,24 @@ def write(run: Run, *, verify: bool, retries: int, progress: bool | None) -> Non
     _end(run, records)
 
 
-def _tasks(run: Run, arrays: Sequence[zarr.Array], missing: Sequence[Sequence[Index]]) -> list[Task]:
+def _tasks(run: Run, records: Sequence[Record], missing: Sequence[Sequence[Index]]) -> list[Task]:
     """The work on what is missing: without the writing, where others compute for a store that they do not see."""
     computed_elsewhere = not run.target.travels and elsewhere()
     tasks = []
-    for n, piece in enumerate(run.pieces):
-        writer = _Writer(arrays[n], piece.layout, piece.proof, piece.added, str(run.target), code_digest())
+    for record, indices in zip(records, missing, strict=True):
+        piece = record.piece
+        array = run.array(piece.name, run.document(piece.name), writing=True)
+        writer = _Writer(array, piece.layout, piece.proof, piece.added, str(run.target), code_digest())
         written_here = computed_elsewhere and not piece.local
         blocks = piece.blocks()
-        for index in missing[n]:
+        for index in indices:
             block: Any = blocks[index]
             step, key = _brought if written_here else partial(writer, index), piece.key(block)
             if block in piece.computed:
                 step, key = partial(_with_values, step, piece.computed[block]), None
             name = f"{piece.name} {'.'.join(map(str, index))}"
             windows = (piece.windows or {}).get(block, ())
-            tasks.append(Task(step, key, name, (n, index, writer if written_here else None), windows))
+            tasks.append(Task(step, key, name, (record, index, writer if written_here else None), windows))
     if len({piece.layout.grid for piece in run.pieces}) == 1:  # one forward gives a block of every variable
         tasks.sort(key=lambda task: task.place[1])
     return tasks
@@ -138,9 +138,10 @@ def _end(run: Run, records: Sequence[Record]) -> None:
     """Mark the store complete, unless other parts are still to come."""
     keys = run.target.objects(filled=True)
     whole = True
-    for piece, record in zip(run.pieces, records, strict=True):
+    for record in records:
+        piece = record.piece
         present = run.present(piece.layout, keys)
-        if left := sorted(set(_mine(run, piece, record)) - present):
+        if left := sorted(set(_mine(run, record)) - present):
             raise StoreError(
                 "Some shards are not in the store though every block was run.",
                 found=f"{len(left)} shards, such as {piece.name} {left[0]}",
@@ -154,9 +155,9 @@ def _end(run: Run, records: Sequence[Record]) -> None:
             tidy(run.target)
 
 
-def _mine(run: Run, piece: Piece, record: Record) -> list[Index]:
+def _mine(run: Run, record: Record) -> list[Index]:
     """The shards that this run is for, in the order of storage: a part has whole rows of the record."""
-    every = list(piece.blocks())
+    every = list(record.piece.blocks())
     if run.part is None:
         return every
     rows = sorted({record.row(index) for index in every})
@@ -173,17 +174,18 @@ def _missing(
     A StoreError where the scene behind a finished shard is not the same any more.
     """
     if run.begun:
-        return [_mine(run, *pair) for pair in zip(run.pieces, records, strict=True)], False
+        return [_mine(run, record) for record in records], False
     keys = run.target.objects(filled=True)
     missing: list[list[Index]] = []
     trusted = False
-    for piece, record in zip(run.pieces, records, strict=True):
-        mine, present = _mine(run, piece, record), run.present(piece.layout, keys)
+    for record in records:
+        piece = record.piece
+        mine, present = _mine(run, record), run.present(piece.layout, keys)
         done = [index for index in mine if index in present and record.digests[index]]
         done = [] if piece.unproved else _whole(run, piece.layout, done)
         proved = [index for index in done if record.digests[index] != _UNPROVED]
         if proved and verify:
-            _require_same_scene(run, piece, record, proved, progress)
+            _require_same_scene(run, record, proved, progress)
         trusted |= len(done) > len(proved) or (bool(done) and not verify)
         missing.append(sorted(set(mine) - set(done)))
     return missing, trusted
@@ -206,10 +208,8 @@ def _whole(run: Run, layout: Layout, shards: list[Index]) -> list[Index]:
         return [index for index, whole in zip(shards, threads.map(read, shards), strict=True) if whole]
 
 
-def _require_same_scene(
-    run: Run, piece: Piece, record: Record, done: list[Index], progress: bool | None
-) -> None:
-    blocks = piece.blocks()
+def _require_same_scene(run: Run, record: Record, done: list[Index], progress: bool | None) -> None:
+    piece, blocks = record.piece, record.piece.blocks()
     tasks = []
     for index in done:
         block, name = blocks[index], f"{piece.name} {index}"
