@@ -617,6 +617,7 @@ RIGHT: dict[str, Right] = {
             "one saturated pixel": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) == 700, 65535, DN),
             "one hot pixel in shadow": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) == 700, 9000, dn(1, 60)),
             "all of one value": np.full_like(DN, 1500),
+            "one bright band that was clipped": np.where(np.arange(12)[:, None, None] == 4, dn(300, 30_000).clip(max=20_000), DN),
         }.items()
     },
     "true: cloud of a late baseline": (
@@ -849,6 +850,13 @@ REFUSED: dict[str, Refused] = {
     # numbers that a scene cannot hold, and nothing says why
     "one band of zeros": (lambda: embed(scene(one_band(0))), Scene, ("B5 is 0", 'bands={"S2L2A": ["B1", "B2"')),
     "a strip of zeros in one band": (lambda: embed(scene(one_band(0, 5))), Scene, ("B5 is 0", "write_nodata(0)")),
+    "one band of 65535": (lambda: embed(scene(one_band(65535))), Scene, ("B5 is 65535", 'bands={"S2L2A": ["B1", "B2"')),
+    "a strip of 65535 in one band": (lambda: embed(scene(one_band(65535, 5))), Scene, ("B5 is 65535", "write_nodata(65535)")),
+    "a strip of 65535 beside a nodata of 0": (
+        lambda: embed(scene(one_band(65535, 5), _FillValue=0)),
+        Scene,
+        ("B5 is 65535", 'da.attrs["missing_value"] = 65535'),
+    ),
     "a strip of zeros in one band of reflectance": (
         lambda: embed(scene(one_band(0, 5, REFL), units="reflectance")),
         Scene,
@@ -999,6 +1007,12 @@ REMEDIES: dict[str, Remedy] = {
         lambda: embed(scene(one_band(0, 16))),
         "da.rio.write_nodata(0)",
         lambda: embed(scene(one_band(0, 16)).rio.write_nodata(0)),
+        lambda: means(np.where(np.arange(SIDE) < 16, np.nan, DN)),
+    ),
+    "a strip of one band, beside another nodata": (
+        lambda: embed(scene(one_band(65535, 16), _FillValue=0)),
+        'da.attrs["missing_value"] = 65535',
+        lambda: embed(scene(one_band(65535, 16), _FillValue=0, missing_value=65535)),
         lambda: means(np.where(np.arange(SIDE) < 16, np.nan, DN)),
     ),
     "what is blended goes": (

@@ -48,7 +48,7 @@ def check_masks(values: np.ndarray, how: Pixels) -> None:
     """Raise where one of the bands says where the others are valid: two numbers alone."""
     for number, band in enumerate(values):
         most = band.max()
-        dark = most == 1.0 and (np.median(values) < LIT or how.bands[number : number + 1] == ("B10",))
+        dark = most == 1.0 and (np.median(values) < LIT or how.bands[number] == "B10")
         if dark or band.size < MANY or most not in (1.0, 255.0, 65535.0):
             continue
         if band.min() == 0.0 and np.isin(band, (0.0, most)).all():
@@ -61,29 +61,37 @@ def check_masks(values: np.ndarray, how: Pixels) -> None:
             )
 
 
-def check_lone_zeros(values: np.ndarray, how: Pixels) -> None:
-    """Raise where one band of DN is 0 at many pixels that the others see well: it is not there, or not everywhere.
+def check_lone_fill(values: np.ndarray, how: Pixels) -> None:
+    """Raise where one band of DN is one number at many pixels that the others see well: it is not there, or not all.
 
-    Cirrus (B10) is dark everywhere.
+    The number is 0, or so high that nothing leads up to it. Cirrus (B10) is dark everywhere.
     """
-    if len(values) < 3 or values.shape[1] < MANY or how.offset:
+    if len(values) < 3 or values.shape[1] < MANY:
         return
-    for number, band in enumerate(values):
-        name = how.bands[number] if how.bands else str(number)
-        zero = band == 0.0
-        share, rest = float(zero.mean()), band[~zero]
-        if name == "B10" or share < 0.01 or (rest.size and np.quantile(rest, 0.01) < _NEAR_ZERO):
+    for number, (name, band) in enumerate(zip(how.bands, values, strict=True)):
+        odd = (band >= BRIGHT) | ((band == 0.0) & (not how.offset and name != "B10"))
+        numbers, counts = np.unique(band[odd], return_counts=True)
+        if not counts.size or counts.max() < 0.01 * band.size:
             continue
-        if np.median(np.delete(values, number, axis=0)[:, zero]) < LIT:
+        fill = float(numbers[counts.argmax()])
+        rest, others = band[band != fill], np.median(np.delete(values, number, axis=0)[:, band == fill])
+        if fill:
+            measured = others > BRIGHT / 2 or (rest.size and np.quantile(rest, 0.99) > fill / 2)
+        else:
+            measured = others < LIT or (rest.size and np.quantile(rest, 0.01) < _NEAR_ZERO)
+        if measured:
             continue
-        others = ", ".join(f'"{other}"' for other in how.bands if other != name)
+        raw = (fill - how.offset) / how.scale
+        mark = f'da.attrs["missing_value"] = {raw:g}' if how.nodata else f"da.rio.write_nodata({raw:g})"
+        kept = ", ".join(f'"{other}"' for other in how.bands if other != name)
         raise SceneError(
-            f"The band {name} is 0 where the others are bright, and nothing says that 0 is nodata.",
-            found=f"0 in {share:.1%} of its pixels",
+            f"The band {name} is {raw:g} where the others {'are not' if fill else 'are bright'}, and nothing says that "
+            f"{raw:g} is nodata.",
+            found=f"{raw:g} in {1 - rest.size / band.size:.1%} of its pixels",
             expected="measurements in every band, or nodata in attrs",
-            remedy="da.rio.write_nodata(0), where 0 marks the absence of a measurement"
+            remedy=f"{mark}, where {raw:g} marks the absence of a measurement"
             if rest.size
-            else f'bands={{"{how.modality}": [{others}]}} embeds what is there, where the model takes some bands',
+            else f'bands={{"{how.modality}": [{kept}]}} embeds what is there, where the model takes some bands',
         )
 
 

@@ -10,7 +10,7 @@ from xr_rsembed.inputs.fills import (
     MANY,
     check_blended,
     check_fill,
-    check_lone_zeros,
+    check_lone_fill,
     check_masks,
     check_not_zero,
     check_sentinel,
@@ -44,7 +44,7 @@ def check_values(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
     raw = _sample(window, valid)
     values = raw * how.scale + how.offset
     if how.to_db:
-        _check_linear(values, how, "dB")
+        _check_linear(values, how)
         return
     check_sentinel(raw)
     if how.units == "DN":
@@ -58,11 +58,8 @@ def check_values(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
             expected="packed whole numbers, or no such attrs",
             remedy=_NO_PACKING,
         )
-    check = {"DN": _check_dn, "dB": _check_db, "m": _check_metres, "8-bit": _check_8bit}.get(how.units)
-    if how.units == "linear":
-        _check_linear(values, how, "linear")
-    elif check is not None:
-        check(values, how)
+    if how.units in _CHECKS:
+        _CHECKS[how.units](values, how)
 
 
 def check_common(window: np.ndarray, how: Pixels) -> None:
@@ -133,7 +130,7 @@ def _check_dn(values: np.ndarray, how: Pixels) -> None:
     check_not_zero(values, how)
     _check_wrapped(values, middle)
     check_masks(values, how)
-    check_lone_zeros(values, how)
+    check_lone_fill(values, how)
     if low < 0.0 and high < 20.0 and fractions:
         raise _normalized(how)
     if low < 3 * _BELOW_SHADOW and how.offset >= 0.0:
@@ -240,12 +237,12 @@ def _check_db(values: np.ndarray, how: Pixels) -> None:
         raise _impossible("dB", f"a median of {middle:.4g}", "backscatter of -40 to 20 dB", how)
 
 
-def _check_linear(values: np.ndarray, how: Pixels, wanted: str) -> None:
+def _check_linear(values: np.ndarray, how: Pixels) -> None:
     quarter, middle, high = np.quantile(values, (0.25, 0.5, 0.98))
     check_not_zero(values, how)
     if -4.0 < quarter < _NOISE and 0.0 < high < 4.0 and values.shape[1] >= MANY:
         raise _normalized(how)
-    if middle < _NOISE and wanted == "linear":
+    if middle < _NOISE and how.units == "linear":
         raise wrong_units("dB", "linear")
     if middle >= 1.0 and not _fractions(values):
         raise _impossible(
@@ -288,6 +285,15 @@ def _check_8bit(values: np.ndarray, how: Pixels) -> None:
         expected="0 to 255",
         remedy=remedy,
     )
+
+
+_CHECKS = {
+    "DN": _check_dn,
+    "dB": _check_db,
+    "linear": _check_linear,
+    "m": _check_metres,
+    "8-bit": _check_8bit,
+}
 
 
 def _normalized(how: Pixels) -> UnitsError:

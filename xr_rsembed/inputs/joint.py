@@ -11,9 +11,9 @@ import xarray as xr
 
 from xr_rsembed import bands
 from xr_rsembed.crs import stored_transform
-from xr_rsembed.errors import GridError, OptionError, RsEmbedError, SceneError, UnknownModelError
+from xr_rsembed.errors import GridError, OptionError, RsEmbedError, SceneError, UnknownModelError, one_of
 from xr_rsembed.georef import check_axes, check_grid, describe_grid, scene_geobox
-from xr_rsembed.inputs.labels import OTHER_BAND_DIMS, band_labels, check_times
+from xr_rsembed.inputs.labels import band_labels, check_times, counts_bands
 from xr_rsembed.inputs.modality import named_modalities, pick_modality
 from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import north_up, validate
@@ -161,10 +161,7 @@ def _units(units: Any, chosen: Mapping[str, str]) -> dict[str, str]:
         )
     modality_of = {variable: name for name, variable in chosen.items()} | {name: name for name in chosen}
     for name in units:
-        if name not in modality_of:
-            raise OptionError(
-                f"units= names {name!r}, which is not embedded.", found=name, expected=", ".join(chosen)
-            )
+        one_of("units", name, modality_of, f"units= names {name!r}, which is not embedded.")
     return {modality_of[name]: str(unit) for name, unit in units.items()}
 
 
@@ -195,7 +192,7 @@ def _band_dim(array: xr.DataArray, kind: Modality) -> str | None:
     others = [str(dim) for dim in array.dims if dim not in ("y", "x")]
     if "band" in others:
         return "band"
-    named = [dim for dim in others if "band" in dim.lower() or dim in OTHER_BAND_DIMS]
+    named = [dim for dim in others if counts_bands(dim)]
     fitting = named or [dim for dim in others if array.sizes[dim] == len(kind.bands) > 1]
     if len(fitting) == 1:
         return fitting[0]

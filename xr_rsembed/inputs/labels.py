@@ -27,7 +27,7 @@ _SENSOR_ATTRS = (
     *("platform", "eo:platform", "constellation", "instruments", "sensor", "spacecraft_id", "collection"),
     *("landsat_product_id", "landsat_scene_id", "hls_product"),
 )
-OTHER_BAND_DIMS = ("bands", "channel", "channels", "variable", "wavelength", "C", "c", "component")
+_OTHER_BAND_DIMS = ("bands", "channel", "channels", "variable", "wavelength", "C", "c", "component")
 
 
 def with_band_dim(scene: xr.DataArray, modality: str | None) -> xr.DataArray:
@@ -128,12 +128,11 @@ def warn_of_position(kind: Modality) -> None:
 def masked_by_band(scene: xr.DataArray) -> xr.DataArray:
     """The scene without its mask band, where it has one by name, and NaN where that is 0."""
     labels = band_labels(scene) or []
-    masks = [number for number, label in enumerate(labels) if bands.is_mask(label)]
-    if not masks:
+    masks = np.array([bands.is_mask(label) for label in labels], dtype=bool)
+    if not masks.any():
         return scene
-    valid = (scene.isel(band=masks) != 0).all("band")
-    rest = scene.isel(band=[number for number in range(len(labels)) if number not in masks])
-    rest = rest.assign_coords(band=("band", [labels[n] for n in range(len(labels)) if n not in masks]))
+    named = scene.assign_coords(band=("band", labels))
+    rest, valid = named.isel(band=~masks), (named.isel(band=masks) != 0).all("band")
     # Floats hold the mask; what eight bits say of the units goes along.
     return rest.where(valid).assign_attrs(
         {"units": "8-bit", **rest.attrs} if rest.dtype == "uint8" else rest.attrs
@@ -149,7 +148,7 @@ def stack_bands(scenes: xr.DataArray | xr.Dataset | Mapping[Any, xr.DataArray]) 
     if not isinstance(scenes, xr.Dataset):
         return None
     arrays = {name: array for name, array in scenes.data_vars.items() if {"y", "x"} <= {*array.dims}}
-    if any(_counts_bands(dim) for array in arrays.values() for dim in array.dims):
+    if any(counts_bands(dim) for array in arrays.values() for dim in array.dims):
         return None
     if len(arrays) > 1 and all(re.fullmatch(r"band_\d+", str(name)) for name in arrays):
         numbers = {int(str(name).partition("_")[2]): array for name, array in arrays.items()}
@@ -172,13 +171,14 @@ def stack_bands(scenes: xr.DataArray | xr.Dataset | Mapping[Any, xr.DataArray]) 
 def _holds_bands(scene: xr.DataArray, dim: Hashable) -> bool:
     """Whether a dim counts bands, by its own name or by those of its labels."""
     labels = scene[dim].values if dim in scene.coords else ()
-    return _counts_bands(dim) or any(
+    return counts_bands(dim) or any(
         isinstance(label, str) and bands.canonical_name(label) is not None for label in labels
     )
 
 
-def _counts_bands(dim: Hashable) -> bool:
-    return "band" in str(dim).lower() or dim in OTHER_BAND_DIMS
+def counts_bands(dim: Hashable) -> bool:
+    """Whether a dim counts bands, by its own name."""
+    return "band" in str(dim).lower() or dim in _OTHER_BAND_DIMS
 
 
 def _variable_band(name: Hashable, array: xr.DataArray) -> str:
@@ -240,7 +240,7 @@ def check_times(arrays: Mapping[str, xr.DataArray], *, mutual: bool = False) -> 
 
     With ``mutual`` only where each of two lacks what the other has: one modality may be missing at times.
     """
-    dims = {dim for array in arrays.values() for dim in array.dims if not _counts_bands(dim)}
+    dims = {dim for array in arrays.values() for dim in array.dims if not counts_bands(dim)}
     for dim in dims - {"y", "x"}:
         held = {
             name: frozenset(np.flatnonzero(~array.isnull().all({*array.dims} - {dim})))

@@ -62,15 +62,13 @@ def check_copies(values: np.ndarray, how: Pixels) -> None:
     """Warn where two bands hold the same pixels, or one a single number."""
     if len(values) < 3 or np.median(values) < LIT:
         return
-    for number, band in enumerate(values):
-        name = how.bands[number] if how.bands else str(number)
+    for number, (name, band) in enumerate(zip(how.bands, values, strict=True)):
         if name != "B10" and band.min() == band.max():
             warn_once(
                 f"The band {name} is {band[0]:g} at every pixel of a block: it may have been filled in."
             )
         for other in range(number):
             if np.ptp(band) > 0.0 and np.array_equal(band, values[other]):
-                first = how.bands[other] if how.bands else str(other)
                 warn_once(
-                    f"The bands {first} and {name} hold the same pixels: one may be a copy of the other."
+                    f"The bands {how.bands[other]} and {name} hold the same pixels: one may be a copy of the other."
                 )

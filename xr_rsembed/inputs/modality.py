@@ -103,16 +103,11 @@ def unnamed(scene: xr.DataArray, kind: Modality) -> BandOrderError:
 
 def incomplete(labels: Sequence[str], kind: Modality, spec: ModelSpec) -> RsEmbedError | None:
     """The error for a scene that holds some of a modality's bands and no others; None where that is not so."""
-    names = [bands.canonical_name(label, kind.bands) for label in labels]
-    missing = [band for band in kind.bands if band not in names]
-    held = [str(name) for name in names if name in kind.bands]
+    held = _named(labels, kind)
+    missing = [band for band in kind.bands if band not in held]
     if not missing or not held or len(set(held)) < len(held) or len(held) < len(labels):
         return None
-    others = [
-        one.name
-        for one in spec.modalities
-        if one is not kind and _shared(labels, one) == _shared(labels, kind)
-    ]
+    others = [one.name for one in spec.modalities if one is not kind and {*_named(labels, one)} == {*held}]
     some = "bands" in spec.options
     listed = ", ".join(f'"{band}"' for band in held)
     picture = any(one.name == "RGB" and _holds(labels, one) for one in spec.modalities)
@@ -138,7 +133,7 @@ def _fitting(scene: xr.DataArray, labels: list[str], offered: Sequence[Modality]
     exact = [one for one in whole if len(one.bands) == len(labels)]
     if exact:
         return exact
-    shared = {one: len(_shared(labels, one)) for one in apt}
+    shared = {one: len({*_named(labels, one)}) for one in apt}
     most = max(shared.values(), default=0)
     # A small modality within a larger one is no way out of what the larger one lacks.
     largest = [one for one in whole if len(one.bands) == most]
@@ -152,7 +147,7 @@ def _units_fit(scene: xr.DataArray, labels: list[str], kind: Modality, offered: 
         for one in offered
         if len(one.bands) > len(kind.bands)
         and one.units != kind.units
-        and len(_shared(labels, one)) >= len(kind.bands)
+        and len({*_named(labels, one)}) >= len(kind.bands)
     ]
     if not larger or not _holds(labels, kind):
         return True
@@ -160,14 +155,14 @@ def _units_fit(scene: xr.DataArray, labels: list[str], kind: Modality, offered: 
 
 
 def _holds(labels: Sequence[str], kind: Modality) -> bool:
+    """Whether each band of a modality is named once."""
+    return sorted(_named(labels, kind)) == sorted(kind.bands)
+
+
+def _named(labels: Sequence[str], kind: Modality) -> list[str]:
+    """The bands of a modality that labels name, in the order of the labels."""
     names = [bands.canonical_name(label, kind.bands) for label in labels]
-    return all(names.count(band) == 1 for band in kind.bands)
-
-
-def _shared(labels: Sequence[str], kind: Modality) -> set[str]:
-    return {
-        band for band in kind.bands if band in {bands.canonical_name(label, kind.bands) for label in labels}
-    }
+    return [name for name in names if name in kind.bands]
 
 
 def _alike(modalities: Sequence[Modality]) -> bool:

@@ -32,7 +32,10 @@ def read_scene(
     """The checked inputs of one scene or of several, and the complete model options; no pixel of a lazy one is read."""
     whole = stack_bands(scene) if modalities is None else None
     scene = scene if whole is None else whole
-    options = _complete_options(spec, given, scene, modality, arguments)
+    check_names(given, spec.options, spec.key, near=(*arguments, "weights", "modality"))
+    options = {**spec.options, **given}
+    if options.get("bands") is not None:
+        options["bands"] = canonical_subset(options["bands"], spec, scene, modality)
     if isinstance(scene, (xr.Dataset, Mapping)):
         if modality is not None:
             raise OptionError(
@@ -61,21 +64,6 @@ def configured(spec: ModelSpec, normalize: str, layer: Any) -> tuple[str, Any]:
     if normalize == "default":
         normalize = family_option(spec.family, "normalize", "default")
     return normalize, family_option(spec.family, "layer_index", -1) if layer is None else layer
-
-
-def _complete_options(
-    spec: ModelSpec,
-    given: Mapping[str, Any],
-    scene: xr.DataArray | Scenes,
-    modality: str | None,
-    arguments: Iterable[str],
-) -> dict[str, Any]:
-    """Model options with their defaults and canonical band names; a name that the model does not know is refused."""
-    check_names(given, spec.options, spec.key, near=(*arguments, "weights", "modality"))
-    options = {**spec.options, **given}
-    if options.get("bands") is not None:
-        options["bands"] = canonical_subset(options["bands"], spec, scene, modality)
-    return options
 
 
 def canonical_subset(

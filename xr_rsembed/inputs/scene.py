@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xr_rsembed import bands
@@ -211,20 +212,10 @@ def _pixels(scene: xr.DataArray, kind: Modality, stored: Stored, normalize: str,
 
 def _offset_due(scene: xr.DataArray) -> bool:
     """Whether metadata say that these DN must have lost an offset of 1000."""
-    for name in (*_BASELINES, *_APPLIED):
-        for where in (scene.attrs, scene.coords):
-            if name not in where:
-                continue
-            values = np.ravel(np.asarray(where[name]))
-            if any(_says_so(name, value) for value in values):
-                return True
-    return False
 
+    def stated(names: tuple[str, ...]) -> list[str]:
+        places = [where[name] for where in (scene.attrs, scene.coords) for name in names if name in where]
+        return [str(value).lower() for place in places for value in np.ravel(np.asarray(place))]
 
-def _says_so(name: str, value: Any) -> bool:
-    if name in _APPLIED:
-        return str(value).lower() in ("true", "1")
-    try:
-        return float(value) >= 4.0
-    except (TypeError, ValueError):
-        return False
+    baselines = pd.to_numeric(pd.Series(stated(_BASELINES), dtype=object), errors="coerce")
+    return bool((baselines >= 4.0).any()) or not {"true", "1"}.isdisjoint(stated(_APPLIED))

@@ -103,9 +103,10 @@ def reading(scene: xr.DataArray, kind: Modality, stated: str, packing: Packing) 
         return scale, offset, False
     if (units, kind.units) == ("linear", "dB"):
         return scale, offset, True
-    factor = _factor(units, kind.units)
-    if factor is None:
+    table = next((one for one in _KINDS if units in one and kind.units in one), None)
+    if table is None:
         raise wrong_units(units, kind.units)
+    factor = table[units] / table[kind.units]
     return scale * factor, offset * factor, False
 
 
@@ -114,19 +115,10 @@ def wrong_units(found: str, expected: str) -> UnitsError:
     remedies = {
         ("dB", "linear"): 'linear = (10 ** (da / 10)).assign_attrs(da.attrs, units="linear")',
         ("linear", "dB"): 'say so: units="linear" or da.attrs["units"] = "linear"; it is then converted',
-        (
-            "reflectance",
-            "DN",
-        ): 'say so: units="reflectance" (the same as da * 10000 in DN); it is then converted',
-        (
-            "%",
-            "DN",
-        ): 'where they are percent, say so: units="%" (the same as da * 100 in DN); it is then converted',
-        (
-            "DN",
-            "8-bit",
-        ): 'where they are 0 to 255, say so: units="8-bit"; reflectance * 10000 is no picture, but '
-        'modality="S2L2A", bands=[...]',
+        ("reflectance", "DN"): 'say so: units="reflectance" (da * 10000 in DN); it is then converted',
+        ("%", "DN"): 'where they are percent, say so: units="%" (da * 100 in DN); it is then converted',
+        ("DN", "8-bit"): 'where they are 0 to 255, say so: units="8-bit"; reflectance * 10000 is no picture, '
+        'but modality="S2L2A", bands=[...]',
         ("DN", "reflectance"): 'say so: units="DN"; it is then converted',
         ("8-bit", "DN"): "take the 16-bit product; or, where 255 stood for a reflectance of 1, "
         'dn = (da.astype("float32") * (10000 / 255)).assign_attrs(da.attrs, units="DN")',
@@ -158,13 +150,6 @@ def _value_units(kind: Modality, stated: str, packing: Packing) -> str:
         expected="'reflectance', '%' or 'DN'",
         remedy='units="reflectance", if the unpacked values are',
     )
-
-
-def _factor(found: str, expected: str) -> float | None:
-    for kind in _KINDS:
-        if found in kind and expected in kind:
-            return kind[found] / kind[expected]
-    return None
 
 
 def _refuse_doubt(scene: xr.DataArray, kind: Modality, units: str, packing: Packing) -> None:
