@@ -21,7 +21,9 @@ from xr_rsembed.models.registry import find_spec
 def unread(monkeypatch):
     """Options as in a new process: nothing set, and the environment not read yet."""
     monkeypatch.setattr(config, "_values", {})
-    monkeypatch.setattr(config, "_environment_read", False)
+    config._from_environment.cache_clear()
+    yield
+    config._from_environment.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +16,7 @@ from xr_rsembed.errors import known_name, nearest, one_of, warn, whole_number
 
 @dataclass(frozen=True)
 class Option:
-    """One option.
-
-    Parameters
-    ----------
-    default : object
-    help : str
-        What it means, for the documentation.
-    choices : tuple
-        The values that it can take; else any of the default's kind.
-    at_least : int, optional
-        The smallest whole number; an option that has one, or a number as its default, is a whole number.
-    """
+    """One option: some choices, or any whole number (where it has a least or its default is one), or any text."""
 
     default: Any
     help: str
@@ -35,11 +25,11 @@ class Option:
 
     @property
     def is_number(self) -> bool:
-        """Whether only whole numbers will do."""
         return self.at_least is not None or type(self.default) is int
 
 
 _YES_NO = (True, False, 0, 1)
+_NO_OPTION = "There is no such option."
 OPTIONS = {
     "terramind.model_key": Option("terramind_v1_small", "what ``terramind`` means"),
     "terramind.modality": Option("S2L2A", "the modality taken where bands and attrs leave a choice"),
@@ -74,8 +64,7 @@ OPTIONS = {
     ),
 }
 
-_values: dict[str, Any] = {}
-_environment_read = False
+_values: dict[str, Any] = {}  # what set_options set
 
 
 def environment_name(key: str) -> str:
@@ -102,14 +91,8 @@ def get_option(key: str) -> Any:
     >>> get_option("block_tiles")
     8
     """
-    global _environment_read
-    if not _environment_read:
-        # Read at first use, not at import: a bad variable then fails in the call that needs it, with our own error.
-        _values.update(_from_environment() | _values)
-        _environment_read = True
-        for text in unknown_variables():
-            warn(f"{text}; it does nothing.")
-    return _values.get(_known(key), OPTIONS[key].default)
+    known_name(key, OPTIONS, _NO_OPTION)
+    return (_from_environment() | _values).get(key, OPTIONS[key].default)
 
 
 def family_option(family: str, name: str, default: Any = None) -> Any:
@@ -150,7 +133,9 @@ class set_options:
 
     def __init__(self, options: Mapping[str, Any] | None = None, /, **keywords: Any) -> None:
         wanted = dict(options or {}) | {name.replace("__", "."): value for name, value in keywords.items()}
-        checked = {_known(key): _checked(key, value, key.replace(".", "__")) for key, value in wanted.items()}
+        for key in wanted:
+            known_name(key, OPTIONS, _NO_OPTION)
+        checked = {key: _checked(key, value, key.replace(".", "__")) for key, value in wanted.items()}
         self._former = {key: get_option(key) for key in checked}
         _values.update(checked)
 
@@ -176,8 +161,12 @@ def unknown_variables() -> list[str]:
     return found
 
 
+@functools.cache
 def _from_environment() -> dict[str, Any]:
-    """Values of the ``RS_EMBED_*`` variables that are set, checked as ``set_options`` would check them."""
+    """Values of the ``RS_EMBED_*`` variables that are set, checked as ``set_options`` would check them.
+
+    Read at first use, not at import: a bad variable then fails in the call that needs it, with our own error.
+    """
     found: dict[str, Any] = {}
     for key, option in OPTIONS.items():
         text = os.environ.get(name := environment_name(key))
@@ -189,6 +178,8 @@ def _from_environment() -> dict[str, Any]:
         elif option.is_number and text.lstrip("+-").isdecimal():
             value = int(text)
         found[key] = _checked(key, value, name)
+    for text in unknown_variables():
+        warn(f"{text}; it does nothing.")
     return found
 
 
@@ -202,7 +193,3 @@ def _checked(key: str, value: Any, name: str) -> Any:
     if option.is_number and not (value is None and option.default is None):
         return whole_number(name, value, option.at_least)
     return value
-
-
-def _known(key: str) -> str:
-    return known_name(key, OPTIONS, "There is no such option.")
