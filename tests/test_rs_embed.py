@@ -39,7 +39,6 @@ def backend(probe, monkeypatch):
     monkeypatch.setattr(
         fetch_room, "find_provider", lambda one: land if one in ("gee", "auto", "stac") else real(one)
     )
-    monkeypatch.setattr("xr_rsembed.recipe.Recipe.provider_options", {})
     return land
 
 
@@ -78,6 +77,13 @@ def test_a_call_runs_as_it_is(name):
     theirs, ours = CALLS[name]
     emb = get_embedding("Probe", spatial=PLACE, temporal=SUMMER, weights="random", **theirs)
     np.testing.assert_array_equal(np.asarray(emb.data), plain(**ours))
+
+
+@pytest.mark.parametrize("name", ["auto", "stac", "gee"])
+def test_each_provider_gets_the_models_own_number_of_requests(backend, name):
+    with xr_rsembed.set_options(terrafm__fetch_workers=3):
+        get_embedding("terrafm", spatial=PLACE, temporal=SUMMER, backend=name, weights="random")
+    assert backend.requests[0].options == {"workers": 3}
 
 
 def test_the_default_time_is_theirs(backend):

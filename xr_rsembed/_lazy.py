@@ -13,13 +13,6 @@ from typing import Any
 def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """``__getattr__``, ``__dir__`` and ``__all__`` of a package whose ``__init__.pyi`` says what comes from where.
 
-    Parameters
-    ----------
-    package, file : str
-        The package's ``__name__`` and ``__file__``.
-
-    Examples
-    --------
     >>> import xr_rsembed.explore
     >>> "pca" in dir(xr_rsembed.explore)
     True

@@ -292,10 +292,8 @@ def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
     values = values[
         np.isfinite(values) & ~np.isin(values, (0.0, *held_values(nodata_of(scene), scene.dtype)))
     ]  # 0 was never measured
-    nothing = SceneError("The scene has no valid pixel.", found="no power above 0", expected="linear power")
-    if not values.size:
-        raise nothing
-    if str(scene.attrs.get("units", "")).lower() == "db" or np.median(values) < -0.05:
+    stated = str(scene.attrs.get("units", "")).lower()
+    if values.size and (stated == "db" or np.median(values) < -0.05):
         raise UnitsError(
             "A divisor is made of linear power.",
             found=f"a median of {np.median(values):.3g}, units={scene.attrs.get('units')!r}",
@@ -304,5 +302,5 @@ def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
         )
     values = values[values > 0]  # noise below 0 was not measured either
     if not values.size:
-        raise nothing
+        raise SceneError("The scene has no valid pixel.", found="no power above 0", expected="linear power")
     return float(np.percentile(np.log1p(values), percentile))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,19 +38,13 @@ class Recipe:
     modality: str
     units: str | None
     mask_clouds: bool
-    backend_options: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    backend_options: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
     @property
     def fetch_workers(self) -> int:
         """What the user's option says for this model."""
         return int(family_option(self.spec.family, "fetch_workers", 8))
-
-    @property
-    def provider_options(self) -> dict[str, Any]:
-        """Those given; both of our own providers take the number of requests at a time."""
-        ours = {"workers": self.fetch_workers} if self.backend in ("stac", "gee") else {}
-        return {**ours, **self.backend_options}
 
     @cached_property
     def weights(self) -> WeightsRef:
@@ -64,6 +58,7 @@ class Recipe:
         return target_grid(place, scale_m=self.sensor.scale_m or self.spec.resolution)
 
     def scene(self, grid: GeoBox, span: TemporalSpec) -> xr.DataArray:
+        ours = {"workers": self.fetch_workers} if self.backend in ("auto", "stac", "gee") else {}
         return fetch(
             self.backend,
             grid,
@@ -72,7 +67,7 @@ class Recipe:
             mask_clouds=self.mask_clouds,
             units=self.units,
             sensor=self.sensor,
-            **self.provider_options,
+            **{**ours, **self.backend_options},
         )
 
     def embed(self, scene: xr.DataArray) -> xr.DataArray:
@@ -128,15 +123,7 @@ def make_recipe(
     if sensor.bands is None and set(taken[kind].bands) < set(MODALITIES[kind].bands):
         sensor = replace(sensor, bands=taken[kind].bands)
     units = taken[kind].units if kind.startswith("S1") else None
-    return Recipe(
-        spec, sensor, output, backend, kind, units, mask_clouds, backend_options or {}, _prepared(settings)
-    )
-
-
-def _prepared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of ``embed``, where rs-embed's ways to say ``input_prep`` became ours."""
-    settings = dict(settings)
-    prep = settings.pop("input_prep", "tile")
-    if prep in (None, "auto"):
-        prep = "tile"
-    return {**settings, **(prep.settings() if hasattr(prep, "settings") else {"input_prep": prep})}
+    prep: Any = settings.get("input_prep")  # rs-embed has more ways to say it
+    plain = {"input_prep": "tile" if prep in (None, "auto") else prep}
+    settings = {**settings, **(prep.settings() if hasattr(prep, "settings") else plain)}
+    return Recipe(spec, sensor, output, backend, kind, units, mask_clouds, backend_options or {}, settings)

@@ -12,30 +12,26 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from xr_rsembed.errors import GridError, OptionError, one_of
+from xr_rsembed.errors import GridError, OptionError, known_name, one_of
 
 Composite: TypeAlias = Literal["median", "mean", "first", "last"]
 COMPOSITES: tuple[Composite, ...] = ("median", "mean", "first", "last")
 DEGREES = "EPSG:4326"
 C = TypeVar("C")
 _LOOK = "xr_rsembed.inspect_provider_patch(spatial=..., sensor=...) looks at the pixels that a model would be given"
-#: Fields of rs-embed that are something else here.
-_ELSEWHERE = dict.fromkeys(("check_input", "check_raise", "check_save_dir"), _LOOK)
 
 
 def _named_fields(cls: type[C]) -> type[C]:
     """A dataclass that refuses fields which it does not have by an error of ours."""
-    initialize, known = cls.__init__, {one.name for one in fields(cls)}  # type: ignore[arg-type]
+    initialize = cls.__init__
 
     @functools.wraps(initialize)
     def checked(self: C, *args: Any, **given: Any) -> None:
-        if unknown := sorted({*given} - known):
-            raise OptionError(
-                f"{cls.__name__} has no field {', '.join(unknown)}.",
-                found=", ".join(f"{name}={given[name]!r}" for name in unknown),
-                expected=", ".join(sorted(known)),
-                remedy=_ELSEWHERE.get(unknown[0]),
-            )
+        known = [one.name for one in fields(cls)]  # type: ignore[arg-type]
+        for name in given:
+            if name in ("check_input", "check_raise", "check_save_dir"):
+                raise OptionError(f"rs-embed's {name} is not part of {cls.__name__}.", remedy=_LOOK)
+            known_name(name, known, f"{cls.__name__} has no field {name}.")
         initialize(self, *args, **given)
 
     cls.__init__ = checked  # type: ignore[assignment]
