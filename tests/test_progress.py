@@ -11,6 +11,7 @@ import xr_rsembed
 from xr_rsembed import progress as module
 from xr_rsembed import set_options
 from xr_rsembed.progress import progress, say_when_slow, tiles_done
+from xr_rsembed.workers import as_finished, threads
 
 
 @pytest.fixture
@@ -138,3 +139,30 @@ def test_eager_lazy_and_stored_embeddings_count_the_same_tiles(probe, tmp_path, 
         xr_rsembed.embed(scene, "probe", **options).rsembed.to_zarr(tmp_path / "emb.zarr")
     expected = {0: 12, 112: 24}[overlap]
     assert [(bar.done, bar.total, bar.unit) for bar in bars] == [(expected, expected, "tiles")] * 2
+
+
+def test_things_at_work_begin_as_there_is_room_and_what_waits_is_dropped_on_an_interrupt(capsys):
+    begun, taken = [], []
+
+    def items():
+        for number in range(10):
+            taken.append(number)
+            yield number
+
+    def work(number):
+        begun.append(number)
+        return 1 / number
+
+    def interrupted():
+        with threads(1, "scene") as pool:
+            for number, future in as_finished(pool, work, items(), at_once=2):
+                if number == 0:
+                    assert isinstance(future.exception(), ZeroDivisionError), "the others go on"
+                assert len(taken) <= number + 2
+                if number == 3:
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert max(begun) <= 4
+    assert capsys.readouterr().err == "interrupted: each scene that is at work is finished first ...\n"

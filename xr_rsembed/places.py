@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from xr_rsembed.recipe import Recipe, make_recipe
 from xr_rsembed.specs import OutputSpec, SensorSpec
 from xr_rsembed.times import DEFAULT_TIME, TemporalSpec, Time
 from xr_rsembed.vectors import VectorFile, place_table, times_of, vector_cube
+from xr_rsembed.workers import as_finished, threads
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -244,8 +243,12 @@ def _run(
         return recipe.scene(job[1], times[job[0]]).compute(scheduler="synchronous")
 
     # One bar for all places, none for each.
-    with progress(len(places), "embedding", unit="places") as bar, set_options(progress=False):
-        for (index, _), loading in _ahead(load, wanted(), workers):
+    with (
+        progress(len(places), "embedding", unit="places") as bar,
+        set_options(progress=False),
+        threads(workers, "place") as pool,
+    ):
+        for (index, _), loading in as_finished(pool, load, wanted(), at_once=2 * workers):
             try:
                 vector = recipe.embed(loading.result()).compute()
                 if not np.isfinite(vector.values).any():
@@ -258,17 +261,3 @@ def _run(
                     file.keep(keys[index], vector)
             bar.advance(1)
     return vectors, errors, keys
-
-
-def _ahead(work: Any, jobs: Iterator[Any], workers: int) -> Iterator[tuple[Any, Future[Any]]]:
-    """Jobs with their finished work as it finishes, at most two for each worker begun and not yet taken."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-fetch") as pool:
-        begun = {pool.submit(work, job): job for job in islice(jobs, 2 * workers)}
-        try:
-            while begun:
-                for done in wait(begun, return_when=FIRST_COMPLETED).done:
-                    yield begun.pop(done), done
-                    begun |= {pool.submit(work, job): job for job in islice(jobs, 1)}
-        finally:
-            for waiting in begun:
-                waiting.cancel()

@@ -67,7 +67,7 @@ class Bar:
             if self._display is not None:
                 self._display.stop()
             elif self._lines and not failed:
-                _print(f"{self.description}: {self.done} {self.unit} in {_duration(self._elapsed())}")
+                say(f"{self.description}: {self.done} {self.unit} in {_duration(self._elapsed())}")
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started
@@ -89,7 +89,7 @@ class Bar:
             self._next_line = time.monotonic() + LINE_EVERY
             left = (self.total - self.done) * self._elapsed() / self.done if self.done else None
             more = "" if left is None else f", {self._rate()}, {_duration(left)} left"
-            _print(f"{self.description}: {self.done}/{self.total} {self.unit}{more}")
+            say(f"{self.description}: {self.done}/{self.total} {self.unit}{more}")
 
     def _rate(self) -> str:
         return f"{self.done / max(self._elapsed(), 1e-6):.3g} {self.unit}/s"
@@ -178,7 +178,7 @@ def say_when_slow(text: str, after: float = 2.0) -> Iterator[None]:
     if not get_option("progress"):
         yield
         return
-    timer = threading.Timer(after, _print, (text,))
+    timer = threading.Timer(after, say, (text,))
     timer.daemon = True
     timer.start()
     try:
@@ -194,7 +194,8 @@ def _close(bar: Bar, failed: bool = False) -> None:
         bar.close(failed)
 
 
-def _print(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line to stderr, above the bar where there is one."""
     bar = _active
     if bar is not None and bar._display is not None:
         bar._display.console.print(text, highlight=False)

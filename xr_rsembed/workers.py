@@ -1,15 +1,65 @@
-"""Whether a cluster still has workers, for those who wait for its results."""
+"""Many things at work at once: those that are finished, one by one, and whether a cluster still has workers."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import StoreError, warn
+from xr_rsembed.progress import say
 
 _ASK_EVERY_S = 2.0
 _WARN_AFTER_S = 30.0
+
+Item = TypeVar("Item")
+
+
+@contextmanager
+def threads(number: int, name: str) -> Iterator[Executor]:
+    """A pool of threads, for so many things of this name at a time; Ctrl-C waits for those at work, and says so."""
+    with ThreadPoolExecutor(number, thread_name_prefix=f"xr-rsembed-{name}") as pool:
+        try:
+            yield pool
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                say(f"interrupted: each {name} that is at work is finished first ...")
+            raise
+
+
+def as_finished(
+    pool: Executor,
+    work: Callable[[Item], Any],
+    items: Iterable[Item],
+    *,
+    at_once: int,
+    watch: WorkerWatch | None = None,
+) -> Generator[tuple[Item, Future[Any]]]:
+    """Work on items in a pool; gives each with its finished future, whose ``result()`` may raise.
+
+    ``at_once`` of them are handed to the pool and not given back yet: the items, too, are taken one by one as there is
+    room. ``watch`` is asked while a cluster is waited for.
+    """
+    items, begun = iter(items), dict[Future[Any], Item]()
+    try:
+        while True:
+            for item in islice(items, at_once - len(begun)):
+                begun[pool.submit(work, item)] = item
+            if not begun:
+                return
+            for future in wait(begun, 1 if watch else None, FIRST_COMPLETED).done:
+                yield begun.pop(future), future
+                break  # the next item begins before another is given
+            if watch:
+                watch.check()
+    finally:
+        for future in begun:
+            future.cancel()
 
 
 class WorkerWatch:

@@ -17,7 +17,6 @@ from xr_rsembed.errors import BandOrderError
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 from xr_rsembed.scenes import open_scene
-from xr_rsembed.tiling import plan_axis
 
 if TYPE_CHECKING:
     import torch
@@ -73,28 +72,6 @@ class Recipe:
         if self.companions:
             settings.pop("modality", None)
         return api.embed(scene, model or self.model, **settings)
-
-    def tiles(self, scene: Any) -> int:
-        """How many tiles go through the model."""
-        spec = find_spec(self.model)
-        array = next(iter(scene.data_vars.values())) if isinstance(scene, xr.Dataset) else scene
-        if self.settings.get("input_prep") == "resize":
-            return 1
-        tiles = int(self.settings.get("density", 1)) ** 2
-        for dim, size in array.sizes.items():
-            if dim in ("y", "x"):
-                plan = plan_axis(
-                    size,
-                    self.settings.get("overlap", 0),
-                    self.settings.get("edge", "shift"),
-                    patch=spec.patch_size,
-                    size=spec.image_size,
-                )
-                size = len(plan.starts)
-            elif "band" in str(dim):
-                continue
-            tiles *= size
-        return tiles
 
 
 def name_bands(scene: xr.DataArray, names: Sequence[str]) -> xr.DataArray:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,11 +15,12 @@ import xarray as xr
 
 from xr_rsembed.batch.jobs import Job
 from xr_rsembed.batch.recipe import Recipe
-from xr_rsembed.config import set_options
+from xr_rsembed.engine.embed import scene_blocks
+from xr_rsembed.engine.plan import planned_jobs
 from xr_rsembed.errors import OptionError, RsEmbedError, StoreExistsError
 from xr_rsembed.extras import require
 from xr_rsembed.models.registry import find_spec
-from xr_rsembed.progress import progress
+from xr_rsembed.workers import as_finished, threads
 
 STATES = ("written", "finished", "planned", "failed")
 
@@ -53,9 +53,7 @@ def run_jobs(
     workers: int = 1,
     limit: int | None = None,
     dry_run: bool = False,
-    report: Callable[[Outcome], Any] = lambda outcome: None,
-    show: bool | None = None,
-) -> list[Outcome]:
+) -> Iterator[Outcome]:
     """Embed and write every job's scene; one that fails does not stop the others.
 
     Parameters
@@ -70,70 +68,34 @@ def run_jobs(
         Work on at most this many that are not finished.
     dry_run : bool
         Open and check every scene and plan it; compute and write nothing.
-    report : callable
-        Takes each outcome as it is known.
-    show : bool, optional
-        Show a bar; by default in a terminal or notebook.
 
-    Returns
-    -------
-    list of Outcome
-        In the order of the jobs; those beyond the limit are left out.
+    Yields
+    ------
+    Outcome
+        Of each job as it is known; of those beyond the limit none.
     """
-    outcomes: dict[int, Outcome] = {}
-
-    def known(number: int, outcome: Outcome) -> None:
-        outcomes[number] = outcome
-        report(outcome)
-
     todo = []
-    for number, job in enumerate(jobs):
+    for job in jobs:
         try:
             if overwrite or not _is_finished(job, recipe):
-                todo.append(number)
+                todo.append(job)
             else:
-                known(number, Outcome(job.source, job.output, "finished"))
+                yield Outcome(job.source, job.output, "finished")
         except Exception as error:
-            known(number, _failed(job, error))
-    todo = todo[:limit]
-    tiles = {number: 0 if dry_run else _tiles(jobs[number], recipe) for number in todo}
+            yield _failed(job, error)
 
-    def work(number: int) -> Outcome:
+    def work(job: Job) -> Outcome:
         try:
-            return run_job(jobs[number], recipe, overwrite=overwrite, dry_run=dry_run)
+            return run_job(job, recipe, overwrite=overwrite, dry_run=dry_run)
         except Exception as error:  # kept with its reason; the other scenes go on
-            return _failed(jobs[number], error)
+            return _failed(job, error)
 
-    with (
-        progress(sum(tiles.values()), f"{len(todo)} scenes", enabled=show) as bar,
-        set_options(**({"progress": False} if show is False else {})),
-    ):
-        if workers == 1:  # in this thread, which Ctrl-C stops at once
-            for number in todo:
-                known(number, work(number))
-            return [outcomes[number] for number in sorted(outcomes)]
-
-        def beside(number: int) -> Outcome:
-            bar.add(-tiles[number])  # its own bar joins this one and counts them again
-            return work(number)
-
-        with ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-scene") as pool:
-            running = {pool.submit(beside, number): number for number in todo}
-            try:
-                for task in as_completed(running):
-                    known(running[task], task.result())
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    return [outcomes[number] for number in sorted(outcomes)]
-
-
-def _tiles(job: Job, recipe: Recipe) -> int:
-    """How many tiles a job is; 0 where it cannot be opened, which is said when its turn comes."""
-    try:
-        return 0 if job.places else recipe.tiles(recipe.scene(job.source))
-    except Exception:
-        return 0
+    if workers == 1:  # in this thread, which Ctrl-C stops at once
+        yield from map(work, todo[:limit])
+        return
+    with threads(workers, "scene") as pool:
+        for _, outcome in as_finished(pool, work, todo[:limit], at_once=workers):
+            yield outcome.result()
 
 
 def run_job(
@@ -156,7 +118,7 @@ def run_job(
         return _embed_places(job, recipe, dry_run)
     pixels = recipe.scene(job.source) if scene is None else recipe.prepared(scene)
     embedding = recipe.embed(pixels)
-    tiles = recipe.tiles(pixels)
+    tiles = _tile_count(pixels, embedding)
     sizes = {str(dim): size for dim, size in embedding.sizes.items()}
     if dry_run:
         return Outcome(job.source, job.output, "planned", sizes, tiles)
@@ -167,6 +129,13 @@ def run_job(
         options["resume"] = True
     save(embedding, job.output, overwrite=overwrite, **options)
     return Outcome(job.source, job.output, "written", sizes, tiles, round(time.perf_counter() - started, 3))
+
+
+def _tile_count(scene: xr.DataArray | xr.Dataset, embedding: Any) -> int:
+    """How many tiles of a scene go through the model for its lazy embedding."""
+    first = next(iter(scene.data_vars.values())) if isinstance(scene, xr.Dataset) else scene
+    leading = [size for dim, size in first.sizes.items() if dim not in ("band", "y", "x")]
+    return scene_blocks(first, next(planned_jobs(embedding.__dask_graph__()))).tile_count(leading)
 
 
 def _embed_places(job: Job, recipe: Recipe, dry_run: bool) -> Outcome:

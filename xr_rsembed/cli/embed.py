@@ -27,6 +27,7 @@ from xr_rsembed.cli.options import (
 )
 from xr_rsembed.cli.screen import err, out
 from xr_rsembed.cli.words import in_flags
+from xr_rsembed.config import set_options
 from xr_rsembed.errors import OptionError, RsEmbedError
 
 Bands = Annotated[
@@ -123,16 +124,14 @@ def embed(
             )
             say(outcome)
             raise typer.Exit(outcome.state == "failed")
-        outcomes = batch.run_jobs(
-            jobs,
-            recipe,
-            overwrite=overwrite,
-            workers=workers,
-            limit=limit,
-            dry_run=dry_run,
-            show=not (quiet or as_json or dry_run),
-            report=lambda outcome: None if outcome.state == "failed" and not as_json else say(outcome),
-        )
+        outcomes = []
+        with set_options(**({"progress": False} if quiet or as_json or dry_run else {})):
+            for outcome in batch.run_jobs(
+                jobs, recipe, overwrite=overwrite, workers=workers, limit=limit, dry_run=dry_run
+            ):
+                outcomes.append(outcome)
+                if outcome.state != "failed" or as_json:
+                    say(outcome)
     failed = [one for one in outcomes if one.state == "failed"]
     path = None if dry_run else batch.write_failures(outcomes, output)
     if not (quiet or as_json):

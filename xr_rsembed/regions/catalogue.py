@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xr_rsembed.regions.preview import GROUP
-from xr_rsembed.regions.store import RegionStore, made_with, period_ends
+from xr_rsembed.regions.store import RegionStore, made_with, period_span
 
 _EXTENSIONS = [
     "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json",
@@ -40,14 +40,14 @@ def write_catalogue(store: RegionStore, folder: str | os.PathLike[str]) -> Path:
         units = [unit for unit, one in done if (unit.zone, one) == (zone, period)]
         extents = [zones[zone].cell_geobox(unit).geographic_extent.geom for unit in units]
         shape = shapely.union_all(extents)
-        start, end = period_ends(period)
+        span = period_span(period)
         item = pystac.Item(
             id=f"{zone}_{period}",
             geometry=shapely.geometry.mapping(shape),
             bbox=list(shape.bounds),
             datetime=None,
-            start_datetime=start,
-            end_datetime=end,
+            start_datetime=span.start,
+            end_datetime=span.end,
             properties={
                 "proj:code": zones[zone].crs,
                 "gsd": root[zone].attrs.get("geoemb:gsd"),

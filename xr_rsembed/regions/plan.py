@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.errors import NoScenesError
+from xr_rsembed.regions.store import period_span
 from xr_rsembed.tiling import plan_axis
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def plan_table(run: RegionRun, timed: bool) -> Any:
             len(plan_axis(side, recipe.overlap, size=recipe.spec.image_size).starts) * recipe.density
         ) ** 2
         try:
-            scene = recipe.scene(lattice, unit, run.span(period))
+            scene = recipe.scene(lattice, unit, period_span(period))
             items = len(np.atleast_1d(scene.attrs.get("item_ids", [])))
             size = items * scene.sizes["band"] * side * side * scene.dtype.itemsize
         except NoScenesError:

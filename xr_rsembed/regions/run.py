@@ -25,7 +25,7 @@ from xr_rsembed.regions.area import area_geometry
 from xr_rsembed.regions.plan import plan_table
 from xr_rsembed.regions.recipe import Recipe
 from xr_rsembed.regions.status import Status, status_of
-from xr_rsembed.regions.store import RegionStore, period_name
+from xr_rsembed.regions.store import RegionStore, period_name, period_span
 from xr_rsembed.regions.units import Key, Lattice, lattices, units_of
 from xr_rsembed.regions.work import work_on
 from xr_rsembed.times import TemporalSpec, Time
@@ -251,7 +251,7 @@ class RegionRun:
             progress_bar(len(todo), "region", unit="units", enabled=enabled) as bar,
             set_options(progress=False),  # of the units themselves
         ):
-            units = ((self.zones[key[0].zone], key, self.span(key[1])) for key in todo)
+            units = [(self.zones[key[0].zone], key) for key in todo]
             options = {"client": client, "workers": workers, "retries": retries}
             for key, state in work_on(self.store, self.recipe, units, **options):
                 bar.advance(1)
@@ -266,7 +266,7 @@ class RegionRun:
         """Ask for one scene before the store is begun: what is wrong with the request is no unit's failure."""
         for unit, period in todo[:1]:
             try:
-                self.recipe.scene(self.zones[unit.zone], unit, self.span(period))
+                self.recipe.scene(self.zones[unit.zone], unit, period_span(period))
             except (OptionError, BandOrderError, MissingDependencyError, ProviderAuthError):
                 raise
             except Exception:  # of this unit alone, whose record will say it
@@ -299,7 +299,3 @@ class RegionRun:
     def status(self) -> Status:
         """How far this request is."""
         return status_of(self.store, self.keys)
-
-    def span(self, period: str) -> TemporalSpec:
-        """The period of this name."""
-        return next(span for span in self.spans if period_name(span) == period)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -40,12 +40,13 @@ def period_name(span: TemporalSpec) -> str:
     >>> period_name(TemporalSpec.parse("2022-06"))
     '2022-06-01_2022-07-01'
     """
-    return "_".join(f"{end:%Y-%m-%dT%H%M%S}".removesuffix("T000000") for end in (span.start, span.end))
+    ends = (f"{end:%Y-%m-%dT%H%M%S.%f}" for end in (span.start, span.end))
+    return "_".join(end.removesuffix(".000000").removesuffix("T000000") for end in ends)
 
 
-def period_ends(period: str) -> list[datetime]:
-    """Start and end of a period by its name."""
-    return [datetime.fromisoformat(end).replace(tzinfo=UTC) for end in period.split("_")]
+def period_span(period: str) -> TemporalSpec:
+    """The period of this name."""
+    return TemporalSpec(*(datetime.fromisoformat(end).replace(tzinfo=UTC) for end in period.split("_")))
 
 
 def put_array(group: zarr.Group, name: str, dims: str, **layout: Any) -> zarr.Array[Any]:
@@ -197,7 +198,8 @@ class RegionStore:
         if "embedding" not in group:
             self._create(group, example, lattice)
         embedding = group["embedding"]
-        depth, starts, ends = embedding.shape[1], *_seconds(periods)
+        depth, spans = embedding.shape[1], [period_span(period) for period in periods]
+        starts, ends = _seconds(span.start for span in spans), _seconds(span.end for span in spans)
         shape = (len(periods), depth, *grid.shape.yx)
         if embedding.shape == shape and np.array_equal(group["time"][:], starts):
             return
@@ -304,10 +306,9 @@ class RegionStore:
         return found
 
 
-def _seconds(periods: Sequence[str]) -> Iterator[np.ndarray]:
-    """The starts and the ends of periods, in seconds since 1970."""
-    for end in (0, 1):
-        yield np.array([int(period_ends(period)[end].timestamp()) for period in periods], "int64")
+def _seconds(times: Iterable[datetime]) -> np.ndarray:
+    """Times in seconds since 1970."""
+    return np.array([int(time.timestamp()) for time in times], "int64")
 
 
 def _explained(target: Target, doing: str = "written") -> Any:
