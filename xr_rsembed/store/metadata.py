@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
 import zarr
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from xr_rsembed.errors import StoreError
@@ -73,16 +73,17 @@ def metadata_objects(
     for one in scales.values():
         one.encoding["chunk_key_encoding"] = KEYS[group.way]
     coords = {str(name): _writable(coord, group.way) for name, coord in dataset.coords.items()}
-    arrays = {layout.name: _template(dataset[layout.name], layout, group.way) for layout in layouts}
     objects: dict[str, Any] = {}
     store = MemoryStore(objects)
     with warnings.catch_warnings():
         # Zarr says that consolidated metadata and strings are not in the v3 core yet; xarray reads and writes both.
         warnings.simplefilter("ignore")
-        # Without computing, xarray writes of a dask array its document alone.
-        xr.Dataset(arrays | coords | scales, attrs=dataset.attrs | group.attrs).to_zarr(
-            store, zarr_format=3, consolidated=False, compute=False
+        xr.Dataset(coords | scales, attrs=dataset.attrs | group.attrs).to_zarr(
+            store, zarr_format=3, consolidated=False
         )
+        for layout in layouts:
+            document = _document(dataset[layout.name], layout, group.way)
+            objects[f"{layout.name}/zarr.json"] = default_buffer_prototype().buffer.from_bytes(document)
         create_records(store, layouts, group.way, parts=parts, zeros=zeros)
         if consolidated:
             zarr.consolidate_metadata(store, zarr_format=3)
@@ -155,14 +156,19 @@ def _unfit(name: str, found: str, remedy: str) -> StoreError:
     )
 
 
-def _template(array: xr.DataArray, layout: Layout, way: int) -> xr.Variable:
-    """An array as it lies in the store, with one dask block that is never computed."""
-    values = da.zeros(layout.shape, dtype=array.dtype if layout.scale else layout.dtype, chunks=-1)
+def _document(array: xr.DataArray, layout: Layout, way: int) -> bytes:
+    """An array's ``zarr.json`` as xarray writes it, of a single cell that is made as large as the array."""
+    dtype = array.dtype if layout.scale else np.dtype(layout.dtype)
+    cell = np.full([1] * len(layout.dims), np.nan if dtype.kind == "f" else 0, dtype)
     names = [str(name) for name in array.coords if name not in array.dims]
     mapping = {"grid_mapping": array.encoding["grid_mapping"]} if "grid_mapping" in array.encoding else {}
     # Listed by hand: xarray leaves the CRS out of the list where grid_mapping names it, and then reads it as data.
     listed = {"coordinates": " ".join(names)} if names else {}
-    return xr.Variable(layout.dims, values, array.attrs, encoding(layout, way) | mapping | listed)
+    variable = xr.Variable(layout.dims, cell, array.attrs, encoding(layout, way) | mapping | listed)
+    store = MemoryStore()
+    xr.Dataset({layout.name: variable}).to_zarr(store, zarr_format=3, consolidated=False)
+    written = Target(store, layout.name).read(f"{layout.name}/zarr.json")
+    return json.dumps(json.loads(written or b"{}") | {"shape": layout.shape}, indent=2).encode()
 
 
 def _writable(coord: xr.DataArray, way: int) -> xr.Variable:
