@@ -104,9 +104,9 @@ def world(emb, tmp_path, monkeypatch):
     import rioxarray  # noqa: F401  (registers .rio)
     import shapely
 
-    from xr_rsembed import recipe
     from xr_rsembed.engine import generate
     from xr_rsembed.models import weights
+    from xr_rsembed.places import recipe
     from xr_rsembed.providers.fetch import fetch
 
     def stand_in(*args, **options):

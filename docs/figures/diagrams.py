@@ -271,7 +271,7 @@ def layers() -> list[list[str]]:
 PIXELS_IN, MAPS_OUT = "#fdeccf", "#d9e8f5"
 ROOMS = {
     **dict.fromkeys(("inputs/", "products/", "providers/", "scenes", "gdal"), PIXELS_IN),
-    **dict.fromkeys(("explore/", "store/", "batch/", "regions/", "report"), MAPS_OUT),
+    **dict.fromkeys(("explore/", "store/", "places/", "batch/", "regions/", "report"), MAPS_OUT),
     "engine/": "#dfeedd",
     "models/": MODEL,
 }

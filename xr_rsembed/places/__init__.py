@@ -17,11 +17,11 @@ from xr_rsembed._aliases import aliases
 from xr_rsembed.config import set_options
 from xr_rsembed.errors import OptionError, SceneError, warn
 from xr_rsembed.models.spec import ModelSpec
+from xr_rsembed.places.recipe import Recipe, make_recipe
+from xr_rsembed.places.vectors import VectorFile, place_table, times_of, vector_cube
 from xr_rsembed.progress import progress
-from xr_rsembed.recipe import Recipe, make_recipe
 from xr_rsembed.specs import OutputSpec, SensorSpec
 from xr_rsembed.times import DEFAULT_TIME, TemporalSpec, Time
-from xr_rsembed.vectors import VectorFile, place_table, times_of, vector_cube
 from xr_rsembed.workers import as_finished, threads
 
 if TYPE_CHECKING:
