@@ -150,19 +150,24 @@ def _context(job: Job, block: Block, leading: tuple[int, ...], tiles: Sequence[T
 
 
 def _encode(
-    encoder: Callable[..., Tokens], inputs: Mapping[str, torch.Tensor], job: Job, context: Context | None
+    encoder: Callable[..., Any], inputs: Mapping[str, torch.Tensor], job: Job, context: Context | None
 ) -> Tokens:
-    """One forward, held to the encoder's contract."""
+    """One forward, held to the encoder's contract; encoder objects may give their grid alone."""
+    import torch
+
     extra = () if context is None else (context,)
-    tokens = encoder(inputs, job.settings.layers, dict(job.options), *extra)
+    given: Any = encoder(inputs, job.settings.layers, dict(job.options), *extra)
+    tokens = given if isinstance(given, Tokens) else Tokens(given)
     number = len(next(iter(inputs.values())))
     cells = job.spec.image_size // job.spec.patch_size
     shape = (number, *job.layout.shape, cells, cells)
-    if tokens.grid.numel() != math.prod(shape) or not tokens.grid.is_floating_point():
+    grid: Any = tokens.grid
+    is_tensor = torch.is_tensor(grid)
+    if not is_tensor or grid.numel() != math.prod(shape) or not grid.is_floating_point():
         raise EncoderError(
             f"The encoder of {job.spec.key} broke its contract.",
-            found=f"grid {tuple(tokens.grid.shape)} {tokens.grid.dtype}",
-            expected=f"grid {shape} of floats: (tile, *layout, rows, columns)",
+            found=f"grid {tuple(grid.shape)} {grid.dtype}" if is_tensor else f"a {type(grid).__name__}",
+            expected=f"Tokens, or their grid, {shape} of floats: (tile, *layout, rows, columns)",
         )
     pooled = None if tokens.pooled is None else tokens.pooled.reshape(shape[:-2]).float()
-    return Tokens(tokens.grid.reshape(shape).float(), pooled)
+    return Tokens(grid.reshape(shape).float(), pooled)

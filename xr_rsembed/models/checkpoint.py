@@ -61,8 +61,7 @@ def fill(
 ) -> None:
     """Give a freshly built module its weights, whichever way they were chosen.
 
-    ``fit`` sees the file's tensors first, and may drop some or change the module to suit them; the rest as in
-    ``strict_load``.
+    ``fit`` sees the file's tensors first, and may change them to suit the module; the rest as in ``strict_load``.
     """
     if ref.kind == "random":
         randomize(module, alias=alias)

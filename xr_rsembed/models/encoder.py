@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -143,6 +145,15 @@ class Generator(Protocol):
     def __call__(
         self, inputs: Mapping[str, torch.Tensor], seeds: Sequence[int]
     ) -> dict[str, torch.Tensor]: ...
+
+
+def load_from(module: str) -> Callable[[Any, EncoderRequest], Any]:
+    """The ``load`` of a family's torch module, which is imported when the encoder is loaded."""
+    return partial(_load_from, module)
+
+
+def _load_from(module: str, spec: Any, request: EncoderRequest) -> Any:
+    return import_module(module).load(spec, request)
 
 
 def freeze(value: Any) -> Any:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from xr_rsembed.errors import EncoderError, OptionError
-from xr_rsembed.models.encoder import Context, Encoder, EncoderRequest, Tokens, WeightsRef
+from xr_rsembed.models.encoder import Encoder, EncoderRequest, WeightsRef
 from xr_rsembed.models.spec import Modality, ModelOption, ModelSpec
-
-if TYPE_CHECKING:
-    import torch
 
 _DEFAULTS: dict[str, Any] = {
     "key": None,
@@ -111,36 +108,8 @@ class _Given:
         for method, arguments in (("to", (request.device,)), ("eval", ())):
             if hasattr(self.encoder, method):
                 getattr(self.encoder, method)(*arguments)
-        return _Calling(spec.key, self.encoder)
+        return cast("Encoder", self.encoder)
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         # Of this call alone: an object may be trained on between two, and its weights are too large to read through.
         return ("xr_rsembed-encoder", self.token)
-
-
-class _Calling:
-    """An encoder that may give its grid alone."""
-
-    def __init__(self, key: str, encoder: Any) -> None:
-        self.key = key
-        self.encoder = encoder
-
-    def __call__(
-        self,
-        inputs: Mapping[str, torch.Tensor],
-        layers: Sequence[int],
-        options: Mapping[str, Any],
-        *context: Context,
-    ) -> Tokens:
-        import torch
-
-        tokens = self.encoder(inputs, tuple(layers), options, *context)
-        if isinstance(tokens, Tokens):
-            return tokens
-        if torch.is_tensor(tokens):
-            return Tokens(tokens)
-        raise EncoderError(
-            f"The encoder {self.key} broke its contract.",
-            found=f"a {type(tokens).__name__}",
-            expected="Tokens(grid), or a tensor (B, D, h, w)",
-        )

@@ -67,6 +67,18 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+def states(
+    blocks: nn.ModuleList, norm: nn.Module, x: Tensor, layers: tuple[int, ...], *, norm_all: bool = False
+) -> list[Tensor]:
+    """Tokens after the blocks at these indices; those of the last, or all, are normed. Deeper blocks are not run."""
+    kept = {}
+    for index, block in enumerate(blocks[: max(layers) + 1]):
+        x = block(x)
+        if index in layers:
+            kept[index] = norm(x) if norm_all or index == len(blocks) - 1 else x
+    return [kept[layer] for layer in layers]
+
+
 def patches(image: Tensor, size: int) -> Tensor:
     """Flat patches (B, h * w, bands * size * size) of images (B, bands, h * size, w * size); bands one after the other.
 

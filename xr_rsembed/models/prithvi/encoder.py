@@ -14,7 +14,7 @@ from xr_rsembed.models.encoder import Context, EncoderRequest, Tokens
 from xr_rsembed.models.packed import pack
 from xr_rsembed.models.precision import layer_indices, place
 from xr_rsembed.models.spec import ModelSpec
-from xr_rsembed.models.vit import Attention, Block, Mlp, patches, stacked, uninitialized, waves
+from xr_rsembed.models.vit import Attention, Block, Mlp, patches, stacked, states, uninitialized, waves
 
 
 class Patches(nn.Module):
@@ -76,12 +76,7 @@ class Prithvi(nn.Module):
         if added is not None:
             x = x + added[:, None]
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.positions
-        kept = {}
-        for index, block in enumerate(self.blocks[: max(layers) + 1]):
-            x = block(x)
-            if index in layers:
-                kept[index] = self.norm(x) if index == len(self.blocks) - 1 else x
-        return [kept[layer] for layer in layers]
+        return states(self.blocks, self.norm, x, layers)
 
 
 class PrithviEncoder:
@@ -99,9 +94,9 @@ class PrithviEncoder:
     ) -> Tokens:
         image = inputs["S2L2A"].to(self.dtype)
         added = None if context is None else self._added(context, options).to(image)
-        states = self.module(image, added, layer_indices(layers, self.depth))
+        tokens = self.module(image, added, layer_indices(layers, self.depth))
         side = (self.module.side, self.module.side)
-        return stacked([state[:, 1:].transpose(1, 2).unflatten(2, side).float() for state in states])
+        return stacked([layer[:, 1:].transpose(1, 2).unflatten(2, side).float() for layer in tokens])
 
     def _added(self, context: Context, options: Mapping[str, Any]) -> Tensor:
         """What date and place add to every patch, in float32: bfloat16 holds no year."""
@@ -109,9 +104,8 @@ class PrithviEncoder:
         added = torch.zeros(len(context.time), module.width, device=module.cls_token.device)
         if options["use_time"]:
             year = context.time.astype("datetime64[Y]")
-            day = (context.time.astype("datetime64[D]") - year).astype(
-                int
-            ) + 1  # 1 to 366, as in pre-training
+            # 1 to 366, as in pre-training
+            day = (context.time.astype("datetime64[D]") - year).astype(int) + 1
             added += module.temporal_embed_enc.scale.float() * self._waves(year.astype(int) + 1970, day)
         if options["use_place"]:
             added += module.location_embed_enc.scale.float() * self._waves(

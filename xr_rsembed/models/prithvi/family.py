@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xr_rsembed.models.encoder import Encoder, EncoderRequest
+from xr_rsembed.models.encoder import load_from
 from xr_rsembed.models.spec import HubFile, Modality, ModelFamily, ModelOption, ModelSpec
 from xr_rsembed.normalize import Normalization
 
@@ -28,12 +28,6 @@ def _needs(options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in ("time", "place") if options.get(f"use_{name}"))
 
 
-def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
-    from xr_rsembed.models.prithvi.encoder import load
-
-    return load(spec, request)
-
-
 def _spec(key: str, embed_dim: int, depth: int, repo: str, patch: int = 16) -> ModelSpec:
     version = key.split("_")[2]
     mean, std = _STATISTICS[version]
@@ -48,7 +42,7 @@ def _spec(key: str, embed_dim: int, depth: int, repo: str, patch: int = 16) -> M
         modalities=(
             Modality("S2L2A", _BANDS, "DN", Normalization("zscore", mean=mean, std=std, source=source)),
         ),
-        load=_load,
+        load=load_from("xr_rsembed.models.prithvi.encoder"),
         weights=HubFile(f"ibm-nasa-geospatial/{repo}", f"Prithvi_EO_{version.upper()}_{size}.pt"),
         resolution=30.0,
         declared=_CONTEXT if key.endswith("_tl") else {},

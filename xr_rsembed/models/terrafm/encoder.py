@@ -12,7 +12,16 @@ from xr_rsembed.models import checkpoint
 from xr_rsembed.models.packed import pack
 from xr_rsembed.models.precision import layer_indices, place
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
-from xr_rsembed.models.vit import Attention, Block, Mlp, patches, resized_positions, stacked, uninitialized
+from xr_rsembed.models.vit import (
+    Attention,
+    Block,
+    Mlp,
+    patches,
+    resized_positions,
+    stacked,
+    states,
+    uninitialized,
+)
 
 _USUAL_ROWS = 8 * 197  # tokens of a CPU batch
 _CHANNELS = {"s2_l2a": 12, "s2_l1c": 12, "s1": 2}
@@ -109,13 +118,7 @@ class TerraFM(nn.Module):
         assert self.stem is not None, "fold() picks the sensor first"
         height, width = (size // self.stem.patch for size in image.shape[-2:])
         x = torch.cat([self.cls_token.expand(len(image), -1, -1), self.stem(image)], dim=1)
-        x = x + self._positions(height, width)
-        kept = {}
-        for index, block in enumerate(self.blocks[: max(layers) + 1]):
-            x = block(x)
-            if index in layers:
-                kept[index] = self.norm(x)
-        return [kept[layer] for layer in layers]
+        return states(self.blocks, self.norm, x + self._positions(height, width), layers, norm_all=True)
 
     def _positions(self, height: int, width: int) -> Tensor:
         """Learned positions, resized for images that are not of the training size."""

@@ -8,16 +8,8 @@ from typing import Any
 
 from xr_rsembed.bands import S1, S2_L2A
 from xr_rsembed.errors import OptionError
-from xr_rsembed.models.spec import (
-    Encoder,
-    EncoderRequest,
-    HubFile,
-    Modality,
-    ModelFamily,
-    ModelOption,
-    ModelSpec,
-    plain_input,
-)
+from xr_rsembed.models.encoder import load_from
+from xr_rsembed.models.spec import HubFile, Modality, ModelFamily, ModelOption, ModelSpec, plain_input
 from xr_rsembed.normalize import Normalization
 
 _REFLECTANCE = Normalization("scale", divisor=10000.0, clip=(0.0, 1.0), source="DN / 10000, clipped to 0..1")
@@ -62,12 +54,6 @@ def _check(spec: ModelSpec, modalities: tuple[str, ...], options: Mapping[str, A
         raise OptionError("s1_scale= must be a positive number.", found=repr(scale), expected="such as 0.35")
 
 
-def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
-    from xr_rsembed.models.terrafm.encoder import load
-
-    return load(spec, request)
-
-
 _OPTIONS = {
     "product": ModelOption(
         "L1C",
@@ -88,7 +74,7 @@ def _spec(key: str, width: int, depth: int, note: str = "") -> ModelSpec:
         embed_dim=width,
         depth=depth,
         modalities=_MODALITIES,
-        load=_load,
+        load=load_from("xr_rsembed.models.terrafm.encoder"),
         weights=HubFile("MBZUAI/TerraFM", f"TerraFM-{size}.pth", note=note),
         grid_type="feature_map",
         pooled="cls",

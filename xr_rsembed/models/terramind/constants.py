@@ -94,18 +94,18 @@ def band_indices(spec: ModelSpec, request: EncoderRequest) -> dict[str, list[int
     }
 
 
-def narrow_modalities(
-    spec: ModelSpec, chosen: Mapping[str, list[int]], state: Mapping[str, torch.Tensor]
-) -> list[str]:
-    """Those of the ``chosen`` whose patch embedding in a file, fine-tuned on just these bands, has no others."""
-    found = []
+def widen_embeddings(
+    spec: ModelSpec, chosen: Mapping[str, list[int]], state: dict[str, torch.Tensor]
+) -> None:
+    """Give patch embeddings that were fine-tuned on just the ``chosen`` bands the others too, as zeros."""
     for name, index in chosen.items():
-        ending = f"{FILE_NAMES[name]}.proj.weight"
-        stored = next((value for key, value in state.items() if key.endswith(ending)), None)
-        fewer = len(index) < len(plain_input(spec, name, {}).bands)
-        if fewer and stored is not None and stored.shape[-1] == len(index) * spec.patch_size**2:
-            found.append(name)
-    return found
+        ending, pixels = f"{FILE_NAMES[name]}.proj.weight", spec.patch_size**2
+        bands = len(plain_input(spec, name, {}).bands)
+        for key, stored in state.items():
+            if key.endswith(ending) and stored.shape[-1] == len(index) * pixels < bands * pixels:
+                wide = stored.new_zeros(len(stored), pixels, bands)
+                wide[..., index] = stored.unflatten(1, (pixels, -1))
+                state[key] = wide.flatten(1)
 
 
 def tim_modalities(spec: ModelSpec, request: EncoderRequest) -> tuple[str, ...]:

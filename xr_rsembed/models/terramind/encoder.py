@@ -17,11 +17,11 @@ from xr_rsembed.models.terramind.constants import (
     FILE_NAMES,
     band_indices,
     is_gated,
-    narrow_modalities,
     tim_modalities,
+    widen_embeddings,
 )
 from xr_rsembed.models.terramind.modules import PatchEmbedding, TerraMind, build
-from xr_rsembed.models.vit import stacked, uninitialized
+from xr_rsembed.models.vit import stacked
 
 _USUAL_ROWS = 8 * 196  # tokens of a CPU batch
 
@@ -62,16 +62,8 @@ def _filled(spec: ModelSpec, request: EncoderRequest) -> TerraMind:
     }
     side = spec.image_size // spec.patch_size
     module = build(counts, spec.embed_dim, spec.depth, is_gated(spec), side, spec.patch_size)
-
-    def fit(state: Mapping[str, Tensor]) -> None:
-        for name in narrow_modalities(spec, chosen, state):
-            bands = len(chosen.pop(name))
-            embedding = cast("PatchEmbedding", module.encoder_embeddings[FILE_NAMES[name]])
-            inputs = bands * spec.patch_size**2
-            embedding.proj = uninitialized(partial(nn.Linear, inputs, spec.embed_dim, bias=False))
-
     with torch.no_grad():
-        checkpoint.fill(module, request.weights, fit=fit)
+        checkpoint.fill(module, request.weights, fit=partial(widen_embeddings, spec, chosen))
         for name in request.modalities:
             embedding = cast("PatchEmbedding", module.encoder_embeddings[FILE_NAMES[name]])
             embedding.fold(chosen.get(name))

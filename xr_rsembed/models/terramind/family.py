@@ -9,17 +9,8 @@ from typing import Any
 from xr_rsembed.bands import terramind_name
 from xr_rsembed.config import OPTIONS
 from xr_rsembed.errors import OptionError
-from xr_rsembed.models.spec import (
-    Encoder,
-    EncoderRequest,
-    HubFile,
-    Layout,
-    Modality,
-    ModelFamily,
-    ModelOption,
-    ModelSpec,
-    plain_input,
-)
+from xr_rsembed.models.encoder import Layout, load_from
+from xr_rsembed.models.spec import HubFile, Modality, ModelFamily, ModelOption, ModelSpec, plain_input
 from xr_rsembed.models.terramind.constants import STATISTICS, TIM, bands_of, modality, version
 from xr_rsembed.models.terramind.outputs import GENERATION
 
@@ -77,12 +68,6 @@ def _check_tim(spec: ModelSpec, modalities: tuple[str, ...], imagined: Any) -> N
         )
 
 
-def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
-    from xr_rsembed.models.terramind.encoder import load
-
-    return load(spec, request)
-
-
 _OPTIONS = {
     "merge": ModelOption("mean", "how the tokens of several modalities become one", MERGES),
     "clip": ModelOption(True, "clip Sentinel-2 to 0..10000 DN before the z-score", (True, False)),
@@ -112,7 +97,7 @@ def _spec(
         embed_dim=embed_dim,
         depth=depth,
         modalities=tuple(modality(version, one) for one in STATISTICS[version]),
-        load=_load,
+        load=load_from("xr_rsembed.models.terramind.encoder"),
         weights=file,
         declared=_OPTIONS | options,
         attrs=_attrs,

@@ -15,6 +15,7 @@ from xr_rsembed.models.vit import (
     Mlp,
     patches,
     resized_positions,
+    states,
     uninitialized,
     waves,
 )
@@ -98,12 +99,7 @@ class TerraMind(nn.Module):
     def forward(self, images: Mapping[str, Tensor], layers: tuple[int, ...]) -> list[Tensor]:
         """Tokens (B, modalities * N, D) of each layer; the last is normed, blocks beyond the deepest are not run."""
         x = torch.cat([self.encoder_embeddings[name](image) for name, image in images.items()], dim=1)
-        kept = {}
-        for index, block in enumerate(self.encoder[: max(layers) + 1]):
-            x = block(x)
-            if index in layers:
-                kept[index] = self.encoder_norm(x) if index == len(self.encoder) - 1 else x
-        return [kept[layer] for layer in layers]
+        return states(self.encoder, self.encoder_norm, x, layers)
 
 
 def build(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xr_rsembed.models.encoder import EncoderRequest, Generator
-from xr_rsembed.models.spec import Generation, HubFile, ModelSpec, Output
+from xr_rsembed.models.encoder import load_from
+from xr_rsembed.models.spec import Generation, HubFile, Output
 from xr_rsembed.models.terramind.constants import modality
 
 # The land cover legend of the LULC tokenizer's model card, in the order of its channels.
@@ -44,10 +44,4 @@ OUTPUTS = {
 }
 
 
-def _load(spec: ModelSpec, request: EncoderRequest) -> Generator:
-    from xr_rsembed.models.terramind.generator import load
-
-    return load(spec, request)
-
-
-GENERATION = Generation(OUTPUTS, _load)
+GENERATION = Generation(OUTPUTS, load_from("xr_rsembed.models.terramind.generator"))

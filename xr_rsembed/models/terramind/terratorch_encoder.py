@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.precision import own_random
 from xr_rsembed.models.spec import EncoderRequest, ModelSpec
-from xr_rsembed.models.terramind.constants import FILE_NAMES, band_indices, narrow_modalities, tim_modalities
+from xr_rsembed.models.terramind.constants import FILE_NAMES, band_indices, tim_modalities, widen_embeddings
 
 TIM_SEED = 0
 # The encoder and decoder that imagine a TiM key's tokens sit under this prefix; files hold them without it.
@@ -39,9 +39,11 @@ def load(
         # Tokenizers would encode inputs that are tokens already; pixels never pass through them.
         model.tokenizer = nn.ModuleDict()
         chosen = band_indices(spec, request)
-        fit = functools.partial(_fit_bands, model, chosen, spec)
         checkpoint.fill(
-            model, request.weights, alias=(lambda key: key.removeprefix(_SAMPLER)) if tim else None, fit=fit
+            model,
+            request.weights,
+            alias=(lambda key: key.removeprefix(_SAMPLER)) if tim else None,
+            fit=functools.partial(widen_embeddings, spec, chosen),
         )
         for name, index in chosen.items():
             _keep_bands(model.encoder_embeddings[FILE_NAMES[name]], index, spec.patch_size**2)
@@ -52,12 +54,6 @@ def load(
     # The same tokens for the same tile: terratorch seeds the sampler anew for every call.
     model.sampler.generate = lambda *args, **keywords: draw(*args, **{**keywords, "seed": TIM_SEED})
     return model, functools.partial(_think, model)
-
-
-def _fit_bands(model: Any, chosen: dict[str, list[int]], spec: ModelSpec, state: dict[str, Tensor]) -> None:
-    """Keep the chosen bands before loading where the file, fine-tuned on just these, has no others."""
-    for name in narrow_modalities(spec, chosen, state):
-        _keep_bands(model.encoder_embeddings[FILE_NAMES[name]], chosen.pop(name), spec.patch_size**2)
 
 
 def _keep_bands(embedding: Any, index: list[int], pixels: int) -> None:
