@@ -13,7 +13,7 @@ import xr_rsembed
 from xr_rsembed.config import set_options
 from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.engine import devices
-from xr_rsembed.engine.feather import tile_seed
+from xr_rsembed.engine.context import tile_seed
 from xr_rsembed.engine.generate import generate
 from xr_rsembed.errors import EncoderError, OptionError
 from xr_rsembed.models.terramind import generator

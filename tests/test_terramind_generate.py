@@ -48,7 +48,7 @@ def ours(theirs, tmp_path_factory):
     spec = generator_spec(TINY, ASKED, timesteps=1)
     weights = resolve(folder / "model.pt", spec)
     options = (("timesteps", 1), ("tokenizers", resolve_tokenizers(tokenizers, ASKED, weights, TINY)))
-    generator = load_encoder(EncoderRequest(spec.key, ("S2L2A",), weights, options=options), spec)
+    generator = TINY.generation.load(spec, EncoderRequest(spec.key, ("S2L2A",), weights, options=options))
     for file in folder.iterdir():
         file.unlink()
     return generator

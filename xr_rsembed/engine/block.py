@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.engine import devices, pixels
-from xr_rsembed.engine.context import Origin
-from xr_rsembed.engine.plan import block_errors
+from xr_rsembed.engine.context import Origin, Seeds
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.engine.sinks import GridSink, TileSink
-from xr_rsembed.errors import EncoderError
+from xr_rsembed.errors import BlockError, EncoderError, RsEmbedError
 from xr_rsembed.inputs.record import Pixels
-from xr_rsembed.models.encoder import Context, Encoder, EncoderRequest, Layout, Tokens
+from xr_rsembed.models.encoder import Encoder, EncoderRequest, Layout, Tokens
 from xr_rsembed.models.spec import ModelSpec
 from xr_rsembed.progress import tiles_done
 from xr_rsembed.tiling import Block, Tile
@@ -31,8 +31,8 @@ class Job:
     """All that a block needs besides its place and its pixels: the same for every block of an embedding.
 
     The device of ``request`` may still be ``auto``, which each worker finds out for itself; ``inputs`` has one item per
-    modality, in the order of the windows; ``options`` are those that the encoder takes with each call; ``origin`` is
-    there for encoders that take dates or places.
+    modality, in the order of the windows; ``block_tiles`` is the side of a block in tiles; ``options`` are those that
+    the encoder takes with each call; ``origin`` is there for encoders that take dates, places or seeds.
     """
 
     spec: ModelSpec
@@ -40,8 +40,14 @@ class Job:
     inputs: tuple[Pixels, ...]
     layout: Layout
     settings: Settings
+    block_tiles: int
     options: tuple[tuple[str, Any], ...] = ()
-    origin: Origin | None = None
+    origin: Origin | Seeds | None = None
+
+    @property
+    def most_pixels(self) -> int:
+        """Pixels of the tiles that a block may hold."""
+        return (self.block_tiles * self.spec.image_size) ** 2
 
 
 def run_block(job: Job, block: Block, windows: Sequence[np.ndarray]) -> np.ndarray:
@@ -53,10 +59,25 @@ def run_block(job: Job, block: Block, windows: Sequence[np.ndarray]) -> np.ndarr
     """
     import torch
 
-    with block_errors("embedded", block), torch.inference_mode():
+    with _block_errors(block), torch.inference_mode():
         leading = windows[0].shape[:-3]
         values = _embed(job, block, [window.reshape(-1, *window.shape[-3:]) for window in windows], leading)
         return values.reshape(leading + values.shape[1:])
+
+
+@contextmanager
+def _block_errors(block: Block) -> Iterator[None]:
+    """Say the window of a block in whatever went wrong there; our own errors keep their class."""
+    y, x = (f"{axis.window[0]}:{axis.window[1]}" for axis in (block.y, block.x))
+    place = f"window:   y {y}, x {x} (pixels of the scene)"
+    try:
+        yield
+    except RsEmbedError as error:
+        raise type(error)(f"{error}\n  {place}") from error
+    except Exception as error:
+        raise BlockError(
+            f"A block could not be computed: {type(error).__name__}: {error}\n  {place}"
+        ) from error
 
 
 def _embed(job: Job, block: Block, windows: list[np.ndarray], leading: tuple[int, ...]) -> np.ndarray:
@@ -144,19 +165,19 @@ def _encode_tiles(
         tiles_done(len(batch))
 
 
-def _context(job: Job, block: Block, leading: tuple[int, ...], tiles: Sequence[Tile]) -> Context | None:
+def _context(job: Job, block: Block, leading: tuple[int, ...], tiles: Sequence[Tile]) -> tuple[Any, ...]:
+    """The further argument of an encoder that takes more than pixels."""
     origin = job.origin
-    return None if origin is None else origin.context(block, leading, tiles, job.spec.image_size)
+    return () if origin is None else (origin.context(block, leading, tiles, job.spec.image_size),)
 
 
 def _encode(
-    encoder: Callable[..., Any], inputs: Mapping[str, torch.Tensor], job: Job, context: Context | None
+    encoder: Callable[..., Any], inputs: Mapping[str, torch.Tensor], job: Job, context: tuple[Any, ...]
 ) -> Tokens:
     """One forward, held to the encoder's contract; encoder objects may give their grid alone."""
     import torch
 
-    extra = () if context is None else (context,)
-    given: Any = encoder(inputs, job.settings.layers, dict(job.options), *extra)
+    given: Any = encoder(inputs, job.settings.layers, dict(job.options), *context)
     tokens = given if isinstance(given, Tokens) else Tokens(given)
     number = len(next(iter(inputs.values())))
     cells = job.spec.image_size // job.spec.patch_size

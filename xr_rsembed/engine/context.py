@@ -1,4 +1,4 @@
-"""When and where tiles were seen, for encoders that take more than pixels."""
+"""What encoders take besides pixels: when and where tiles were seen, and the seeds of generated ones."""
 
 from __future__ import annotations
 
@@ -60,6 +60,35 @@ class Origin:
                 unit = _METRES_PER_DEGREE if crs.is_geographic else crs.axis_info[0].unit_conversion_factor
                 resolution = abs(e) * unit * block.y.size / size
         return Context(times.reshape(-1)[[n for n, _, _ in tiles]], latitude, longitude, resolution)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What the seeds of tiles follow from: the user's seed, and the row and column of the scene's first pixel."""
+
+    seed: int
+    row: int
+    column: int
+
+    def context(self, block: Block, leading: tuple[int, ...], tiles: Sequence[Tile], size: int) -> list[int]:
+        """The seed of each tile."""
+        return [
+            tile_seed(self.seed, self.row + block.y.starts[i], self.column + block.x.starts[j])
+            for _, i, j in tiles
+        ]
+
+
+def tile_seed(seed: int, row: int, column: int) -> int:
+    """The seed of a tile's noise, from the user's seed and the tile's place on the map's pixel lattice.
+
+    Examples
+    --------
+    >>> tile_seed(0, 0, 160) == tile_seed(0, 0, 160), tile_seed(0, 0, 160) == tile_seed(0, 160, 0)
+    (True, False)
+    """
+    words = [number % 2**64 for number in (seed, row, column)]
+    # terratorch adds the number of each step to it, and torch takes no more than 64 bits.
+    return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
 @cache

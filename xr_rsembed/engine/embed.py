@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -49,7 +49,7 @@ def embed_inputs(
     blocks = scene_blocks(scene, job)
     _warn(scene, spec, settings)
     sources = [as_dask(item.scene, blocks) for item in inputs]
-    values = _cells(sources, job, blocks) if settings.output == "grid" else _tiles(sources, job, blocks)
+    values = (cells if settings.output == "grid" else _tiles)(sources, job, blocks)
     labelled = _label(values, scene, job, blocks)
     labelled.attrs = record(inputs, job, options)
     labelled = on_own_axes(labelled, inputs[0].flipped)
@@ -82,7 +82,7 @@ def _axis_blocks(pixels: int, job: Job) -> tuple[AxisBlock, ...]:
         settings.edge,
         settings.blend if settings.output == "grid" else "center",
         settings.density,
-        tiles=get_option("block_tiles"),
+        tiles=job.block_tiles,
         patch=spec.patch_size,
         size=spec.image_size,
     )
@@ -121,23 +121,29 @@ def plan_job(
     request = EncoderRequest(spec.key, modalities, weights, settings.device, settings.precision, load)
     layout = spec.layout(spec, modalities, asked, options)
     origin = origin_of(inputs[0].scene, spec.needs(options), spec.key)
-    return Job(spec, request, tuple(item.pixels for item in inputs), layout, settings, call, origin)
+    pixels = tuple(item.pixels for item in inputs)
+    return Job(spec, request, pixels, layout, settings, get_option("block_tiles"), call, origin)
 
 
-def _most(job: Job) -> int:
-    """Pixels of the tiles that a block may hold."""
-    return int((get_option("block_tiles") * job.spec.image_size) ** 2)
+def cells(
+    sources: list[da.Array],
+    job: Job,
+    blocks: Blocks,
+    weights: Callable[[Sequence[AxisBlock]], np.ndarray] = coverage,
+) -> da.Array:
+    """The values of all cells, shape (..., *layout.shape, y, x).
 
-
-def _cells(sources: list[da.Array], job: Job, blocks: Blocks) -> da.Array:
-    """The values of all cells, shape (..., *layout.shape, y, x)."""
+    ``weights`` gives the sum of all tiles' weights along an axis, by which sums over tiles are divided.
+    """
     settings, along = job.settings, (blocks.y, blocks.x)
     lengths = (tuple(map(len, blocks.y)), tuple(map(len, blocks.x)))
     dtype = "float64" if settings.sums else settings.out_dtype
-    values = map_tiles(run_block, job, sources, blocks, job.layout.shape, lengths, dtype, most=_most(job))
+    values = map_tiles(
+        run_block, job, sources, blocks, job.layout.shape, lengths, dtype, most=job.most_pixels
+    )
     ranges = [[block.cells for block in one] for one in along]
     if settings.sums:
-        return regular(average(values, ranges, [coverage(one) for one in along], settings.out_dtype))
+        return regular(average(values, ranges, [weights(one) for one in along], settings.out_dtype))
     return regular(join_blocks(values, ranges))
 
 
@@ -145,9 +151,8 @@ def _tiles(sources: list[da.Array], job: Job, blocks: Blocks) -> da.Array:
     """A vector for each tile, shape (..., *layout.shape, y, x), or one for the scene, (..., *layout.shape)."""
     *outer, depth = job.layout.shape
     parts, dtype = job.layout.parts_in_depth, job.settings.out_dtype
-    weighted = map_tiles(
-        run_block, job, sources, blocks, (*outer, depth + parts), blocks.tiles, dtype, most=_most(job)
-    )
+    inner = (*outer, depth + parts)
+    weighted = map_tiles(run_block, job, sources, blocks, inner, blocks.tiles, dtype, most=job.most_pixels)
     if job.settings.output == "pooled":
         return _pooled(weighted, job.layout, dtype)
     return regular(weighted)[..., :-parts, :, :]

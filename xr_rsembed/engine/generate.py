@@ -5,28 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 
 from xr_rsembed import georef
+from xr_rsembed._version import __version__
 from xr_rsembed.config import get_option
 from xr_rsembed.engine import devices
-from xr_rsembed.engine.embed import as_dask, is_lazy
-from xr_rsembed.engine.feather import Drawing, draw_block, ramps
-from xr_rsembed.engine.plan import average, map_tiles, query_planning_named, regular
+from xr_rsembed.engine.block import Job
+from xr_rsembed.engine.context import Seeds
+from xr_rsembed.engine.embed import as_dask, cells, is_lazy, scene_blocks
+from xr_rsembed.engine.feather import load_drawing, pixel_cells, ramps
+from xr_rsembed.engine.plan import query_planning_named
+from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import OptionError, whole_number
 from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import read_scene
 from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import on_own_axes
-from xr_rsembed.models.encoder import EncoderRequest, WeightsRef
+from xr_rsembed.models.encoder import EncoderRequest, Layout, WeightsRef
 from xr_rsembed.models.registry import families, find_spec
 from xr_rsembed.models.spec import ModelSpec, Output
 from xr_rsembed.models.weights import resolve
-from xr_rsembed.tiling import Blocks, Edge, tile_blocks
+from xr_rsembed.tiling import Blocks, Edge
 
 _NO_CLASS = 255
 _CAUTION = "Imagined by a generative model from the input scene. Not an observation, and no measurement of this place."
@@ -109,41 +114,34 @@ def generate(
     generator = generator_spec(spec, outputs, timesteps)
     inputs, _ = read_scene(scene, spec, {}, modality=modality, modalities=modalities, units=units)
     devices.check_device(device)
+    seed = whole_number("seed", seed)
     ref = resolve(weights, spec)
     drawers = resolve_tokenizers(tokenizers, outputs, ref, spec)
     names = tuple(item.pixels.modality for item in inputs)
-    job = Drawing(
-        spec=generator,
-        request=EncoderRequest(
+    channels = tuple((name, len(_outputs(spec)[name].bands)) for name in outputs)
+    job = Job(
+        generator,
+        EncoderRequest(
             generator.key, names, ref, device, options=(("timesteps", timesteps), ("tokenizers", drawers))
         ),
-        inputs=tuple(item.pixels for item in inputs),
-        outputs=tuple((name, len(_outputs(spec)[name].bands)) for name in outputs),
-        overlap=overlap,
-        seed=whole_number("seed", seed),
-        origin=_origin(inputs[0].scene),
+        tuple(item.pixels for item in inputs),
+        Layout(sum(number for _, number in channels)),
+        # The generator goes through a batch tile by tile anyhow, and takes long for each.
+        Settings(overlap=overlap, edge=edge, blend="mean", batch_size=1, device=device),
+        # Half as many tiles as for embeddings: a tile's images have ten times the bytes of its cells.
+        max(1, get_option("block_tiles") // 2),
+        (("outputs", channels), ("overlap", overlap)),
+        _seeds(seed, inputs[0].scene),
     )
-    # Half as many tiles as for embeddings: a tile's images have ten times the bytes of its cells.
-    tiles = max(1, int(get_option("block_tiles")) // 2)
     first = inputs[0].scene
-    blocks = Blocks(
-        *(
-            tile_blocks(
-                first.sizes[dim],
-                overlap,
-                edge,
-                "mean",
-                tiles=tiles,
-                patch=spec.patch_size,
-                size=spec.image_size,
-            )
-            for dim in ("y", "x")
-        )
+    patches = scene_blocks(first, replace(job, spec=spec))
+    blocks = Blocks(tuple(map(pixel_cells, patches.y)), tuple(map(pixel_cells, patches.x)))
+    stack = cells(
+        [as_dask(item.scene, blocks) for item in inputs], job, blocks, partial(ramps, overlap=overlap)
     )
-    stack = _blend([as_dask(item.scene, blocks) for item in inputs], job, blocks, tiles)
     images = _label(stack, first, {name: _outputs(spec)[name] for name in outputs}, probabilities)
     images = images.map(on_own_axes, flipped=inputs[0].flipped)
-    images.attrs = _record(inputs, spec, job, edge, drawers)
+    images.attrs = {**_record(inputs, spec, job, drawers), "outputs": list(outputs), "seed": seed}
     if is_lazy(inputs):
         return images
     return devices.compute_here(images, blocks.tile_count(first.shape[:-3]), generator.key)
@@ -154,7 +152,7 @@ def _outputs(spec: ModelSpec) -> Mapping[str, Output]:
 
 
 def generator_spec(spec: ModelSpec, outputs: Sequence[str], timesteps: int) -> ModelSpec:
-    """A model as a generator, to be loaded as any other."""
+    """A model as a generator, to be loaded and run as an encoder is: with patches of one pixel."""
     if spec.generation is None:
         able = [one.key for family in families() for one in family.specs if one.generation is not None]
         raise OptionError(f"{spec.key} generates no modalities.", found=spec.key, expected=" or ".join(able))
@@ -172,7 +170,8 @@ def generator_spec(spec: ModelSpec, outputs: Sequence[str], timesteps: int) -> M
         )
     if whole_number("timesteps", timesteps, at_least=1) > 1000:
         raise OptionError("timesteps is too large.", found=repr(timesteps), expected="an int from 1 to 1000")
-    return replace(spec, key=f"{spec.key}_generate", load=cast("Any", spec.generation.load), declared={})
+    load = partial(load_drawing, spec.generation.load)
+    return replace(spec, key=f"{spec.key}_generate", load=load, declared={}, patch_size=1)
 
 
 def resolve_tokenizers(
@@ -195,20 +194,10 @@ def resolve_tokenizers(
     )
 
 
-def _origin(scene: xr.DataArray) -> tuple[int, int]:
-    """Row and column of the first pixel on the lattice of its CRS: a scene cut at a tile keeps that tile's noise."""
+def _seeds(seed: int, scene: xr.DataArray) -> Seeds:
+    """Of the first pixel's place on the lattice of its CRS: a scene cut at a tile keeps that tile's noise."""
     affine = georef.scene_geobox(scene).affine
-    return round(affine.f / affine.e), round(affine.c / affine.a)
-
-
-def _blend(sources: Sequence[da.Array], job: Drawing, blocks: Blocks, tiles: int) -> da.Array:
-    """A lazy array (..., channel, y, x) of all outputs."""
-    ranges = [[block.window for block in along] for along in (blocks.y, blocks.x)]
-    rows, columns = (tuple(stop - start for start, stop in along) for along in ranges)
-    most = (tiles * job.spec.image_size) ** 2
-    sums = map_tiles(draw_block, job, sources, blocks, (job.channels,), (rows, columns), "float64", most=most)
-    weights = [ramps(along, job.spec.image_size, job.overlap) for along in (blocks.y, blocks.x)]
-    return regular(average(sums, ranges, weights, "float32"))
+    return Seeds(seed, round(affine.f / affine.e), round(affine.c / affine.a))
 
 
 def _label(
@@ -276,13 +265,10 @@ def _classes(probabilities: np.ndarray) -> np.ndarray:
 def _record(
     inputs: Sequence[Input],
     spec: ModelSpec,
-    job: Drawing,
-    edge: Edge,
+    job: Job,
     drawers: Sequence[tuple[str, WeightsRef]],
 ) -> dict[str, Any]:
     """What was done, in plain values."""
-    from xr_rsembed._version import __version__
-
     return {
         "Conventions": "CF-1.11",
         "title": f"Modalities imagined by {spec.key}",
@@ -290,15 +276,13 @@ def _record(
         "model": spec.family,
         "model_key": spec.key,
         "modality": [item.pixels.modality for item in inputs],
-        "outputs": [name for name, _ in job.outputs],
         "weights": job.request.weights.source,
         "weights_sha256": job.request.weights.sha256,
         "tokenizer_weights": [ref.source for _, ref in drawers],
         "tokenizer_weights_sha256": [ref.sha256 for _, ref in drawers],
         "timesteps": job.request.option("timesteps"),
-        "seed": job.seed,
-        "overlap": job.overlap,
-        "edge": edge,
+        "overlap": job.settings.overlap,
+        "edge": job.settings.edge,
         "tile_size": spec.image_size,
         "xr_rsembed_version": __version__,
     }

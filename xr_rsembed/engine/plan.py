@@ -16,7 +16,7 @@ from dask.local import get_sync
 
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.windows import read_windows
-from xr_rsembed.errors import BlockError, OptionError, RsEmbedError
+from xr_rsembed.errors import OptionError
 from xr_rsembed.tiling import Block, Blocks
 
 _JOB = "rsembed-job-"
@@ -172,21 +172,6 @@ def planned_jobs(graph: Any) -> Iterator[Any]:
     for name, layer in getattr(graph, "layers", {}).items():
         if name.startswith(_JOB):
             yield get_sync(dict(layer), name).job
-
-
-@contextmanager
-def block_errors(done: str, block: Block) -> Iterator[None]:
-    """Say the window of a block in whatever went wrong there; our own errors keep their class."""
-    y, x = (f"{axis.window[0]}:{axis.window[1]}" for axis in (block.y, block.x))
-    place = f"window:   y {y}, x {x} (pixels of the scene)"
-    try:
-        yield
-    except RsEmbedError as error:
-        raise type(error)(f"{error}\n  {place}") from error
-    except Exception as error:
-        raise BlockError(
-            f"A block could not be {done}: {type(error).__name__}: {error}\n  {place}"
-        ) from error
 
 
 @contextmanager
