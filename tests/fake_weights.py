@@ -61,7 +61,7 @@ def load(spec: ModelSpec, modality: str, weights: WeightsRef | Path = RANDOM, **
     request = EncoderRequest(
         spec.key, modalities, ref, precision=precision, options=tuple(sorted(options.items()))
     )
-    return registry.load_encoder(request, spec)
+    return spec.load(spec, request)
 
 
 def small_terrafm(width: int = 128, depth: int = 3) -> ModelSpec:

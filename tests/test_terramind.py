@@ -18,8 +18,8 @@ from xr_rsembed.bands import terramind_name
 from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.errors import DeviceError, OptionError
 from xr_rsembed.models import checkpoint
+from xr_rsembed.models.encoder import freeze
 from xr_rsembed.models.registry import find_spec
-from xr_rsembed.models.spec import freeze
 from xr_rsembed.models.terramind import terratorch_encoder
 
 TINY = "terramind_v1_tiny"

@@ -10,7 +10,7 @@ import torch
 from tests.fake_weights import RANDOM, quick_init
 from xr_rsembed.engine.generate import generator_spec, resolve_tokenizers
 from xr_rsembed.errors import OptionError, WeightsError, WeightsNotFoundError
-from xr_rsembed.models.registry import find_spec, load_encoder
+from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import EncoderRequest, WeightsRef
 from xr_rsembed.models.terramind.outputs import OUTPUTS
 from xr_rsembed.models.weights import resolve
@@ -104,7 +104,7 @@ def test_a_tokenizer_lacks_nothing(theirs, tmp_path):
     with pytest.raises(
         WeightsError, match=r"lulc\.pt does not fit(.|\n)*decoder\.blocks\.3\.attn\.qkv\.weight"
     ):
-        load_encoder(EncoderRequest(spec.key, ("S2L2A",), RANDOM, options=options), spec)
+        spec.load(spec, EncoderRequest(spec.key, ("S2L2A",), RANDOM, options=options))
 
 
 def test_units_are_those_of_the_statistics():

@@ -70,7 +70,6 @@ def verify(key: str, weights: str = "pretrained") -> Finding:
     """
     import torch
 
-    from xr_rsembed.models.registry import load_encoder
     from xr_rsembed.models.weights import resolve
 
     spec = find_spec(key)
@@ -85,7 +84,7 @@ def verify(key: str, weights: str = "pretrained") -> Finding:
     }
     grids = []
     for engine in ("own", "terratorch"):
-        encoder = load_encoder(EncoderRequest(spec.key, names, ref, options=(("engine", engine),)), spec)
+        encoder = spec.load(spec, EncoderRequest(spec.key, names, ref, options=(("engine", engine),)))
         with torch.inference_mode():
             grids.append(encoder(tile, tuple(range(spec.depth)), {"merge": None}).grid)
         del encoder

@@ -78,13 +78,7 @@ def _input_attrs(inputs: tuple[Input, ...]) -> dict[str, Any]:
 
 
 def recorded_settings(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``embed`` as the attrs of an embedding record them.
-
-    Raises
-    ------
-    OptionError
-        If the attrs are not those of an embedding of ours.
-    """
+    """Arguments of ``embed`` as the attrs of an embedding record them; refuses attrs of anything else."""
     names = (*_RECORDED, *_OF_INPUTS, "layer", "model_key", "weights", "model_options")
     missing = [name for name in names if name not in attrs]
     if missing:

@@ -22,23 +22,12 @@ _METRES_PER_DEGREE = 111_320.0  # of latitude
 
 @dataclass(frozen=True)
 class Origin:
-    """What the dates and places of tiles follow from; small, picklable, the same for all blocks.
-
-    Parameters
-    ----------
-    needs : tuple of str
-    time : array of datetime64[s], shape of the scene's leading dims
-        NaT where it is not needed.
-    crs : str
-        In WKT; empty where it is not needed.
-    affine : six floats
-        From pixels to the CRS.
-    """
+    """What the dates and places of tiles follow from; small, picklable, the same for all blocks."""
 
     needs: tuple[str, ...]
-    time: np.ndarray
-    crs: str
-    affine: tuple[float, ...]
+    time: np.ndarray  # datetime64[s] over the scene's leading dims, NaT where it is not needed
+    crs: str  # in WKT; empty where it is not needed
+    affine: tuple[float, ...]  # six numbers, from pixels to the CRS
 
     def context(self, block: Block, leading: tuple[int, ...], tiles: Sequence[Tile], size: int) -> Context:
         """The context of some tiles of a block, as images of ``size`` pixels."""
@@ -100,13 +89,7 @@ def _to_degrees(crs: str) -> Any:
 
 
 def origin_of(scene: xr.DataArray, needs: Sequence[str], model: str) -> Origin | None:
-    """The origin of a scene's tiles, None for a model that needs nothing of it.
-
-    Raises
-    ------
-    SceneError, GridError
-        If the scene does not say what the model needs.
-    """
+    """The origin of a scene's tiles, None for a model that needs nothing of it; refuses scenes that do not say it."""
     if unknown := set(needs) - set(_KNOWN):
         raise OptionError(
             f"{model} asks for what no scene says.", found=sorted(unknown), expected=", ".join(_KNOWN)

@@ -19,7 +19,6 @@ from dask.system import CPU_COUNT
 from xr_rsembed.config import family_option, get_option
 from xr_rsembed.errors import DeviceError, warn
 from xr_rsembed.models.precision import has_bfloat16
-from xr_rsembed.models.registry import load_encoder
 from xr_rsembed.models.spec import Encoder, EncoderRequest, ModelSpec
 from xr_rsembed.progress import progress, say_when_slow
 
@@ -54,13 +53,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def resolve_device(device: str) -> str:
-    """The torch device of this process: ``auto`` is its current CUDA device, else the CPU; ``cuda`` gets its number.
-
-    Raises
-    ------
-    DeviceError
-        If the device asked for is not there.
-    """
+    """The torch device of this process: ``auto`` is its current CUDA device, else the CPU; ``cuda`` gets its number."""
     torch = _torch()
     number = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
@@ -114,10 +107,10 @@ def get_encoder(spec: ModelSpec, request: EncoderRequest) -> Encoder:
         lock = _locks[key]
     with lock:
         if request.weights.kind == "object":
-            return load_encoder(request, spec)  # it is there already, and not ours to keep
+            return spec.load(spec, request)  # it is there already, and not ours to keep
         if key not in _encoders:
             with say_when_slow(f"loading {spec.key} ..."):
-                _encoders[key] = load_encoder(request, spec)
+                _encoders[key] = spec.load(spec, request)
             if request.device == "cpu" and get_option("keep_pages"):
                 _keep_pages()
         return _encoders[key]
@@ -177,13 +170,7 @@ def batch_size(asked: int | str | None, spec: ModelSpec, device: str, modalities
 
 
 def smaller_batch(spec: ModelSpec, device: str, failed: int) -> int:
-    """Half the batch that a GPU's memory could not hold; remembered for the process, with one warning.
-
-    Raises
-    ------
-    DeviceError
-        If a single tile does not fit.
-    """
+    """Half the batch that a GPU's memory could not hold; remembered for the process, with one warning."""
     import torch
 
     torch.cuda.empty_cache()

@@ -23,26 +23,17 @@ _DB_FLOOR = 1e-5  # -50 dB, far below any sensor's noise: the logarithm of an em
 
 @dataclass(frozen=True)
 class Window:
-    """One modality's pixels of a block on the encoder's device, padded to the span of its tiles.
+    """One modality's pixels of a block on the encoder's device, padded to the span (Y, X) of its tiles.
 
-    Parameters
-    ----------
-    how : Pixels
-    raw : tensor, shape (n, band, Y, X), in the scene's own dtype
-        The leading dims of the scene are one here.
-    valid : bool tensor, shape (n, 1, Y, X), optional
-        None where every pixel is valid.
-    counted : bool tensor, shape (n, 1, Y, X), optional
-        Valid pixels without the padding, for statistics; None where that is every pixel.
-    present : bool array, shape (n, tile rows, tile columns)
-        Which tiles have a valid pixel.
+    The leading dims of the scene are one here, n. ``counted`` are valid pixels without the padding, for statistics;
+    a mask is None where every pixel is in it.
     """
 
     how: Pixels
-    raw: torch.Tensor
-    valid: torch.Tensor | None
-    counted: torch.Tensor | None
-    present: np.ndarray
+    raw: torch.Tensor  # (n, band, Y, X), in the scene's own dtype
+    valid: torch.Tensor | None  # (n, 1, Y, X)
+    counted: torch.Tensor | None  # (n, 1, Y, X)
+    present: np.ndarray  # (n, tile rows, tile columns): whether a tile has a valid pixel
 
     @classmethod
     def of(cls, window: np.ndarray, valid: np.ndarray, how: Pixels, block: Block, device: str) -> Window:
@@ -67,21 +58,9 @@ class Window:
 
 
 def valid_pixels(window: np.ndarray, how: Pixels) -> np.ndarray:
-    """Which pixels are valid: no band is NaN, nodata, or beyond the stated range.
+    """Which pixels (..., y, x) of a window (..., band, y, x) are valid: no band is NaN, nodata, or out of range.
 
-    Parameters
-    ----------
-    window : array, shape (..., band, y, x)
-    how : Pixels
-
-    Returns
-    -------
-    bool array, shape (..., y, x)
-
-    Raises
-    ------
-    SceneError
-        If a pixel is infinite.
+    Refuses infinite pixels, and values of another unit where they would pass for nodata.
     """
     valid = np.ones(window.shape[:-3] + window.shape[-2:], dtype=bool)
     nodata = [*held_values(how.nodata, window.dtype)]

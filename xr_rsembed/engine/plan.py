@@ -48,18 +48,9 @@ def map_tiles(
 ) -> da.Array:
     """Work on all blocks, each tile of the scene once; gives a dask array (..., *inner, y, x).
 
-    Parameters
-    ----------
-    work : callable
-        ``work(job, block, windows) -> array (..., *inner, y, x)``, of windows (..., band, y, x) by modality.
-    job : object
-        With a ``request`` that says the device.
-    sources : sequence of dask array, shape (..., band, y, x)
-        One per modality, equal but for the bands; chunks of any shape.
-    blocks, inner, sizes, dtype
-        The values of block (i, j) have ``inner`` in place of band, and ``sizes[0][i]`` by ``sizes[1][j]``.
-    most : int
-        Pixels of the tiles that a block may hold over its leading indices, with their padding.
+    ``sources`` (..., band, y, x) are one a modality, equal but for the bands, in any chunks. Of the windows of block
+    (i, j) ``work(job, block, windows)`` gives an array (..., *inner, sizes[0][i], sizes[1][j]); ``job.request`` says
+    the device. A block takes as many leading indices as its tiles, with their padding, stay within ``most`` pixels.
     """
     leading = sources[0].ndim - 3
     together = _together(sources[0].shape[:leading], blocks, most)

@@ -74,17 +74,9 @@ def fill(
 
 
 def load_state_dict(source: WeightsRef | str | Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a checkpoint without running any code from it.
+    """The tensors of a ``.safetensors`` file or of what ``torch.save`` wrote, read without running any code from it.
 
-    Parameters
-    ----------
-    source : WeightsRef or path
-        A ``.safetensors`` file or anything that ``torch.save`` wrote.
-
-    Returns
-    -------
-    dict of str to tensor
-        Taken out of containers such as ``{"state_dict": ...}``; keys as they stand in the file.
+    They are taken out of containers such as ``{"state_dict": ...}``, and keep their keys.
 
     Raises
     ------
@@ -119,24 +111,14 @@ def strict_load(
 
     Buffers (position tables, the zero biases of bias-free norms) are constants that the model's code computes:
     they are taken from the file where it has them, and need not be there. What training left in batch norms must be.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    state : mapping of str to tensor
-        Prefixes made of well-known wrapper words are taken off.
-    surplus : {"allow", "error"}
-        What to do about keys that the module has no place for.
-    alias : callable, optional
-        Another name under which a key of the module may stand in the file.
-    source : str
-        What the messages call the state dict.
+    Prefixes made of ``WRAPPERS`` are taken off; ``alias`` gives another name under which a key may stand in the file;
+    ``source`` is what messages call the state dict.
 
     Raises
     ------
     WeightsError
         Keys are missing, have another shape, or hold NaN; or are surplus inside the module (prompts, adapters, more
-        layers), or anywhere where that is an error.
+        layers), or, with ``surplus="error"``, anywhere.
     """
     targets = module.state_dict()
     needed = {name for name, _ in module.named_parameters(remove_duplicate=False)}

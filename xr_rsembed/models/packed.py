@@ -33,19 +33,11 @@ class PackedLinear(nn.Module):
 
 
 def pack(module: nn.Module, rows: int) -> None:
-    """Pack every linear layer below a module, in place; leave all as they are where that would not be faster.
+    """Pack every linear layer below a module on the CPU, in its final dtype; not where that would not be faster.
 
-    Parameters
-    ----------
-    module : nn.Module
-        On the CPU, in its final dtype. A ``fc1`` followed by an ``act`` that is an exact GELU becomes one product.
-    rows : int
-        Tokens of a usual batch: what the packing is laid out for. Other numbers work too.
-
-    Warns
-    -----
-    RsEmbedWarning
-        Where a packed layer does not give the plain one's numbers, or this torch does not have the products.
+    A ``fc1`` followed by an ``act`` that is an exact GELU becomes one product. ``rows`` are the tokens of a usual
+    batch, which the packing is laid out for; other numbers work too. Warns where a packed layer does not give the plain
+    one's numbers, or this torch does not have the products.
     """
     # A rule rather than a measurement at load: workers that chose differently would give other last digits.
     if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":

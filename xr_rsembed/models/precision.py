@@ -14,18 +14,9 @@ if TYPE_CHECKING:
 def place(module: torch.nn.Module, precision: str, device: str) -> torch.dtype:
     """Move a module to a device, its weights rounded to a precision; gives the dtype that it computes in.
 
-    Raises
-    ------
-    OptionError
-        For a precision that does not exist.
-    DeviceError
-        For float16 on a CPU, where its matrix products are slow or missing.
-
-    Warns
-    -----
-    RsEmbedWarning
-        For bfloat16 on a CPU without units for it. In software it would run at a sixth to a seventh of float32's speed
-        (TerraMind tiny, small and base on two cores of an EPYC with AVX2), so the rounded weights compute in float32.
+    Refuses float16 on a CPU, where its matrix products are slow or missing, and warns of bfloat16 on a CPU without
+    units for it: in software it would run at a sixth to a seventh of float32's speed (TerraMind tiny, small and base
+    on two cores of an EPYC with AVX2), so the rounded weights compute in float32.
     """
     import torch
 

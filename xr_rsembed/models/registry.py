@@ -15,7 +15,6 @@ from xr_rsembed.errors import OptionError, UnknownModelError, nearest, warn
 from xr_rsembed.models.own import from_encoder
 from xr_rsembed.models.spec import (
     Encoder,
-    EncoderRequest,
     HubFile,
     Modality,
     ModelFamily,
@@ -98,19 +97,6 @@ def find_spec(name: str | ModelSpec | Encoder) -> ModelSpec:
             remedy=f"did you mean {near!r}?" if near else None,
         )
     return specs[key]
-
-
-def load_encoder(request: EncoderRequest, spec: ModelSpec | None = None) -> Encoder:
-    """Load the encoder that a request describes; imports torch.
-
-    Parameters
-    ----------
-    request : EncoderRequest
-    spec : ModelSpec, optional
-        For a worker process in which the model was never registered; found by ``request.key`` otherwise.
-    """
-    spec = find_spec(request.key) if spec is None else spec
-    return spec.load(spec, request)
 
 
 def list_models() -> list[str]:

@@ -8,35 +8,14 @@ from typing import Any, Literal
 
 from xr_rsembed.config import family_option
 from xr_rsembed.errors import one_of
-from xr_rsembed.models.encoder import (
-    Context,
-    Encoder,
-    EncoderRequest,
-    Generator,
-    Layout,
-    Tokens,
-    WeightsRef,
-    freeze,
-)
+from xr_rsembed.models.encoder import Context as Context
+from xr_rsembed.models.encoder import Encoder as Encoder
+from xr_rsembed.models.encoder import EncoderRequest as EncoderRequest
+from xr_rsembed.models.encoder import Generator
+from xr_rsembed.models.encoder import Layout as Layout
+from xr_rsembed.models.encoder import Tokens as Tokens
+from xr_rsembed.models.encoder import WeightsRef as WeightsRef
 from xr_rsembed.normalize import Normalization
-
-__all__ = [
-    "Context",
-    "Encoder",
-    "EncoderRequest",
-    "Generation",
-    "Generator",
-    "HubFile",
-    "Layout",
-    "Modality",
-    "ModelFamily",
-    "ModelOption",
-    "ModelSpec",
-    "Output",
-    "Tokens",
-    "WeightsRef",
-    "freeze",
-]
 
 
 @dataclass(frozen=True)

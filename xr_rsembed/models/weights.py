@@ -29,25 +29,15 @@ _CHOICES = (
 def resolve(weights: str | os.PathLike[str], spec: ModelSpec) -> WeightsRef:
     """Turn a choice of weights into one exact file, downloading it where needed.
 
-    Parameters
-    ----------
-    weights : {"pretrained", "random"}, path, or hub file
-        ``"pretrained"`` is the model's file on the Hugging Face hub (``HF_HOME``, ``HF_HUB_OFFLINE`` and
-        ``HF_ENDPOINT`` are honoured), and ``"pretrained@REVISION"`` the same at a branch, tag or commit;
-        ``"random"`` is seeded, for trying things out. Any other file on the hub is ``"repo@revision/filename"``,
-        which is also how an embedding's attrs name the weights that made it.
-    spec : ModelSpec
-
-    Returns
-    -------
-    WeightsRef
+    ``"pretrained"`` is the model's file on the Hugging Face hub (``HF_HOME``, ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT``
+    are honoured), and ``"pretrained@REVISION"`` the same at a branch, tag or commit; ``"random"`` is seeded, for
+    trying things out. Any other file on the hub is ``"repo@revision/filename"``, which is also how an embedding's attrs
+    name the weights that made it; anything else is the path of a file.
 
     Raises
     ------
-    HubError
-        The hub cannot be reached, or has no such file.
-    WeightsNotFoundError
-        There is no file at that path.
+    HubError, WeightsNotFoundError
+        The hub cannot be reached or has no such file, or there is none at that path.
 
     Examples
     --------
@@ -90,15 +80,7 @@ def resolve(weights: str | os.PathLike[str], spec: ModelSpec) -> WeightsRef:
 
 
 def open_weights(ref: WeightsRef) -> Path:
-    """The local file of resolved weights, checked to be the very file that was resolved.
-
-    Raises
-    ------
-    WeightsError
-        The file here is not the one the graph was built with.
-    WeightsNotFoundError, HubError
-        It is not here, and cannot be had.
-    """
+    """The local file of resolved weights, refused where it is not the very file that the graph was built with."""
     if ref.kind == "hub":
         named = _HUB_FILE.fullmatch(ref.source)
         assert named is not None, "resolve() writes this form"

@@ -40,12 +40,8 @@ class Scale(nn.Module):
 class Prithvi(nn.Module):
     """The encoder's parameters under their published names.
 
-    Parameters
-    ----------
-    bands, width, depth, heads, side, patch : int
-        ``side`` is the number of patches along an edge of a tile.
-    context : bool
-        Whether the file has the weights of date and place (the TL models).
+    ``side`` is the number of patches along an edge of a tile; with ``context`` the file has the weights of date and
+    place (the TL models).
     """
 
     positions: Tensor

@@ -87,13 +87,7 @@ class Stem(nn.Module):
 
 
 class TerraFM(nn.Module):
-    """The published parameters under their published names.
-
-    Parameters
-    ----------
-    width, depth : int
-        768 and 12 (B), or 1024 and 24 (L).
-    """
+    """The published parameters under their published names."""
 
     def __init__(self, width: int, depth: int, image_size: int = 224, patch: int = 16) -> None:
         super().__init__()

@@ -104,19 +104,10 @@ class TerraMindEncoder:
 
 
 def merge_modalities(tokens: Mapping[str, Tensor], names: tuple[str, ...], merge: str | None) -> Tensor:
-    """Merge the tokens of the modalities that a tile has, as terratorch's ``merge_method`` does.
+    """Merge tokens (B, N, D) of the modalities that a tile has, as terratorch's ``merge_method`` does.
 
-    Parameters
-    ----------
-    tokens : mapping of str to tensor, shape (B, N, D)
-    names : tuple of str
-        Every modality of the output. ``concat``, ``dict`` and None have a place for each of them, which is NaN where
-        the modality is missing: terratorch puts a trained token there, and no published weights hold one.
-    merge : {"mean", "max", "concat", "dict", None}
-
-    Returns
-    -------
-    tensor, shape (B, N, D), (B, N, M * D) for ``concat``, or (B, M, N, D) for ``dict`` and None
+    Gives (B, N, D), with ``concat`` (B, N, M * D), with ``dict`` and None (B, M, N, D). These have a place for every
+    name, NaN where the modality is missing: terratorch puts a trained token there, and no published weights hold one.
     """
     if merge in ("mean", "max"):
         if len(tokens) == 1:

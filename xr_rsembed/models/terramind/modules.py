@@ -70,13 +70,8 @@ class PatchEmbedding(nn.Module):
 class TerraMind(nn.Module):
     """The encoder's parameters under their published names.
 
-    Parameters
-    ----------
-    bands : mapping of str to int
-        The number of bands of each modality, by its name in the files.
-    width, depth : int
-    gated : bool
-        Feed-forward parts with a gate, and no biases anywhere: the base and large models.
+    ``bands`` are numbers of bands by the modalities' names in the files. The base and large models are ``gated``: their
+    feed-forward parts have a gate, and there are no biases anywhere.
     """
 
     def __init__(
