@@ -179,7 +179,7 @@ from xr_rsembed.inputs.record import Input, Pixels
 from xr_rsembed.normalize import Normalization
 from xr_rsembed.tiling import Blocks, tile_blocks
 checked = Input(scene, fakes.S2, Pixels("S2L2A", Normalization("none")))
-assert count_missing([checked], Blocks(tile_blocks(500), tile_blocks(300)), 16)["tiles"] == 6
+assert count_missing([checked], Blocks(tile_blocks(500), tile_blocks(300)))["tiles"] == 6
 print("same")
 """
 

@@ -117,4 +117,4 @@ def count_missing(embedding: xr.DataArray | xr.Dataset, scene: Scenes) -> dict[s
         units=recorded.get("units"),
     )
     job = plan_job(inputs, spec, settings, resolve("random", spec), options)
-    return count(inputs, scene_blocks(inputs[0].scene, job), spec.patch_size)
+    return count(inputs, scene_blocks(inputs[0].scene, job))

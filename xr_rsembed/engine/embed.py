@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
-from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -22,6 +20,7 @@ from xr_rsembed.engine.context import origin_of
 from xr_rsembed.engine.plan import average, join_blocks, map_tiles, query_planning_named, regular
 from xr_rsembed.engine.presence import count_missing
 from xr_rsembed.engine.settings import Settings
+from xr_rsembed.engine.windows import as_dask
 from xr_rsembed.errors import OptionError, warn
 from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import on_own_axes
@@ -56,7 +55,7 @@ def embed_inputs(
     if is_lazy(inputs):
         return labelled
     if len(inputs) > 1:
-        labelled.attrs |= count_missing(inputs, blocks, spec.patch_size)
+        labelled.attrs |= count_missing(inputs, blocks)
     return devices.compute_here(labelled, blocks.tile_count(scene.shape[:-3]), spec.key)
 
 
@@ -227,18 +226,6 @@ def _weighted_mean(sums: np.ndarray, parts: int, out_dtype: str) -> np.ndarray:
 def is_lazy(inputs: Sequence[Input]) -> bool:
     """Whether any scene is a dask array."""
     return any(item.scene.chunks is not None for item in inputs)
-
-
-def as_dask(scene: xr.DataArray, blocks: Blocks) -> da.Array:
-    """The scene's pixels as a dask array; what has no chunks (also a file that is not read yet) in those of blocks."""
-    if scene.chunks is not None:
-        return scene.data
-    chunks = {}
-    for dim, along in (("y", blocks.y), ("x", blocks.x)):
-        edges = [*(block.window[0] for block in along), along[-1].window[1]]
-        chunks[dim] = tuple(stop - start for start, stop in pairwise(edges))
-    # A token of its own: dask would read all pixels to make one.
-    return scene.chunk(chunks, token=uuid4().hex).data
 
 
 def _warn(scene: xr.DataArray, spec: ModelSpec, settings: Settings) -> None:

@@ -18,10 +18,11 @@ from xr_rsembed.config import get_option
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.block import Job
 from xr_rsembed.engine.context import Seeds
-from xr_rsembed.engine.embed import as_dask, cells, is_lazy, scene_blocks
+from xr_rsembed.engine.embed import cells, is_lazy, scene_blocks
 from xr_rsembed.engine.feather import load_drawing, pixel_cells, ramps
 from xr_rsembed.engine.plan import query_planning_named
 from xr_rsembed.engine.settings import Settings
+from xr_rsembed.engine.windows import as_dask
 from xr_rsembed.errors import OptionError, whole_number
 from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import read_scene

@@ -40,11 +40,9 @@ class Window:
         """Check the values, pad, and copy to the device."""
         for one, mask in zip(window, valid, strict=True):
             check_values(one, mask, how)
+        present = tiles_with_pixels(valid, block)
         padding = _padding(block)
         counted = np.pad(valid, padding)
-        present = np.empty((len(window), len(block.y.starts), len(block.x.starts)), dtype=bool)
-        for tile in np.ndindex(*present.shape):
-            present[tile] = _tile(counted, block, tile).any()
         if counted.shape != valid.shape:
             window = np.pad(window, [(0, 0), *padding], mode="edge")
             valid = np.pad(valid, padding, mode="edge")
@@ -84,6 +82,14 @@ def valid_pixels(window: np.ndarray, how: Pixels) -> np.ndarray:
     if how.power:
         valid &= _positive(window, valid, how)
     return valid
+
+
+def tiles_with_pixels(valid: np.ndarray, block: Block) -> np.ndarray:
+    """Which tiles (n, tile rows, tile columns) of a block have any of the valid pixels (n, y, x) of its window."""
+    present = np.empty((len(valid), len(block.y.starts), len(block.x.starts)), dtype=bool)
+    for tile in np.ndindex(*present.shape):
+        present[tile] = _tile(valid, block, tile).any()
+    return present
 
 
 def _positive(window: np.ndarray, valid: np.ndarray, how: Pixels) -> np.ndarray:

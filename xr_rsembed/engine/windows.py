@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import prod
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
+import xarray as xr
 from dask.array.core import normalize_chunks
 
 from xr_rsembed.tiling import Blocks
@@ -16,6 +18,18 @@ Range = tuple[int, int]
 
 _PARTS = 12  # parts of chunks that a block takes, on average, above which small chunks are merged first
 _MERGED_BYTES = 2**28  # a merged chunk stays below: a few blocks' windows, 75 MiB each for 12 bands of uint16
+
+
+def as_dask(scene: xr.DataArray, blocks: Blocks) -> da.Array:
+    """The scene's pixels as a dask array; what has no chunks (also a file that is not read yet) in those of blocks."""
+    if scene.chunks is not None:
+        return scene.data
+    chunks = {}
+    for dim, along in (("y", blocks.y), ("x", blocks.x)):
+        edges = [*(block.window[0] for block in along), along[-1].window[1]]
+        chunks[dim] = tuple(stop - start for start, stop in pairwise(edges))
+    # A token of its own: dask would read all pixels to make one.
+    return scene.chunk(chunks, token=uuid4().hex).data
 
 
 def read_windows(source: da.Array, leading: Sequence[int], blocks: Blocks) -> da.Array:
