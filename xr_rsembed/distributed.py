@@ -43,7 +43,7 @@ class EncoderPlugin(WorkerPlugin):
 
     def _load(self) -> None:
         for job in self.jobs:
-            devices.load_here(job.spec, job.request)
+            devices.get_encoder(job.spec, job.request)
 
 
 def warm(client: Client, *embeddings: xr.DataArray | xr.Dataset) -> None:

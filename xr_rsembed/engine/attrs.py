@@ -24,17 +24,8 @@ _OF_INPUTS = ("modality", "variable", "bands", "normalization", "units")
 
 # What a provider says of a scene and its embedding keeps, under ``scene_...``.
 _ORIGIN = (
-    *(
-        "provider",
-        "catalog",
-        "collection",
-        "composite",
-        "dates",
-        "item_ids",
-        "covered",
-        "time_start",
-        "time_end",
-    ),
+    *("provider", "catalog", "collection", "composite", "dates", "item_ids"),
+    *("covered", "time_start", "time_end"),
     *("reader", "resampling", "mask_clouds", "cloud_limit", "items_incomplete", "s1_orbit"),
     *("s1_iw_requested", "s1_iw_applied", "s1_iw_relaxed_on_empty", "s1_relax_iw_on_empty"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ def _embed(job: Job, block: Block, windows: list[np.ndarray], leading: tuple[int
             pixels.Window.of(window, mask, how, block, device)
             for window, mask, how in zip(windows, valid, job.inputs, strict=True)
         ]
-        encoder = devices.get_encoder(job.spec, replace(job.request, device=device))
+        encoder = devices.get_encoder(job.spec, job.request)
         with devices.one_at_a_time(device):
             for tiles, seen in pixels.tile_groups(ready):
                 _encode_tiles(encoder, job, sink, seen, block, tiles, device, leading)

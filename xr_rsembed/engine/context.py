@@ -121,9 +121,8 @@ def _times(scene: xr.DataArray, model: str) -> np.ndarray:
         and time.dtype.kind == "M"
         and not time.isnull().any()
     ):
-        template = xr.DataArray(np.empty([scene.sizes[dim] for dim in leading]), dims=leading)
-        plain = xr.DataArray(time.values.astype("datetime64[s]"), dims=time.dims)
-        return np.asarray(plain.broadcast_like(template).transpose(*leading).values)
+        along = time.variable.set_dims({dim: scene.sizes[dim] for dim in leading})
+        return np.asarray(along.values.astype("datetime64[s]"))
     span = [str(scene.attrs[name]) for name in ("time_start", "time_end") if name in scene.attrs]
     start, end = map(datetime.fromisoformat, span if len(span) == 2 else ("2022-07-01", "2022-07-01"))
     raise SceneError(

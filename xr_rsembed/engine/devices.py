@@ -100,7 +100,8 @@ def check_device(device: str) -> None:
 
 
 def get_encoder(spec: ModelSpec, request: EncoderRequest) -> Encoder:
-    """The encoder of this process for a request; loaded once, also when several threads ask at the same time."""
+    """The encoder of this process for a request, on the device that its ``auto`` means here; loaded once for all threads."""
+    request = replace(request, device=resolve_device(request.device))
     # The spec's load belongs to the key: a spec or family may come anew under an old name, as in a notebook.
     key = (request, tokenize(spec.load))
     with _registry_lock:
@@ -140,11 +141,6 @@ def compute_here(collection: T, tiles: int = 0, description: str = "") -> T:
             return collection.compute(scheduler=chosen)
         with ThreadPoolExecutor(CPU_COUNT) as pool:
             return collection.compute(scheduler="threads", pool=pool)
-
-
-def load_here(spec: ModelSpec, request: EncoderRequest) -> Encoder:
-    """The encoder on the device that a request's ``auto`` means in this process."""
-    return get_encoder(spec, replace(request, device=resolve_device(request.device)))
 
 
 def clear_encoders() -> None:

@@ -25,6 +25,7 @@ from xr_rsembed.errors import OptionError, warn
 from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import on_own_axes
 from xr_rsembed.models.encoder import EncoderRequest, Layout, WeightsRef, freeze
+from xr_rsembed.models.precision import layer_indices
 from xr_rsembed.models.spec import ModelSpec
 from xr_rsembed.tiling import AxisBlock, Blocks, coverage, tile_blocks
 
@@ -96,13 +97,7 @@ def plan_job(
 ) -> Job:
     """Everything that all blocks share; checks the layers, the device and the model options."""
     modalities = tuple(item.pixels.modality for item in inputs)
-    for layer in settings.layers:
-        if not -spec.depth <= layer < spec.depth:
-            raise OptionError(
-                f"{spec.key} has no layer {layer}.",
-                found=f"layer={layer}",
-                expected=f"{-spec.depth} to {spec.depth - 1}",
-            )
+    layer_indices(settings.layers, spec.depth)
     if spec.patch_size % settings.density:
         raise OptionError(
             f"The patches of {spec.key} cannot be shifted by a {settings.density}th of their size.",

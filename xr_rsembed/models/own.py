@@ -11,15 +11,8 @@ from xr_rsembed.errors import EncoderError, OptionError
 from xr_rsembed.models.encoder import Encoder, EncoderRequest, WeightsRef
 from xr_rsembed.models.spec import Modality, ModelOption, ModelSpec
 
-_DEFAULTS: dict[str, Any] = {
-    "key": None,
-    "depth": 1,
-    "image_size": 224,
-    "patch_size": 16,
-    "grid_type": "vit_patch_tokens",
-    "pooled": "tokens",
-    "joint": False,
-}
+# Attributes that say what the spec's fields of these names do.
+_SAME = ("image_size", "patch_size", "grid_type", "pooled", "joint")
 
 
 def from_encoder(encoder: Any) -> ModelSpec:
@@ -66,19 +59,19 @@ def from_encoder(encoder: Any) -> ModelSpec:
             expected="a key of list_models(), or an object with modalities, embed_dim and __call__",
         )
     modalities = encoder.modalities
-    described = {name: getattr(encoder, name, default) for name, default in _DEFAULTS.items()}
-    key = described.pop("key") or type(encoder).__name__
+    key = getattr(encoder, "key", None) or type(encoder).__name__
     return ModelSpec(
         key=key,
         family=key,
         embed_dim=int(encoder.embed_dim),
+        depth=getattr(encoder, "depth", 1),
         modalities=(modalities,) if isinstance(modalities, Modality) else tuple(modalities),
         load=_Given(encoder, uuid.uuid4().hex),
         weights=WeightsRef("object", f"object {type(encoder).__qualname__}"),
         summary=next(iter((type(encoder).__doc__ or "").strip().splitlines()), ""),
         declared=_declared(getattr(encoder, "options", {})),
         needs=partial(_always, tuple(getattr(encoder, "needs", ()))),
-        **described,
+        **{name: getattr(encoder, name) for name in _SAME if hasattr(encoder, name)},
     )
 
 

@@ -62,7 +62,9 @@ def layer_indices(layers: tuple[int, ...], depth: int) -> tuple[int, ...]:
     """
     for layer in layers:
         if not -depth <= layer < depth:
-            raise OptionError("There is no such layer.", found=layer, expected=f"-{depth} to {depth - 1}")
+            raise OptionError(
+                "There is no such layer.", found=f"layer={layer}", expected=f"{-depth} to {depth - 1}"
+            )
     return tuple(layer % depth for layer in layers)
 
 

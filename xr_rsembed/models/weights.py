@@ -129,7 +129,7 @@ def _from_hub(file: HubFile, revision: str) -> WeightsRef:
 
 def _download(file: HubFile) -> Path:
     """The file from the local hub cache or, where that lacks it, from the hub."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         LocalEntryNotFoundError,
@@ -143,7 +143,7 @@ def _download(file: HubFile) -> Path:
     except LocalEntryNotFoundError as error:
         raise HubError(
             f"The weights {where} are not in the local cache, and the Hugging Face hub cannot be reached.",
-            found=_offline_or(error),
+            found="HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _first_line(error),
             expected="a connection to the hub, or the file in its cache",
             remedy=f'on a connected machine run "hf download {file.repo} {file.filename}" and copy the file here, then'
             ' weights="path/to/file"; or weights="random" to try things out',
@@ -176,12 +176,6 @@ def _refuse_damaged(path: Path) -> None:
             expected=f"sha256 {blob}",
             remedy=f"delete {path.resolve()} and run again, to download it anew",
         )
-
-
-def _offline_or(error: Exception) -> str:
-    from huggingface_hub import constants
-
-    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

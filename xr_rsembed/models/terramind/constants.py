@@ -113,16 +113,6 @@ def tim_modalities(spec: ModelSpec, request: EncoderRequest) -> tuple[str, ...]:
     return tuple(request.option("tim_modalities", spec.options.get("tim_modalities")) or ())
 
 
-def is_gated(spec: ModelSpec) -> bool:
-    """Base and large have gated feed-forward parts and no biases; tiny and small are plain."""
-    return spec.embed_dim >= 768
-
-
-def version(key: str) -> str:
-    """``v1`` or ``v01``, which decides the statistics."""
-    return key.split("_")[1]
-
-
 def modality(version: str, name: str) -> Modality:
     """One modality with the statistics of a version."""
     mean, std = STATISTICS[version][name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -16,7 +17,6 @@ from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
 from xr_rsembed.models.terramind.constants import (
     FILE_NAMES,
     band_indices,
-    is_gated,
     tim_modalities,
     widen_embeddings,
 )
@@ -61,7 +61,9 @@ def _filled(spec: ModelSpec, request: EncoderRequest) -> TerraMind:
         FILE_NAMES[one.name]: len(one.bands) for one in spec.modalities if one.name in request.modalities
     }
     side = spec.image_size // spec.patch_size
-    module = build(counts, spec.embed_dim, spec.depth, is_gated(spec), side, spec.patch_size)
+    # Base and large have gated feed-forward parts and no biases; tiny and small are plain.
+    gated = spec.embed_dim >= 768
+    module = build(counts, spec.embed_dim, spec.depth, gated, side, spec.patch_size)
     with torch.no_grad():
         checkpoint.fill(module, request.weights, fit=partial(widen_embeddings, spec, chosen))
         for name in request.modalities:
@@ -70,22 +72,15 @@ def _filled(spec: ModelSpec, request: EncoderRequest) -> TerraMind:
     return module
 
 
+@dataclass(frozen=True)
 class TerraMindEncoder:
     """TerraMind on a device: ``modalities`` go in, and come out together with the ``imagined`` ones."""
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        modalities: tuple[str, ...],
-        imagined: tuple[str, ...],
-        dtype: torch.dtype,
-        forward: Forward,
-    ) -> None:
-        self.spec = spec
-        self.modalities = modalities
-        self.imagined = imagined
-        self.dtype = dtype
-        self.forward = forward
+    spec: ModelSpec
+    modalities: tuple[str, ...]
+    imagined: tuple[str, ...]
+    dtype: torch.dtype
+    forward: Forward
 
     def __call__(
         self, inputs: Mapping[str, Tensor], layers: tuple[int, ...], options: Mapping[str, Any]

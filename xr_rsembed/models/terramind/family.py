@@ -11,7 +11,7 @@ from xr_rsembed.config import OPTIONS
 from xr_rsembed.errors import OptionError
 from xr_rsembed.models.encoder import Layout, load_from
 from xr_rsembed.models.spec import HubFile, Modality, ModelFamily, ModelOption, ModelSpec, plain_input
-from xr_rsembed.models.terramind.constants import STATISTICS, TIM, bands_of, modality, version
+from xr_rsembed.models.terramind.constants import STATISTICS, TIM, bands_of, modality
 from xr_rsembed.models.terramind.outputs import GENERATION
 
 MERGES = ("mean", "max", "concat", "dict", None)
@@ -58,7 +58,7 @@ def _check(spec: ModelSpec, modalities: tuple[str, ...], options: Mapping[str, A
 
 
 def _check_tim(spec: ModelSpec, modalities: tuple[str, ...], imagined: Any) -> None:
-    possible = [name for name in TIM[version(spec.key)] if name not in modalities]
+    possible = [name for name in TIM[spec.key.split("_")[1]] if name not in modalities]
     known = not isinstance(imagined, str) and set(imagined) <= set(possible)
     if not known or not imagined or len(set(imagined)) < len(imagined):
         raise OptionError(
