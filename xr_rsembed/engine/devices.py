@@ -100,7 +100,7 @@ def check_device(device: str) -> None:
 
 
 def get_encoder(spec: ModelSpec, request: EncoderRequest) -> Encoder:
-    """The encoder of this process for a request, on the device that its ``auto`` means here; loaded once for all threads."""
+    """The encoder of this process for a request, on the device that its ``auto`` means here; loaded once a process."""
     request = replace(request, device=resolve_device(request.device))
     # The spec's load belongs to the key: a spec or family may come anew under an old name, as in a notebook.
     key = (request, tokenize(spec.load))
