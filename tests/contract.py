@@ -1,4 +1,4 @@
-"""The output contract of DESIGN.md as one assertion, worked out from the scene alone."""
+"""The output contract of docs/tiling.md as one assertion, worked out from the scene alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def assert_contract(embedding: xr.DataArray, scene: xr.DataArray, *, nodata: tup
 
 
 def flipped(scene: xr.DataArray) -> list[str]:
-    """Dims that do not run from north to south, or from west to east, by the rule of DESIGN.md."""
+    """Dims that do not run from north to south, or from west to east, by the rule of docs/tiling.md."""
     placed = {"y", "x"} & set(scene.coords)
     if not placed:
         return []

@@ -1,4 +1,4 @@
-"""The contract of DESIGN.md written out the slow way in plain numpy: what the engine is held to.
+"""The contract of docs/tiling.md written out the slow way in plain numpy: what the engine is held to.
 
 Nothing here is shared with the library: whole scene in memory, one tile at a time, one cell at a time.
 """

@@ -1,4 +1,4 @@
-"""Tile geometry against its definition in DESIGN.md, by brute force."""
+"""Tile geometry against its definition in docs/tiling.md, by brute force."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ OPTIONS = {
     "terramind.fetch_workers": Option(8, "connections at once to a provider", at_least=1),
     "terrafm.fetch_workers": Option(8, "connections at once to a provider", at_least=1),
     "terrafm.batch_size": Option(
-        None, "tiles a forward; 8 on a CPU and 64 on a GPU where it is not set", at_least=1
+        None, "tiles a forward; where it is not set, at most 8 on a CPU and 64 on a GPU", at_least=1
     ),
     "block_tiles": Option(8, "side of a block, in tiles without overlap", at_least=1),
     "progress": Option(True, "progress bars for what takes longer than three seconds", choices=_YES_NO),
