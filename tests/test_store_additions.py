@@ -83,6 +83,7 @@ def test_an_append_that_was_cut_off_is_finished_by_the_same_call(tmp_path):
         (lambda emb: emb.assign_coords(x=emb.x + 10), "'x'"),
         (lambda emb: emb.isel(y=slice(0, 28)), "shape.y"),
         (lambda emb: emb.assign_coords(time=np.array(["2022-06-01"], "datetime64[ns]")), "already"),
+        (lambda emb: emb.assign_coords(time=["June"]), "dtype datetime64"),
         (lambda emb: xr.concat([emb, emb], "time"), "twice"),
     ],
 )
@@ -126,11 +127,20 @@ def test_a_region_is_repaired_and_the_rest_stays(tmp_path):
     to_zarr(embedding().isel(y=slice(28, 56)), path, region="auto")
     np.testing.assert_array_equal(open_zarr(path).values, embedding().values)
     assert state(path) == "complete"
-    for region in ("all", [slice(0, 28)]):
+    for region in ("all", [slice(0, 28)], {"y": 28}, {"y": slice(0.0, 28.0)}, {"y": slice(0, 28, 2)}):
         with pytest.raises(OptionError, match="region cannot be used"):
             to_zarr(embedding(), path, region=region)
     with pytest.raises(StoreError, match="in part along 'y'"):
         to_zarr(embedding().isel(y=slice(20, 56)), path, region="auto")
+
+
+def test_nothing_is_appended_along_a_dim_that_the_store_has_not(tmp_path):
+    path = tmp_path / "emb.zarr"
+    to_zarr(embedding(), path)
+    before = files(path)
+    with pytest.raises(StoreError, match="dims"):
+        to_zarr(embedding().expand_dims("time"), path, append_dim="time")
+    assert files(path) == before
 
 
 def test_regions_of_a_template(tmp_path):

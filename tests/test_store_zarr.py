@@ -642,14 +642,19 @@ def test_bad_options(tmp_path, options, words):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["../escape", "a/b", ".rsembed", "__private"])
-def test_names_that_would_leave_the_store(tmp_path, name):
+@pytest.mark.parametrize("name", ["../escape", "a/b", ".rsembed", "__private", "rsembed_blocks"])
+def test_names_that_would_leave_the_store_or_meet_what_it_keeps(tmp_path, name):
     with pytest.raises(StoreError, match="name of a folder"):
         to_zarr(embedding().rename(name), tmp_path / "emb.zarr")
+    if name != "a/b":
+        with pytest.raises(StoreError, match="name of a folder"):
+            to_zarr(embedding(), tmp_path / "emb.zarr", group=f"zones/{name}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_to_store(tmp_path):
-    for bad in (xr.Dataset(), embedding()[:, :0], embedding().astype(str).compute(), np.zeros(3)):
+    no_dim = xr.DataArray(1.0, name="mean")
+    for bad in (xr.Dataset(), embedding()[:, :0], embedding().astype(str).compute(), np.zeros(3), no_dim):
         with pytest.raises(StoreError):
             to_zarr(bad, tmp_path / "emb.zarr")
 

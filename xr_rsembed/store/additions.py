@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def _append(addition: _Addition, dim: str, *, resume: bool, **options: Any) -> N
             )
     if (dim in stored.coords) != (dim in dataset.coords):
         raise addition.differs(f"the coord {dim!r} on one side only")
-    old, new = stored.sizes[dim], dataset.sizes[dim]
+    old, new = stored.sizes.get(dim, 0), dataset.sizes[dim]
     unfinished = addition.group.state != "complete"
     last = dim in stored.coords and _equal(stored[dim].values[-new:], dataset[dim].values)
     again = last and (resume or unfinished)
@@ -245,6 +246,8 @@ def _require_fit(addition: _Addition, region: Region) -> None:
         if name not in stored.coords and name not in stored:
             raise addition.differs(f"no coord {name!r} there")
         held = stored[name]
+        if not _same_kind(coord.dtype, held.dtype):
+            raise addition.differs(f"the coord {name!r} of dtype {held.dtype} there, {coord.dtype} now")
         along = [str(dim) for dim in coord.dims if dim in region]
         if any(region[dim].stop > held.sizes[dim] for dim in along):
             continue  # still to be appended
@@ -280,7 +283,7 @@ def _found_region(addition: _Addition, region: Any) -> dict[str, slice]:
     dataset, stored = addition.dataset, addition.stored
     given: Any = dict.fromkeys(map(str, dataset.dims), "auto") if region == "auto" else region
     spans = given.values() if isinstance(given, Mapping) else [None]
-    if not all(span == "auto" or (isinstance(span, slice) and span.step in (None, 1)) for span in spans):
+    if not all(span == "auto" or _is_span(span) for span in spans):
         raise OptionError(
             "This region cannot be used.",
             found=repr(region),
@@ -300,6 +303,11 @@ def _found_region(addition: _Addition, region: Any) -> dict[str, slice]:
             )
         found[dim] = slice(start, stop)
     return found
+
+
+def _is_span(span: Any) -> bool:
+    whole = isinstance(span, slice) and span.step in (None, 1)
+    return whole and all(end is None or isinstance(end, Integral) for end in (span.start, span.stop))
 
 
 def _by_labels(addition: _Addition, dim: str) -> slice:
@@ -326,6 +334,11 @@ def _unaligned(target: Target, dim: str, found: str) -> StoreError:
         expected="edges that are edges of shards",
         remedy="a region of whole shards, or a store with smaller ones: shards={...}",
     )
+
+
+def _same_kind(new: np.dtype, old: np.dtype) -> bool:
+    """Whether labels of one dtype can be added to those of another; texts have several."""
+    return old.kind in "OUT" if new.kind in "OUT" else np.can_cast(new, old, "same_kind")
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:

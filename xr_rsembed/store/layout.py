@@ -125,11 +125,11 @@ def lay_out(
     >>> layout.shard, layout.inner
     ((384, 112, 112), (64, 28, 28))
     """
-    if 0 in array.shape or array.dtype.kind not in "fiub":
+    if not array.ndim or 0 in array.shape or array.dtype.kind not in "fiub":
         raise StoreError(
             f"{name!r} cannot be stored.",
             found=f"shape {array.shape}, dtype {array.dtype}",
-            expected="an array of numbers with at least one value",
+            expected="an array of numbers with a dim and at least one value",
             remedy="emb.astype('float32') where its numbers are of another kind",
         )
     for what, lengths in (("shards", shards or {}), ("chunks", chunks or {})):
@@ -138,7 +138,7 @@ def lay_out(
             whole_number(f"{what}[{dim!r}]", length, at_least=1)
     dims = tuple(map(str, array.dims))
     pairs = [_lengths(dim, array, (shards or {}).get(dim), (chunks or {}).get(dim)) for dim in dims]
-    shard, inner = (tuple(map(int, lengths)) for lengths in zip(*pairs, strict=True)) if pairs else ((), ())
+    shard, inner = (tuple(map(int, lengths)) for lengths in zip(*pairs, strict=True))
     source = str(array.dtype)
     return Layout(name, dims, array.shape, dtype or source, source, shard, inner)
 

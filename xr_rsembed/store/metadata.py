@@ -16,7 +16,7 @@ from zarr.storage import MemoryStore
 
 from xr_rsembed.errors import StoreError
 from xr_rsembed.store.conventions import plain, scrubbed
-from xr_rsembed.store.group import Group
+from xr_rsembed.store.group import BLOCKS, Group
 from xr_rsembed.store.layout import KEYS, Layout, encoding
 from xr_rsembed.store.record import create_records
 from xr_rsembed.store.target import Target
@@ -32,13 +32,7 @@ def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
         )
     dataset = emb.to_dataset(name=emb.name or "embedding") if isinstance(emb, xr.DataArray) else emb
     for name in dataset.variables:
-        text = str(name)
-        if not text or text.startswith((".", "_")) or set(text) & set("/\\@"):
-            raise StoreError(
-                "A variable's name cannot be the name of a folder.",
-                found=repr(name),
-                expected="such as 'embedding'",
-            )
+        require_folder_name(name, "variable")
     coords = {name: _ready(str(name), coord) for name, coord in dataset.coords.items()}
     ready = dataset.assign_coords(coords).drop_encoding()
     ready.attrs = plain(scrubbed(dataset.attrs))
@@ -49,6 +43,17 @@ def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
         if crs in array.coords:
             ready[name].encoding["grid_mapping"] = str(crs)
     return ready
+
+
+def require_folder_name(name: object, what: str) -> None:
+    """A StoreError where a variable, or a group, cannot have a folder of this name in a store."""
+    text = str(name)
+    if not text or text.startswith((".", "_")) or set(text) & set("/\\@") or text == BLOCKS:
+        raise StoreError(
+            f"The name of this {what} cannot be the name of a folder in a store.",
+            found=repr(name),
+            expected="such as 'embedding'",
+        )
 
 
 def metadata_objects(

@@ -17,7 +17,7 @@ from xr_rsembed.store.disk import locked
 from xr_rsembed.store.failures import explained
 from xr_rsembed.store.fingerprint import fingerprint_of, hashed
 from xr_rsembed.store.group import consolidate_again, promote, read_group
-from xr_rsembed.store.metadata import as_dataset
+from xr_rsembed.store.metadata import as_dataset, require_folder_name
 from xr_rsembed.store.pieces import DTYPES, pieces_of, with_scale
 from xr_rsembed.store.read import open_target
 from xr_rsembed.store.record import Run, shared_token
@@ -144,6 +144,8 @@ def to_zarr(
     _check_options(mode, overwrite, resume, region, append_dim, part, dtype, scale, retries)
     dataset = as_dataset(emb)
     target = Target.at(store, group=group, storage_options=storage_options)
+    for name in target.group.split("/") if target.group else ():
+        require_folder_name(name, "group")
     if target.store.read_only:
         raise StoreError(
             f"{target} cannot be written.",
