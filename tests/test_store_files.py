@@ -101,6 +101,16 @@ def test_bad_paths(tmp_path):
             open_file(tmp_path / f"text{suffix}")
 
 
+@pytest.mark.parametrize(
+    "said", [{"coordinates": "lon lat"}, {"_FillValue": -9999.0}, {"grid_mapping": "crs"}]
+)
+def test_attrs_that_formats_use_themselves(tmp_path, suffix, said):
+    emb = embedding()
+    stored = save(emb.assign_attrs(said), tmp_path / f"emb{suffix}")
+    xr.testing.assert_equal(stored.compute(), emb.compute())
+    assert set(emb.attrs) <= set(stored.attrs)
+
+
 # NetCDF
 
 
@@ -178,7 +188,13 @@ def test_cog_without_a_crs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda e: e.expand_dims("time"), lambda e: e.mean("y"), lambda e: e.astype("float16")]
+    "change",
+    [
+        lambda e: e.expand_dims("time"),
+        lambda e: e.mean("y"),
+        lambda e: e.astype("float16"),
+        lambda e: e.to_dataset(),
+    ],
 )
 def test_what_is_no_map(tmp_path, change):
     with pytest.raises(StoreError, match=r"dims \(y, x\) or \(D, y, x\)"):

@@ -14,6 +14,7 @@ from tests.chaos.fake import embedding
 from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
 from xr_rsembed.store.export import save
 from xr_rsembed.store.stac import open_embedding, to_stac_item
+from xr_rsembed.store.zarr import to_zarr
 
 # What the extension's schema asks of an item, v0.0.1: these names only, and an asset "embeddings".
 ITEM_FIELDS = {
@@ -89,8 +90,9 @@ def test_time_from_coord_and_attrs(tmp_path):
     save(embedding(), tmp_path / "none.zarr")
     with pytest.raises(OptionError, match='time="2022-06-01"'):
         to_stac_item(tmp_path / "none.zarr")
-    with pytest.raises(OptionError, match="ISO 8601"):
-        to_stac_item(tmp_path / "none.zarr", time="yesterday")
+    for time in ("yesterday", 20220601, ("2022-06-01", None)):
+        with pytest.raises(OptionError, match="ISO 8601"):
+            to_stac_item(tmp_path / "none.zarr", time=time)
     pair, text = (
         to_stac_item(tmp_path / "none.zarr", time=time).properties
         for time in (("2022-06-01", "2022-09-01"), "2022-06-01/2022-09-01")
@@ -115,6 +117,12 @@ def test_without_a_place_on_the_ground(tmp_path):
     save(embedding().mean(("y", "x")).rename("embedding"), tmp_path / "vector.zarr")
     with pytest.raises(StoreError, match="no place on the ground"):
         to_stac_item(tmp_path / "vector.zarr", time="2022-06-01")
+
+
+def test_a_store_of_groups_is_no_one_embedding(tmp_path):
+    to_zarr(embedding(), tmp_path / "zones.zarr", group="utm32")
+    with pytest.raises(StoreError, match="groups utm32"):
+        to_stac_item(tmp_path / "zones.zarr", time="2022-06-01")
 
 
 # what an item may point to

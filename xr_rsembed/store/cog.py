@@ -93,7 +93,8 @@ def open_cog(path: str) -> xr.DataArray:
 
 def _check_map(emb: xr.DataArray) -> None:
     dims = tuple(getattr(emb, "dims", ()))
-    if dims[-2:] == ("y", "x") and len(dims) <= 3 and emb.dtype.kind in "fiu" and emb.dtype != "float16":
+    is_map = isinstance(emb, xr.DataArray) and dims[-2:] == ("y", "x") and len(dims) <= 3
+    if is_map and emb.dtype.kind in "fiu" and emb.dtype != "float16":
         return
     extra = [dim for dim in dims[:-2] if dim != "D"]
     raise StoreError(
@@ -136,6 +137,7 @@ def _fill_tiff(values: xr.DataArray, path: Path, progress: bool | None) -> None:
 def _describe(file: rasterio.io.DatasetWriter, values: xr.DataArray) -> None:
     """Bands' names, and attrs as tags."""
     name, attrs = str(values.name or "embedding"), plain(scrubbed(values.attrs))
+    attrs.pop("grid_mapping", None)  # of a file that it was read from
     kept: dict[str, Any] = {"name": name, "attrs": attrs, "labels": None}
     names = [name]
     if values.ndim == 3:

@@ -37,7 +37,9 @@ def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
     ready = dataset.assign_coords(coords).drop_encoding()
     ready.attrs = plain(scrubbed(dataset.attrs))
     for name, array in dataset.data_vars.items():
-        kept = {key: value for key, value in array.attrs.items() if key != "grid_mapping"}
+        kept = {
+            key: value for key, value in array.attrs.items() if key not in ("grid_mapping", "coordinates")
+        }
         ready[name].attrs = plain(scrubbed(kept))
         crs = array.encoding.get("grid_mapping") or array.attrs.get("grid_mapping") or "spatial_ref"
         if crs in array.coords:
@@ -47,7 +49,7 @@ def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
 
 def require_folder_name(name: object, what: str) -> None:
     """A StoreError where a variable, or a group, cannot have a folder of this name in a store."""
-    text = str(name)
+    text = name if isinstance(name, str) else ""
     if not text or text.startswith((".", "_")) or set(text) & set("/\\@") or text == BLOCKS:
         raise StoreError(
             f"The name of this {what} cannot be the name of a folder in a store.",
@@ -169,11 +171,13 @@ def _document(array: xr.DataArray, layout: Layout, way: int) -> bytes:
     mapping = {"grid_mapping": array.encoding["grid_mapping"]} if "grid_mapping" in array.encoding else {}
     # Listed by hand: xarray leaves the CRS out of the list where grid_mapping names it, and then reads it as data.
     listed = {"coordinates": " ".join(names)} if names else {}
-    variable = xr.Variable(layout.dims, cell, array.attrs, encoding(layout, way) | mapping | listed)
-    store = MemoryStore()
-    xr.Dataset({layout.name: variable}).to_zarr(store, zarr_format=3, consolidated=False)
-    written = Target(store, layout.name).read(f"{layout.name}/zarr.json")
-    return json.dumps(json.loads(written or b"{}") | {"shape": layout.shape}, indent=2).encode()
+    how = encoding(layout, way) | mapping | listed
+    attrs = {key: value for key, value in array.attrs.items() if key not in how}
+    objects: dict[str, Any] = {}
+    cells = xr.Dataset({layout.name: xr.Variable(layout.dims, cell, attrs, how)})
+    cells.to_zarr(MemoryStore(objects), zarr_format=3, consolidated=False)
+    written = json.loads(objects[f"{layout.name}/zarr.json"].to_bytes())
+    return json.dumps(written | {"shape": layout.shape}, indent=2).encode()
 
 
 def _writable(coord: xr.DataArray, way: int) -> xr.Variable:

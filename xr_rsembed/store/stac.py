@@ -93,8 +93,16 @@ def to_stac_item(
     >>> emb = xr_rsembed.open("emb.json")  # doctest: +SKIP
     """
     stored = open_file(path)
-    emb = stored if isinstance(stored, xr.DataArray) else next(iter(stored.data_vars.values()))
     url = resolved(path)
+    arrays = [stored] if isinstance(stored, xr.DataArray) else list(stored.data_vars.values())
+    if not arrays:
+        raise StoreError(
+            f"{scrubbed(url)} has no embedding of its own to describe.",
+            found=f"groups {', '.join(stored.children)}",
+            expected="one embedding, or several in one group",
+            remedy="an item for each, of stores of their own",
+        )
+    emb = arrays[0]
     folder, _, name = url.rpartition("/")
     stem, suffix = os.path.splitext(name)
     geometry, bbox, grid = _footprint(emb, url)
@@ -230,7 +238,7 @@ def _footprint(emb: xr.DataArray, url: str) -> tuple[dict[str, Any], list[float]
     geobox = scene_geobox(emb) if {"y", "x"} <= set(emb.dims) else None
     if geobox is None or geobox.crs is None:
         raise StoreError(
-            f"{without_credentials(url)} has no place on the ground.",
+            f"{scrubbed(url)} has no place on the ground.",
             found=f"dims {emb.dims}, no grid with a CRS",
             expected="an embedding (..., D, y, x) with a CRS",
             remedy='emb.rio.write_crs("EPSG:32632") before it is stored',
@@ -282,7 +290,7 @@ def _times(emb: xr.DataArray, given: Time | None) -> tuple[datetime, datetime]:
     if found is None:
         ends = [emb.attrs.get(f"scene_time_{end}") for end in ("start", "end")]
         found = [date for date in emb.attrs.get("scene_dates") or ends if date]
-    moments = [_moment(one) for one in ([found] if isinstance(found, datetime) else found)]
+    moments = [_moment(one) for one in (found if isinstance(found, list | tuple) else [found])]
     if not moments:
         raise OptionError(
             "Nothing says when the scene was taken, and a STAC item must.",
