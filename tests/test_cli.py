@@ -279,7 +279,7 @@ def test_every_setting_of_embed_has_its_flag():
     assert set(SETTINGS) == {*inspect.signature(api.embed).parameters} - taken
 
 
-def test_settings_bands_and_companions_reach_the_model(tmp_path):
+def test_settings_bands_and_companions_reach_the_model(tmp_path, capsys):
     fakes.register()
     scene = synthetic_scene((470, 300))
     scene.rio.to_raster(tmp_path / "scene.tif")
@@ -292,7 +292,9 @@ def test_settings_bands_and_companions_reach_the_model(tmp_path):
     del turned.attrs["long_name"]
     turned.rio.to_raster(tmp_path / "scene.tif")
     assert run(*command, *QUICK, "--bands", ",".join(names[::-1])) == 1, "named, they are in the wrong order"
+    capsys.readouterr()
     assert run("validate", tmp_path / "scene.tif", *QUICK, "--bands", ",".join(names[::-1])) == 1
+    assert f"remedy:   --bands {','.join(names)}\n" in capsys.readouterr().err
     synthetic_scene((470, 300), modality="S1GRD").rio.to_raster(tmp_path / "s1_scene.tif")
     scene.rio.to_raster(tmp_path / "scene.tif")
     with_radar = [
@@ -324,7 +326,7 @@ def test_warnings_speak_in_flags_too(tmp_path, capsys):
     scene.rio.to_raster(tmp_path / "bare.tif")
     warnings.simplefilter("always")
     assert run("validate", tmp_path / "bare.tif", "-m", "probe") == 0
-    assert "--bands" in (said := capsys.readouterr().err)
+    assert (said := capsys.readouterr().err).count("--bands") == 1, "checked twice, it is said once"
     assert "assign_coords" not in said
 
 
@@ -356,6 +358,24 @@ def test_version_and_help(capsys):
     assert "--density" in capsys.readouterr().out
     assert run("--help") == 0
     assert "--install-completion" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("embed x.tif -m terrafm", ["terrafm", "terrafm_b", "terrafm_l"]),
+        ("region alps.zarr --precision b", ["bfloat16"]),
+        ("embed --kind ", ["grid", "pooled", "tiles"]),
+        ("validate --modality S1", ["S1GRD", "S1RTC"]),
+    ],
+)
+def test_completion_offers_models_and_choices(words, offered, capsys, monkeypatch):
+    monkeypatch.setenv("_XR_RSEMBED_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"xr-rsembed {words}")
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ") + 1))
+    main()
+    assert set(offered) <= set(found := capsys.readouterr().out.split())
+    assert all(word.startswith(words.split(" ")[-1]) for word in found)
 
 
 def test_an_interrupt_says_how_to_go_on(scenes, tmp_path, capsys, monkeypatch):

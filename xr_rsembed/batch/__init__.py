@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xr_rsembed.batch.jobs import Job, list_inputs, list_jobs
 from xr_rsembed.batch.recipe import Recipe, check
-from xr_rsembed.batch.run import STATES, Outcome, connected, on_scheduler, run_job, run_jobs, write_failures
+from xr_rsembed.batch.run import STATES, Outcome, on_scheduler, run_job, run_jobs, write_failures
 
 __all__ = [
     "STATES",
@@ -12,7 +12,6 @@ __all__ = [
     "Outcome",
     "Recipe",
     "check",
-    "connected",
     "list_inputs",
     "list_jobs",
     "on_scheduler",

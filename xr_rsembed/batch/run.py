@@ -218,30 +218,29 @@ def write_failures(outcomes: Sequence[Outcome], output: str) -> Path | None:
 
 
 @contextmanager
-def on_scheduler(scheduler: str | None) -> Iterator[None]:
-    """Compute on the cluster at an address, or on one of dask's local schedulers."""
-    import dask
-
-    remote = scheduler is not None and "://" in scheduler
-    with connected(str(scheduler)) if remote else dask.config.set(scheduler=scheduler):
-        yield
-
-
-def connected(address: str) -> Any:
-    """The client of a cluster, to be closed.
+def on_scheduler(scheduler: str | None) -> Iterator[Any]:
+    """Compute on the cluster at an address, whose client this gives, or on one of dask's local schedulers.
 
     Raises
     ------
     OptionError
-        If nothing answers there.
+        If nothing answers at the address.
     """
+    import dask
+
+    if scheduler is None or "://" not in scheduler:
+        with dask.config.set(scheduler=scheduler):
+            yield None
+        return
     distributed = require("distributed", "A cluster")
     try:
-        return distributed.Client(address, timeout="10s")
+        client = distributed.Client(scheduler, timeout="10s")
     except (OSError, ValueError) as error:
         raise OptionError(
             "The scheduler does not answer.",
-            found=f"{address}: {error}",
+            found=f"{scheduler}: {error}",
             expected="the address of a dask scheduler",
             remedy="start one with `dask scheduler` and workers with `dask worker ADDRESS`",
         ) from None
+    with client:
+        yield client

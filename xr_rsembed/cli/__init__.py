@@ -25,9 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-embed.register(app)
-regions.register(app)
-verbs.register(app)
+for verb in (
+    embed.embed, embed.fetch, embed.validate, regions.region, verbs.info, verbs.plot, verbs.convert, verbs.classify,
+    verbs.stac, verbs.explore, verbs.models, verbs.describe, verbs.demo, verbs.doctor,
+):  # fmt: skip
+    app.command()(verb)
 
 
 def _print_version(wanted: bool) -> None:
@@ -66,15 +68,17 @@ def main(arguments: list[str] | None = None) -> int:
         that do not exist, 130 after Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    seen = set()
 
     def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-        if category.__module__.startswith("xr_rsembed"):
+        if category.__module__.startswith("xr_rsembed") and str(message) not in seen:
+            seen.add(str(message))  # of many scenes, or of a check and what it checks: once is enough
             said = sentence_in_flags(str(message), _command(words))
             err.print(f"[yellow]warning:[/] {escape(said)}")
 
     warnings.showwarning = show_warning  # type: ignore[assignment]  # a terminal wants the line, not the frame
     try:
-        app(words)
+        app(words, prog_name="xr-rsembed")
     except RsEmbedError as error:
         err.print(f"[red]error:[/] {escape(in_flags(str(error), _command(words)))}")
         return 1

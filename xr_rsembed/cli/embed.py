@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,40 +12,87 @@ from rich.markup import escape
 
 from xr_rsembed.cli.options import (
     BBox,
-    Buffer,
     Config,
+    Dtype,
     Model,
     ModelOptions,
     Overwrite,
     Period,
-    Point,
     Provider,
     ProviderOptions,
     Variable,
     pairs,
-    with_settings,
+    settings_but,
+    takes,
 )
 from xr_rsembed.cli.screen import err, out
 from xr_rsembed.cli.words import in_flags
 from xr_rsembed.config import set_options
 from xr_rsembed.errors import OptionError, RsEmbedError
 
-Bands = Annotated[
-    str | None,
-    typer.Option(help="Names for a file's bands in their order, or those of its bands to take: B2,B3,B4,..."),
-]
-With = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--with", help="A scene to embed together with each input: S1RTC=s1/{stem}.tif. Repeatable."
-    ),
-]
+
+@dataclass(frozen=True)
+class Request:
+    """Where and when a scene is fetched."""
+
+    bbox: BBox = None
+    point: Annotated[tuple[float, float] | None, typer.Option(help="Longitude and latitude in degrees.")] = (
+        None
+    )
+    buffer: Annotated[float, typer.Option(help="Half the side of the square around --point, in metres.")] = (
+        2048.0
+    )
+    period: Period = None
+    provider_option: ProviderOptions = None
+
+    def scene(self, provider: Provider | None, modality: str | None) -> Any:
+        """The scene, lazily."""
+        from xr_rsembed.providers.fetch import fetch
+        from xr_rsembed.specs import PointBuffer
+
+        if (self.bbox is None) == (self.point is None) or self.period is None:
+            raise OptionError(
+                "Say where and when.",
+                found=f"--bbox {self.bbox}, --point {self.point}, --time {self.period}",
+                expected="--time, and either --bbox or --point",
+                remedy="--bbox 9.0 45.0 9.2 45.2 --time 2022-06-01/2022-09-01",
+            )
+        options = pairs(self.provider_option) | ({"modality": modality} if modality else {})
+        place = PointBuffer(*self.point, buffer_m=self.buffer) if self.point else None
+        return fetch(str(provider), place, bbox=self.bbox, time=self.period, **options)
 
 
-@with_settings()
+@takes(settings=settings_but())
+def _recipe(
+    settings: dict[str, Any],
+    model: Model = "terramind",
+    option: ModelOptions = None,
+    variable: Variable = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            help="Names for a file's bands in their order, or those of its bands to take: B2,B3,B4,..."
+        ),
+    ] = None,
+    companion: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with", help="A scene to embed together with each input: S1RTC=s1/{stem}.tif. Repeatable."
+        ),
+    ] = None,
+) -> Any:
+    from xr_rsembed.batch import Recipe
+
+    names = tuple(bands.replace(" ", "").split(",")) if bands else ()
+    companions = {name: str(path) for name, path in pairs(companion).items()}
+    return Recipe(model, {**settings, **pairs(option)}, variable, names, companions)
+
+
+@takes(recipe=_recipe, request=Request)
 def embed(
     context: typer.Context,
-    settings: dict[str, Any],
+    recipe: Any,
+    request: Request,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -59,12 +106,7 @@ def embed(
             "--output", "-o", help="A .zarr, .nc or .tif (COG); for several inputs out/ or 'out/{stem}.zarr'."
         ),
     ] = "embedding.zarr",
-    model: Model = "terramind",
-    variable: Variable = None,
-    bands: Bands = None,
-    companion: With = None,
-    dtype: Annotated[str | None, typer.Option(help="Stored as float32, float16 or int8 (.zarr).")] = None,
-    option: ModelOptions = None,
+    dtype: Dtype = None,
     overwrite: Overwrite = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a single .zarr store begun before.")
@@ -82,11 +124,6 @@ def embed(
         str | None, typer.Option(help="A dask scheduler's address (tcp://...), or threads, synchronous.")
     ] = None,
     provider: Annotated[Provider | None, typer.Option(help="Fetch the scene instead of a file.")] = None,
-    bbox: BBox = None,
-    point: Point = None,
-    buffer: Buffer = 2048.0,
-    period: Period = None,
-    provider_option: ProviderOptions = None,
     config: Config = None,
 ) -> None:
     """Embed scenes and write the embeddings.
@@ -95,30 +132,23 @@ def embed(
     """
     from xr_rsembed import batch
 
-    if not inputs and provider is None:
+    jobs = batch.list_jobs(inputs, output) if inputs else [batch.Job(str(provider), output)]
+    if bool(inputs) == (provider is not None) and not any(job.places for job in jobs):
         raise OptionError(
             "Say where the scene comes from.",
-            found="neither a file nor --provider",
-            expected="one of them",
+            found="both a file and --provider" if inputs else "neither a file nor --provider",
+            expected="one of them; a table of places such as places.parquet takes both",
             remedy="xr-rsembed embed scene.tif, or xr-rsembed embed --provider stac --bbox W S E N --time ...",
         )
-    recipe = _recipe(model, settings, option, variable, bands, companion, dtype)
-    if provider is not None and period is not None:
-        places = {"temporal": period, "backend": str(provider), "backend_options": pairs(provider_option)}
+    recipe = replace(recipe, dtype=dtype)
+    if provider is not None and request.period is not None:
+        options = pairs(request.provider_option)
+        places = {"temporal": request.period, "backend": str(provider), "backend_options": options}
         recipe = replace(recipe, places=places)
-    jobs = batch.list_jobs(inputs, output) if inputs else [batch.Job(str(provider), output)]
-    if inputs and provider is not None and not any(job.places for job in jobs):
-        raise OptionError(
-            "Say where the scene comes from.",
-            found="both a file and --provider",
-            expected="one of them; a table of places such as places.parquet takes both",
-            remedy="leave out --provider",
-        )
-    say = functools.partial(_say, context=context, as_json=as_json, quiet=quiet)
+    say = partial(_say, context=context, as_json=as_json, quiet=quiet)
     with batch.on_scheduler(scheduler):
         if len(jobs) == 1:
-            where = (provider, bbox, point, buffer, period, settings.get("modality"), provider_option)
-            scene = None if inputs else _fetched(*where)
+            scene = None if inputs else request.scene(provider, recipe.settings.get("modality"))
             outcome = batch.run_job(
                 jobs[0], recipe, scene=scene, overwrite=overwrite, resume=resume, dry_run=dry_run
             )
@@ -160,97 +190,42 @@ def _say(outcome: Any, *, context: typer.Context, as_json: bool, quiet: bool) ->
         out.print(f"{escape(outcome.output)}: {said[outcome.state]}")
 
 
-def _recipe(
-    model: str,
-    settings: dict[str, Any],
-    option: list[str] | None,
-    variable: str | None,
-    bands: str | None,
-    companion: list[str] | None,
-    dtype: str | None = None,
-) -> Any:
-    from xr_rsembed.batch import Recipe
-
-    names = tuple(bands.replace(" ", "").split(",")) if bands else ()
-    companions = {name: str(path) for name, path in pairs(companion).items()}
-    return Recipe(model, {**settings, **pairs(option)}, variable, names, companions, dtype)
-
-
+@takes(request=Request)
 def fetch(
+    request: Request,
     output: Annotated[Path, typer.Option("--output", "-o", help="A .zarr store.")] = Path("scene.zarr"),
     provider: Annotated[Provider, typer.Option(help="Where to fetch the scene.")] = Provider.stac,
-    bbox: BBox = None,
-    point: Point = None,
-    buffer: Buffer = 2048.0,
-    period: Period = None,
     modality: Annotated[str | None, typer.Option(help="S2L2A, S2L1C, S1GRD or S1RTC.")] = None,
-    provider_option: ProviderOptions = None,
     overwrite: Overwrite = False,
     config: Config = None,
 ) -> None:
     """Fetch a scene from a STAC catalogue or from Earth Engine and write it."""
     from xr_rsembed.scenes import save_scene
 
-    scene = _fetched(provider, bbox, point, buffer, period, modality, provider_option)
+    scene = request.scene(provider, modality)
     save_scene(scene, output, overwrite=overwrite)
     out.print(f"{escape(str(output))}: {', '.join(f'{dim} {size}' for dim, size in scene.sizes.items())}")
 
 
-@with_settings()
+@takes(recipe=_recipe)
 def validate(
     context: typer.Context,
-    settings: dict[str, Any],
+    recipe: Any,
     inputs: Annotated[list[str], typer.Argument(help="Scenes, as for `embed`.", show_default=False)],
-    model: Model = "terramind",
-    variable: Variable = None,
-    bands: Bands = None,
-    companion: With = None,
-    option: ModelOptions = None,
     pixels: Annotated[bool, typer.Option(help="Read the pixels too, as embed would.")] = True,
     config: Config = None,
 ) -> None:
     """Say whether scenes are inputs of a model: no exactly where embed would."""
     from xr_rsembed import batch
 
-    recipe = _recipe(model, settings, option, variable, bands, companion)
     sources, failed = batch.list_inputs(inputs), False
     for source in sources:
         try:
             batch.check(recipe, source, pixels=pixels)
-            out.print(f"{escape(source)} is an input of {model}.")
+            out.print(f"{escape(source)} is an input of {recipe.model}.")
         except RsEmbedError as error:
             if len(sources) == 1:
                 raise
             failed = True
             err.print(f"[red]failed:[/] {escape(source)}: {escape(in_flags(str(error), context.command))}")
     raise typer.Exit(failed)
-
-
-def _fetched(
-    provider: Provider | None,
-    bbox: tuple[float, float, float, float] | None,
-    point: tuple[float, float] | None,
-    buffer: float,
-    period: str | None,
-    modality: str | None,
-    options: list[str] | None,
-) -> Any:
-    from xr_rsembed.providers.fetch import fetch
-    from xr_rsembed.specs import PointBuffer
-
-    if (bbox is None) == (point is None) or period is None:
-        raise OptionError(
-            "Say where and when.",
-            found=f"--bbox {bbox}, --point {point}, --time {period}",
-            expected="--time, and either --bbox or --point",
-            remedy="--bbox 9.0 45.0 9.2 45.2 --time 2022-06-01/2022-09-01",
-        )
-    wishes = pairs(options) | ({"modality": modality} if modality else {})
-    place = PointBuffer(*point, buffer_m=buffer) if point else None
-    return fetch(str(provider), place, bbox=bbox, time=period, **wishes)
-
-
-def register(app: typer.Typer) -> None:
-    """Add these verbs."""
-    for command in (embed, fetch, validate):
-        app.command()(command)

@@ -6,13 +6,15 @@ import functools
 import inspect
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from xr_rsembed.bands import BANDS
+from xr_rsembed.engine.settings import CHOICES
 from xr_rsembed.errors import OptionError
 
 
@@ -30,7 +32,30 @@ def _over_config(
     return [*context.meta.get(f"config {flag.name}", ()), *(pairs or ())]
 
 
-Model = Annotated[str, typer.Option("--model", "-m", help="A key or alias of `xr-rsembed models`.")]
+def completing(choices: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """What a shell offers for the beginning of a value."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [one for one in choices() if one.startswith(incomplete)]
+
+    return complete
+
+
+def _model_names() -> Iterable[str]:
+    from xr_rsembed.models.registry import describe_model, list_models
+
+    return [name for key in list_models() for name in (key, *describe_model(key).aliases)]
+
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A key or alias of `xr-rsembed models`.",
+        autocompletion=completing(_model_names),
+    ),
+]
 Variable = Annotated[str | None, typer.Option(help="Which variable of a .zarr or .nc file is the scene.")]
 ModelOptions = Annotated[
     list[str] | None,
@@ -42,8 +67,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output 
 BBox = Annotated[
     tuple[float, float, float, float] | None, typer.Option(help="West, south, east, north in degrees.")
 ]
-Point = Annotated[tuple[float, float] | None, typer.Option(help="Longitude and latitude in degrees.")]
-Buffer = Annotated[float, typer.Option(help="Half the side of the square around --point, in metres.")]
+Dtype = Annotated[str | None, typer.Option(help="Stored as float32, float16 or int8 (.zarr).")]
 Period = Annotated[str | None, typer.Option("--time", help="Such as 2022-06-01/2022-09-01, or 2022.")]
 ProviderOptions = Annotated[
     list[str] | None,
@@ -55,74 +79,87 @@ ProviderOptions = Annotated[
     ),
 ]
 
-#: Parameter of ``embed``: type, names of the flag, help. ``output`` is taken by the file; its flag is --kind.
-SETTINGS: dict[str, tuple[Any, tuple[str, ...], str]] = {
-    "modality": (str, ("--modality",), "S2L2A, S2L1C, S1GRD, S1RTC, DEM or RGB."),
-    "units": (str, ("--units",), "DN, dB, linear or reflectance, where the file does not say."),
-    "output": (str, ("--kind",), "grid, pooled or tiles."),
-    "pooling": (str, ("--pooling",), "mean or max."),
-    "input_prep": (str, ("--input-prep",), "tile or resize."),
-    "overlap": (int, ("--overlap",), "Pixels that tiles share: a multiple of 16."),
-    "blend": (str, ("--blend",), "center or mean."),
-    "edge": (str, ("--edge",), "shift or pad."),
-    "density": (int, ("--density",), "Cells for each patch along y and x: 1, 2, 4, 8 or 16."),
-    "normalize": (str, ("--normalize",), "default or none."),
-    "layer": (list[int], ("--layer",), "Transformer block; repeat it for several."),
-    "min_valid": (float, ("--min-valid",), "Least share of valid pixels in a cell."),
-    "batch_size": (str, ("--batch-size",), "Tiles a forward, or auto."),
-    "device": (str, ("--device",), "auto, cpu, cuda, cuda:1."),
-    "precision": (str, ("--precision",), "float32, bfloat16 or float16."),
-    "weights": (str, ("--weights",), "pretrained, random, or a file."),
-    "out_dtype": (str, ("--out-dtype",), "Computed as float32, float16 or float64."),
+_CHOICES = {**CHOICES, "modality": tuple(BANDS), "device": ("auto", "cpu", "cuda", "cuda:1")}
+#: Settings of ``embed``: the type of the flag, and its help, in which braces stand for the choices.
+SETTINGS: dict[str, tuple[type, str]] = {
+    "modality": (str, "{}."),
+    "units": (str, "DN, dB, linear or reflectance, where the file does not say."),
+    "output": (str, "{}."),
+    "pooling": (str, "{}."),
+    "input_prep": (str, "{}."),
+    "overlap": (int, "Pixels that tiles share: a multiple of 16."),
+    "blend": (str, "{}."),
+    "edge": (str, "{}."),
+    "density": (int, "Cells for each patch along y and x: {}."),
+    "normalize": (str, "{}."),
+    "layer": (list[int], "Transformer block; repeat it for several."),
+    "min_valid": (float, "Least share of valid pixels in a cell."),
+    "batch_size": (str, "Tiles a forward, or auto."),
+    "device": (str, "{}."),
+    "precision": (str, "{}."),
+    "weights": (str, "pretrained, random, or a file."),
+    "out_dtype": (str, "Computed as {}."),
 }
 
 
-def with_settings(*without: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the flags of :data:`SETTINGS`; those that were used reach it as its argument ``settings``.
+def settings_but(*without: str) -> Callable[..., dict[str, Any]]:
+    """A function whose flags are :data:`SETTINGS`, without those that mean nothing to a verb; it gives those used."""
+    # A verb's own ``output`` is a file.
+    names = {"kind" if name == "output" else name: name for name in SETTINGS if name not in without}
 
-    Parameters
-    ----------
-    *without : str
-        Settings that mean nothing to this command.
-    """
-    table = {name: row for name, row in SETTINGS.items() if name not in without}
+    def settings(**given: Any) -> dict[str, Any]:
+        return {names[flag]: _plain(flag, value) for flag, value in given.items() if value not in (None, [])}
+
     flags = [
         inspect.Parameter(
-            _argument(name),
+            flag,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[kind | None, typer.Option(*names, help=text)],
+            annotation=Annotated[SETTINGS[name][0] | None, _setting_option(name)],
         )
-        for name, (kind, names, text) in table.items()
+        for flag, name in names.items()
     ]
+    settings.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
+    return settings
+
+
+def _setting_option(name: str) -> Any:
+    choices = [str(one) for one in _CHOICES.get(name, ())]
+    text = SETTINGS[name][1].format(" or ".join(", ".join(choices).rsplit(", ", 1)))
+    return typer.Option(help=text, autocompletion=completing(lambda: choices) if choices else None)
+
+
+def _plain(flag: str, value: Any) -> Any:
+    if flag == "layer":
+        return value[0] if len(value) == 1 else list(value)
+    if flag == "batch_size":
+        return int(value) if value.isdigit() else value
+    return value
+
+
+def takes(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the flags of other functions; what each makes of them is the command's argument of its name."""
+    flags_of = {name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def filled(**given: Any) -> Any:
-            values = {name: given.pop(_argument(name)) for name in table}
-            settings = {name: _plain(name, one) for name, one in values.items() if one not in (None, [])}
-            return command(**given, settings=settings)
+            made = {
+                name: groups[name](**{flag: given.pop(flag) for flag in flags})
+                for name, flags in flags_of.items()
+            }
+            return command(**given, **made)
 
-        own = inspect.signature(command, eval_str=True).parameters.values()
-        kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one.name != "settings"]
-        filled.__signature__ = inspect.Signature([*kept, *flags])  # type: ignore[attr-defined]
-        filled.__annotations__ = {one.name: one.annotation for one in (*kept, *flags)}
+        own = inspect.signature(command, eval_str=True).parameters
+        all_flags = {name: flag for name, flag in own.items() if name not in groups}
+        for flags in flags_of.values():
+            all_flags |= flags
+        parameters = [flag.replace(kind=inspect.Parameter.KEYWORD_ONLY) for flag in all_flags.values()]
+        filled.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        filled.__annotations__ = {flag.name: flag.annotation for flag in parameters}
         return filled
 
     return decorate
-
-
-def _argument(name: str) -> str:
-    """The argument of a command: its own ``output`` is a file."""
-    return "kind" if name == "output" else name
-
-
-def _plain(name: str, value: Any) -> Any:
-    if name == "layer":
-        return value[0] if len(value) == 1 else list(value)
-    if name == "batch_size":
-        return int(value) if value.isdigit() else value
-    return value
 
 
 def pairs(options: list[str] | None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,14 +18,15 @@ from xr_rsembed.cli.options import (
     Provider,
     ProviderOptions,
     pairs,
-    with_settings,
+    settings_but,
+    takes,
 )
 from xr_rsembed.cli.screen import out
 from xr_rsembed.cli.words import in_flags
 from xr_rsembed.errors import OptionError
 
 
-@with_settings("output", "pooling", "input_prep")
+@takes(settings=settings_but("output", "pooling", "input_prep"))
 def region(
     context: typer.Context,
     settings: dict[str, Any],
@@ -81,7 +81,7 @@ def region(
 
     Exit code: 1 if a unit failed.
     """
-    from xr_rsembed.batch import connected
+    from xr_rsembed.batch import on_scheduler
     from xr_rsembed.regions import region as plan_region
     from xr_rsembed.regions import region_status
 
@@ -118,7 +118,7 @@ def region(
             f"pixels, {left['seconds'].sum() / 60:.1f} min of the model"
         )
         return
-    with connected(scheduler) if scheduler else nullcontext() as client:
+    with on_scheduler(scheduler) as client:
         status = run.run(
             part=_part(part),
             client=client,
@@ -160,8 +160,3 @@ def _part(text: str | None) -> tuple[int, int] | None:
             remedy="--part 0/4, --part 1/4, --part 2/4 and --part 3/4 are four jobs",
         )
     return int(match[1]), int(match[2])
-
-
-def register(app: typer.Typer) -> None:
-    """Add this verb."""
-    app.command()(region)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from xr_rsembed.cli.options import Overwrite, Period, Variable
+from xr_rsembed.cli.options import Dtype, Overwrite, Period, Variable
 from xr_rsembed.cli.screen import out
 
 Embedding = Annotated[str, typer.Argument(help="A stored embedding: .zarr, .nc or .tif.", show_default=False)]
@@ -55,7 +55,7 @@ def plot(
 def convert(
     path: Embedding,
     output: Annotated[str, typer.Argument(help="Written by suffix: .zarr, .nc, .tif or .parquet (cells).")],
-    dtype: Annotated[str | None, typer.Option(help="Stored as float32, float16 or int8 (.zarr).")] = None,
+    dtype: Dtype = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a stored embedding in another format."""
@@ -186,12 +186,3 @@ def _beside(path: str, suffix: str) -> Path:
     """Where a file that goes with another is put: beside it, or here where it has an address."""
     there = Path(path.rstrip("/"))
     return (Path(there.name) if "://" in path else there).with_suffix(suffix)
-
-
-def register(app: typer.Typer) -> None:
-    """Add these verbs."""
-    commands: tuple[Any, ...] = (
-        info, plot, convert, classify, stac, explore, models, describe, demo, doctor
-    )  # fmt: skip
-    for command in commands:
-        app.command()(command)

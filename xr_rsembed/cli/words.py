@@ -16,7 +16,7 @@ _PHRASES = {
     "run.run()": "the same command without --preview and --catalogue",
 }
 _BANDS = re.compile(r"\w+\.rsembed\.to_bands\([^)]*\)")
-_NAMES = re.compile(r"\w+\.assign_coords\(band=\[([^\]]*)\]\)")
+_NAMES = re.compile(r"\w+\.assign_coords\(band=\[([^\]]*)\]\)(?:\.rsembed\.to_bands\([^)]*\))?")
 _PYTHON = re.compile(r"\b(?:da|ds|emb(?!\.zarr)|gdf|xr_rsembed|geopandas)[.\[]|\w+\(")
 
 
@@ -41,6 +41,8 @@ def in_flags(message: str, command: Any) -> str:
     said, word, remedy = message.partition("\n  remedy:")
     head, expected, rest = said.partition("\n  expected:")
     head += expected + _ARGUMENT.sub(lambda found: _flag(found, command), rest)
+    if "bands" in _flags(command):
+        remedy = _BANDS.sub(f"--bands {','.join(rest.split())}", remedy)
     remedy = sentence_in_flags(remedy, command)
     if _PYTHON.search(re.sub(r"https?://\S+|\w+\.\w+ \(", "", remedy)):
         remedy = " in Python: " + remedy.strip()
@@ -54,7 +56,6 @@ def sentence_in_flags(text: str, command: Any) -> str:
     text = _CALL.sub(r"\1", text)
     if command is not None and "bands" in _flags(command):
         text = _NAMES.sub(lambda found: "--bands " + found[1].replace('"', "").replace(" ", ""), text)
-        text = _BANDS.sub("--bands with the names that are expected, in that order,", text)
     return text if command is None else _ARGUMENT.sub(lambda found: _flag(found, command), text)
 
 
@@ -104,9 +105,12 @@ def _model_options() -> set[str]:
 
 def _provider_options() -> set[str]:
     from dataclasses import fields
+    from inspect import signature
 
+    from xr_rsembed.providers.fetch import fetch
+    from xr_rsembed.providers.gee import OPTIONS
+    from xr_rsembed.providers.stac import StacOptions
     from xr_rsembed.specs import SensorSpec
 
-    known = {"catalog", "reader", "scale", "offset", "skip_items", "project", "url", "workers", "resampling"}
-    known |= {"gdal", "orbit", "data_root"}
-    return known | {one.name for one in fields(SensorSpec)}
+    own = {*signature(fetch).parameters} - {"provider", "spatial", "like", "options"}
+    return own | {*OPTIONS} | {one.name for kind in (StacOptions, SensorSpec) for one in fields(kind)}

@@ -11,7 +11,8 @@ import numpy as np
 from xr_rsembed.errors import OptionError, one_of, share, whole_number
 from xr_rsembed.tiling import Blend, Edge
 
-_CHOICES: dict[str, tuple[Any, ...]] = {
+#: What settings may be, where they can be listed.
+CHOICES: dict[str, tuple[Any, ...]] = {
     "output": ("grid", "pooled", "tiles"),
     "pooling": ("mean", "max"),
     "input_prep": ("tile", "resize"),
@@ -75,7 +76,7 @@ class Settings:
             )
         for name, value in plain.items():
             object.__setattr__(self, name, value)
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             one_of(name, getattr(self, name), choices)
         self._check_together()
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import ee
     from odc.geo.geobox import GeoBox
 
-_OPTIONS = ("project", "url", "workers")
+OPTIONS = ("project", "url", "workers")
 #: Stands for a masked pixel on the wire where nodata is NaN, which an expression cannot hold.
 _MASKED = -32768.0
 
@@ -46,7 +46,7 @@ class EarthEngine:
 
     def open(self, request: SceneRequest) -> xr.DataArray:
         """Describe the scene lazily: reads the list of images, no pixel."""
-        check_names(request.options, _OPTIONS, 'Provider "gee"')
+        check_names(request.options, OPTIONS, 'Provider "gee"')
         options = {"workers": get_option("terramind.fetch_workers")} | dict(request.options)
         whole_number("workers", options["workers"], at_least=1)
         connection = Connection.choose(options)
