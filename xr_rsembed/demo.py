@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
@@ -49,6 +50,7 @@ def run_demo(
     dict
         The stored embeddings by model.
     """
+    import rioxarray  # noqa: F401  (registers .rio)
     import zarr
 
     from xr_rsembed.explore.plots import demo_figure
@@ -56,48 +58,42 @@ def run_demo(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    store, picture, raster = folder / "embeddings.zarr", folder / "embeddings.png", folder / "scene.tif"
+    store, picture = folder / "embeddings.zarr", folder / "embeddings.png"
     began = time.perf_counter()
     say(f"1. A scene: {'made land, no real place' if scene is None else scene}")
-    pixels = _scene(scene, size)
-    say(f"   {' x '.join(map(str, pixels.shape))} ({', '.join(map(str, pixels.dims))}), {_took(began)}")
+    if scene is None:
+        # Read once by each model and once by the picture, so it is kept in memory; it is small.
+        pixels, scene = synthetic_scene((size, size), chunks=896).load(), folder / "scene.tif"
+        pixels.assign_attrs(long_name=[str(band) for band in pixels.band.values]).rio.to_raster(scene)
+    else:
+        pixels = open_scene(scene)
+    say(f"   {_shape(pixels)}, {_took(began)}")
     zarr.open_group(store, mode="w")
     embeddings = {}
+    tiles = math.prod(len(plan_axis(pixels.sizes[dim], OVERLAP).starts) for dim in ("y", "x"))
     for number, model in enumerate(MODELS, 2):
         began = time.perf_counter()
-        tiles = _tiles(pixels)
         say(f"{number}. {model}: {tiles} tiles that share {OVERLAP} pixels, blended by their mean")
         embedding, weights = _embedded(pixels, model, weights, say)
         embeddings[model] = to_zarr(embedding, store / model, overwrite=True)
-        shape = " x ".join(map(str, embedding.shape))
+        rate = f"{tiles / (time.perf_counter() - began):.1f} tiles/s, loading and writing included"
         say(f"   {embedding.attrs['model_key']}, weights: {embedding.attrs['weights']}")
-        rate = tiles / (time.perf_counter() - began)
-        say(
-            f"   {shape} ({', '.join(map(str, embedding.dims))}), {_took(began)}, {rate:.1f} tiles/s, "
-            "loading and writing included"
-        )
+        say(f"   {_shape(embedding)}, {_took(began)}, {rate}")
     began = time.perf_counter()
-    say(
-        "4. A picture: the scene, and of each embedding the first three principal components as red, green and blue."
-    )
+    say("4. A picture: the scene, and the first three principal components of each as red, green and blue.")
     say("   Like colours are like vectors: each cell stands for 16 x 16 pixels.")
     if weights == "random":
         say(
             "   These weights are random: edges show, and little more. Pretrained ones tell land covers apart."
         )
     demo_figure(pixels, embeddings).savefig(picture, dpi=130)
-    if scene is None:
-        import rioxarray  # noqa: F401  (registers .rio)
-
-        pixels.assign_attrs(long_name=[str(band) for band in pixels.band.values]).rio.to_raster(raster)
     say(f"   {_took(began)}")
     say(f"picture: {picture}")
     say(f"store: {store}")
     first = store / MODELS[0]
-    shown = raster if scene is None else scene
     say("Next:")
     say(f"  xr-rsembed info {first}")
-    say(f"  xr-rsembed explore {first} --scene {shown}")
+    say(f"  xr-rsembed explore {first} --scene {scene}")
     say(f"  xr-rsembed convert {first} {folder / 'terramind.tif'}")
     return embeddings
 
@@ -106,31 +102,22 @@ def _took(began: float) -> str:
     return f"{time.perf_counter() - began:.1f} s"
 
 
-def _scene(path: str | os.PathLike[str] | None, size: int) -> xr.DataArray:
-    if path is not None:
-        return open_scene(path)
-    # Read once by each model and once by the picture, so it is kept in memory; it is small.
-    return synthetic_scene((size, size), chunks=896).load()
+def _shape(array: xr.DataArray) -> str:
+    return f"{' x '.join(map(str, array.shape))} ({', '.join(map(str, array.dims))})"
 
 
 def _embedded(
     pixels: xr.DataArray, model: str, weights: str, say: Callable[[str], None]
 ) -> tuple[xr.DataArray, str]:
-    lazy = pixels.chunk({"y": 1792, "x": 1792})
-    seams: dict[str, Any] = {"overlap": OVERLAP, "blend": "mean"}
+    """The lazy embedding, and which weights it has: random ones where the hub cannot be reached."""
+    embed = partial(api.embed, pixels.chunk({"y": 1792, "x": 1792}), model, overlap=OVERLAP, blend="mean")
     if weights == "pretrained":
         from huggingface_hub.utils.logging import set_verbosity_error
 
         say(f"   {model}: looking for pretrained weights in the local cache and on the Hugging Face hub")
         set_verbosity_error()  # of its retries; one line below says it all
     try:
-        return api.embed(lazy, model, weights=weights, **seams), weights
+        return embed(weights=weights), weights
     except HubError as error:
         say(f"   {str(error).splitlines()[0]} Going on with random weights.")
-        return api.embed(lazy, model, weights="random", **seams), "random"
-
-
-def _tiles(pixels: xr.DataArray) -> int:
-    return len(plan_axis(pixels.sizes["y"], OVERLAP).starts) * len(
-        plan_axis(pixels.sizes["x"], OVERLAP).starts
-    )
+        return embed(weights="random"), "random"

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.bands import canonical_name
 from xr_rsembed.crs import crs_name
 from xr_rsembed.errors import SceneError, check_new, one_of
+from xr_rsembed.explore.cells import named_as_bands
 from xr_rsembed.georef import scene_geobox
+from xr_rsembed.inputs.stored import nodata_of
 from xr_rsembed.scenes import open_scene
 
 _MADE_BY = ("model", "model_key", "weights", "modality", "overlap", "blend", "density", "layer", "precision")
@@ -54,13 +55,9 @@ def open_stored(path: str) -> Any:
     from xr_rsembed.store.export import open_file
 
     found = open_file(path)
-    names = np.ravel(found.attrs.get("long_name", ()))
     # Any GeoTIFF opens with its bands as D. Embeddings of others are floats or bytes, pixels mostly 16 bits.
-    foreign = "D" in found.dims and "model_key" not in found.attrs and isinstance(found, xr.DataArray)
-    pixels = foreign and (
-        found.dtype in ("int16", "uint16") or (names.size and all(map(canonical_name, names)))
-    )
-    if "band" in found.dims or pixels:
+    foreign = isinstance(found, xr.DataArray) and "D" in found.dims and "model_key" not in found.attrs
+    if "band" in found.dims or (foreign and (found.dtype in ("int16", "uint16") or named_as_bands(found))):
         raise SceneError(
             "This is a scene, not an embedding.",
             found=f"{path} with bands",
@@ -87,34 +84,32 @@ def describe_file(path: str, *, variable: str | None = None) -> dict[str, Any]:
     if isinstance(found, xr.DataTree):
         groups = {name: dict(node.sizes) for name, node in found.children.items()}
         return {"path": path, "kind": "groups", "groups": groups}
-    first = next(iter(found.data_vars.values())) if isinstance(found, xr.Dataset) else found
-    said: dict[str, Any] = {
+    dataset = isinstance(found, xr.Dataset)
+    first = next(iter(found.data_vars.values())) if dataset else found
+    told: dict[str, Any] = {
         "path": path,
         "kind": "embedding" if "D" in found.dims else "scene",
         "sizes": {str(dim): int(size) for dim, size in found.sizes.items()},
         "dtype": str(first.dtype),
     }
-    if isinstance(found, xr.Dataset):
-        said["variables"] = [str(name) for name in found.data_vars]
+    if dataset:
+        told["variables"] = [str(name) for name in found.data_vars]
     if {"y", "x"} <= {*found.dims}:
         grid = scene_geobox(first)
-        said |= {
-            "crs": crs_name(grid.crs),
-            "resolution": abs(grid.affine.a),
-            "bounds": list(grid.boundingbox.bbox),
-        }
+        told |= {"crs": crs_name(grid.crs), "resolution": abs(grid.affine.a)}
+        told["bounds"] = list(grid.boundingbox.bbox)
     if "band" in first.coords:
         names = np.ravel(first.attrs.get("long_name", ()))
         labels = names if len(names) == first.sizes.get("band") else np.ravel(first["band"].values)
-        said["bands"] = [str(band) for band in labels]
+        told["bands"] = [str(band) for band in labels]
     if "time" in first.coords:
-        said["time"] = [str(one)[:19] for one in np.ravel(first["time"].values)]
-    if (nodata := first.attrs.get("_FillValue", first.attrs.get("nodata"))) is not None:
-        said["nodata"] = float(nodata)
+        told["time"] = [str(one)[:19] for one in np.ravel(first["time"].values)]
+    if nodata := nodata_of(first):
+        told["nodata"] = nodata[0] if len(nodata) == 1 else list(nodata)
     if first.attrs.get("units"):
-        said["units"] = str(first.attrs["units"])
+        told["units"] = str(first.attrs["units"])
     made = {**first.attrs, **found.attrs}
-    return said | {name: np.asarray(made[name]).tolist() for name in _MADE_BY if name in made}
+    return told | {name: np.asarray(made[name]).tolist() for name in _MADE_BY if name in made}
 
 
 def draw_file(
@@ -131,19 +126,15 @@ def draw_file(
     from xr_rsembed.explore.plots import plot_rgb, plot_scene, plot_similarity
 
     found: Any = open_any(path, variable=variable)
-    if isinstance(found, xr.DataTree):
+    if isinstance(found, xr.DataTree | xr.Dataset):
+        first = next(iter(found.children if isinstance(found, xr.DataTree) else found.data_vars))
         raise SceneError(
-            "The store holds groups, and one embedding can be drawn.",
-            found=", ".join(found.children),
-            expected="a store of one embedding",
-            remedy=f"{path.rstrip('/')}/{next(iter(found.children))}; a region draws all with --preview of its verb",
-        )
-    if isinstance(found, xr.Dataset):
-        raise SceneError(
-            "Which variable is to be drawn?",
-            found=", ".join(map(str, found.data_vars)),
+            "One embedding can be drawn, and here are several.",
+            found=", ".join(map(str, found)),
             expected="one",
-            remedy=f"variable={next(iter(found.data_vars))!r}",
+            remedy=f"{path.rstrip('/')}/{first}; a region draws all with --preview of its verb"
+            if isinstance(found, xr.DataTree)
+            else f"variable={first!r}",
         )
     figure = Figure(figsize=(8, 8), layout="constrained")
     formats = figure.canvas.get_supported_filetypes()

@@ -37,23 +37,20 @@ class Canvas:
 
     def warp(self, picture: np.ndarray) -> np.ndarray:
         """RGBA bytes (y, x, 4) of the grid as the 32-bit picture, south first, that Bokeh draws."""
+        packed = np.ascontiguousarray(picture).view("uint32")[..., 0]
         if self.mercator:
-            from rasterio.warp import Resampling, reproject
+            from odc.geo.warp import rio_reproject
 
-            warped = np.zeros((4, *self.target.shape), dtype="uint8")
-            reproject(
-                np.ascontiguousarray(np.moveaxis(picture, -1, 0)),
-                warped,
-                src_transform=self.geobox.affine,
-                src_crs=str(self.geobox.crs),
-                dst_transform=self.target.affine,
-                dst_crs="EPSG:3857",
-                resampling=Resampling.nearest,
-            )
-            picture = np.moveaxis(warped, 0, -1)
+            there = np.zeros(self.target.shape, "uint32")
+            packed = rio_reproject(packed, there, self.geobox, self.target, "nearest")
         across, down = self.target.affine.a, self.target.affine.e
-        picture = picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
-        return np.ascontiguousarray(picture).view("uint32").reshape(picture.shape[:2])
+        return np.ascontiguousarray(packed[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+    @property
+    def box(self) -> dict[str, Any]:
+        """Where Bokeh's glyphs of images are to lie."""
+        size = {"dw": self.right - self.left, "dh": self.top - self.bottom}
+        return {"x": self.left, "y": self.bottom, **size}
 
     def from_grid(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates of the grid's CRS on the map's axes."""
@@ -115,22 +112,13 @@ def figures(canvas: Canvas, background: tuple[Canvas, np.ndarray] | None) -> dic
         plot.grid.visible = False
         if background is not None:
             at, shown = background
-            plot.image_rgba(
-                image=[at.warp(shown)], x=at.left, y=at.bottom, dw=at.right - at.left, dh=at.top - at.bottom
-            ).name = "scene"
+            plot.image_rgba(image=[at.warp(shown)], **at.box).name = "scene"
         if name == "map":
-            box = {"x": canvas.left, "y": canvas.bottom}
-            box |= {"dw": canvas.right - canvas.left, "dh": canvas.top - canvas.bottom}
-            cells = plot.image_rgba(image="image", source=source, **box)
+            cells = plot.image_rgba(image="image", source=source, **canvas.box)
         plot.patches("xs", "ys", source=outlines, line_color="color", line_width=3, fill_alpha=0)
         plot.scatter("x", "y", source=marks, size=11, line_color="white", line_width=2, fill_color="color")
         code = _POINTER if canvas.mercator else _PLAIN_POINTER
         plot.js_on_event(MouseMove, CustomJS(args={"div": pointer}, code=code))
         plots[name] = plot
-    return plots | {
-        "source": source,
-        "cells": cells,
-        "marks": marks,
-        "outlines": outlines,
-        "pointer": pointer,
-    }
+    drawn = {"source": source, "cells": cells, "marks": marks, "outlines": outlines, "pointer": pointer}
+    return plots | drawn

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from itertools import pairwise, product
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from xr_rsembed.bands import canonical_name
 from xr_rsembed.errors import SceneError
 from xr_rsembed.explore.once import Read
 from xr_rsembed.explore.spaces import check_same_space, space_of
@@ -21,21 +21,41 @@ _AT_ONCE = 2_000_000  # numbers that a function of vectors takes at once, in who
 _WINDOWS = 16  # a sample comes from about so many: each of them may cost a run of the model
 
 
-def check_cells(emb: xr.DataArray) -> None:
+def check_cells(emb: Any) -> None:
     """Raise a SceneError unless this is a DataArray with dims D, y and x and no empty axis."""
     if isinstance(emb, xr.DataArray) and {"D", "y", "x"} <= set(emb.dims) and emb.size:
         return
-    found = (
-        ", ".join(f"{dim} {size}" for dim, size in emb.sizes.items()) or "no dims"
-        if isinstance(emb, xr.DataArray)
-        else type(emb).__name__
+    found, remedy = (
+        type(emb).__name__,
+        'da.rsembed.embed("terramind") of a scene gives one, with output="grid"',
     )
+    if isinstance(emb, xr.DataArray):
+        found = ", ".join(f"{dim} {size}" for dim, size in emb.sizes.items()) or "no dims"
+    elif isinstance(emb, xr.Dataset | xr.DataTree):
+        found += f": {', '.join(map(str, emb))}"
+        remedy = "one of its groups" if isinstance(emb, xr.DataTree) else "one of its variables"
     raise SceneError(
         "This is no grid of embedding vectors.",
         found=found,
         expected="a DataArray with dims (..., D, y, x)",
-        remedy='da.rsembed.embed("terramind") of a scene gives one, with output="grid"',
+        remedy=remedy,
     )
+
+
+def no_valid_cell() -> SceneError:
+    """The error for an embedding of which nothing can be drawn, learned or written."""
+    return SceneError(
+        "The embedding has no valid cell.",
+        found="NaN or infinity throughout",
+        expected="finite vectors",
+        remedy="look at the scene's nodata and clouds: emb.isnull().all('D').mean()",
+    )
+
+
+def named_as_bands(emb: xr.DataArray) -> bool:
+    """Whether D has the names of a scene's bands: a GeoTIFF of a scene opens as one of vectors does."""
+    names = np.ravel(emb.attrs.get("long_name", ()))
+    return names.size > 0 and all(map(canonical_name, names))
 
 
 def whole_vectors(emb: xr.DataArray) -> xr.DataArray:
@@ -118,15 +138,19 @@ def sample_cells(
     >>> sample_cells(emb, 100).shape
     (100, 3)
     """
+    from dask.array.core import normalize_chunks, slices_from_chunks
+
     check_cells(emb)
     rng = np.random.default_rng(seed)
     steps = {dim: _WINDOW if dim in ("y", "x") else 1 for dim in emb.dims if dim != "D"}
-    spread = list(windows({dim: pieces(emb.sizes[dim], step) for dim, step in steps.items()}))
-    share = -(-size // min(len(spread), _WINDOWS))
+    sizes = [emb.sizes[dim] for dim in steps]
+    windows = slices_from_chunks(normalize_chunks(tuple(steps.values()), sizes))
+    share = -(-size // min(len(windows), _WINDOWS))
     taken: list[np.ndarray] = []
     with task_progress("sampling cells"):
-        for index in rng.permutation(len(spread)):
-            vectors = (read or emb.isel)(spread[index]).transpose(..., "D").values
+        for index in rng.permutation(len(windows)):
+            window = dict(zip(steps, windows[index], strict=True))
+            vectors = (read or emb.isel)(window).transpose(..., "D").values
             places = np.argwhere(valid(vectors))
             chosen = rng.choice(len(places), min(share, len(places)), replace=False)
             taken.append(vectors[tuple(places[np.sort(chosen)].T)].astype("float32", copy=False))
@@ -134,31 +158,8 @@ def sample_cells(
                 break
     vectors = np.concatenate(taken)[:size]
     if not len(vectors):
-        raise SceneError(
-            "The embedding has no valid cell.",
-            found=f"NaN or infinity in all {emb.size // emb.sizes['D']} cells",
-            expected="finite vectors",
-            remedy="look at the scene's nodata and clouds: emb.isnull().all('D').mean()",
-        )
+        raise no_valid_cell()
     return vectors
-
-
-def windows(chunks: Mapping[Hashable, Sequence[int]]) -> Iterator[dict[Hashable, slice]]:
-    """Indexers of all windows of an array that is cut into so long pieces along each dim.
-
-    Examples
-    --------
-    >>> [window["x"] for window in windows({"y": [2], "x": [3, 1]})]
-    [slice(0, 3, None), slice(3, 4, None)]
-    """
-    edges = [np.cumsum([0, *sizes]).tolist() for sizes in chunks.values()]
-    for pairs in product(*map(pairwise, edges)):
-        yield {dim: slice(*pair) for dim, pair in zip(chunks, pairs, strict=True)}
-
-
-def pieces(size: int, step: int) -> tuple[int, ...]:
-    """An axis cut every ``step`` cells: (2, 2, 1) of 5 by 2."""
-    return tuple(min(step, size - start) for start in range(0, size, step))
 
 
 def computed(lazy: xr.DataArray) -> xr.DataArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +11,7 @@ import xarray as xr
 
 from xr_rsembed.errors import LabelError, OptionError
 from xr_rsembed.explore.cells import map_cells
-from xr_rsembed.explore.codes import as_codes
+from xr_rsembed.explore.codes import as_codes, is_hex_color
 from xr_rsembed.explore.learn import Method, fitted, learnable, score_classes
 from xr_rsembed.explore.once import Read, fit_once, note_pass
 from xr_rsembed.explore.spaces import provenance, space_of
@@ -60,30 +59,35 @@ class Classifier:
         MismatchError
             If the embedding is of another model or another setting than the one learned from.
         """
-        knows = hasattr(self.estimator, "predict_proba")
-        if return_probability and not knows:
+        if return_probability and not self._has_probabilities:
             raise OptionError(
                 "This estimator has no probabilities.",
                 found=type(self.estimator).__name__,
                 expected="an estimator with predict_proba",
                 remedy="sklearn.calibration.CalibratedClassifierCV(estimator), or return_probability=False",
             )
-        size = len(self.classes) if knows else 1
-        found = map_cells(emb, self._scores, "label", size, self.space, "A fitted classifier")
-        best = found.fillna(0).argmax("label") if knows else found.isel(label=0)
+        size = len(self.classes) if self._has_probabilities else 1
+        found = map_cells(emb, self._of_vectors, "label", size, self.space, "A fitted classifier")
+        best = found.fillna(0).argmax("label") if self._has_probabilities else found.isel(label=0)
         codes = as_codes(best.where(found.notnull().all("label")), self.classes, self.colors)
         maps = {"class": codes.assign_attrs(long_name="class")}
         named = {"long_name": "share or probability of the class", "units": "1"}
-        if knows:
+        if self._has_probabilities:
             maps["confidence"] = found.max("label").assign_attrs(named)
         if return_probability:
             maps["probability"] = found.assign_coords(label=list(self.classes)).assign_attrs(named)
         return xr.Dataset(maps, attrs={**provenance(emb), "classes": list(self.classes), **self.scores})
 
-    def _scores(self, vectors: np.ndarray) -> np.ndarray:
+    @property
+    def _has_probabilities(self) -> bool:
+        return hasattr(self.estimator, "predict_proba")
+
+    def _of_vectors(self, vectors: np.ndarray) -> np.ndarray:
         """The probability of every class; of an estimator without probabilities the code."""
-        vectors, knows = np.ascontiguousarray(vectors), hasattr(self.estimator, "predict_proba")
-        return self.estimator.predict_proba(vectors) if knows else self.estimator.predict(vectors)[:, None]
+        vectors = np.ascontiguousarray(vectors)
+        if self._has_probabilities:
+            return self.estimator.predict_proba(vectors)
+        return self.estimator.predict(vectors)[:, None]
 
 
 def fit_classifier(
@@ -206,4 +210,4 @@ def _colors(labels: Any, column: str, names: tuple[str, ...]) -> tuple[str, ...]
     known = labels.dropna(subset="color").drop_duplicates(column)
     color_of = dict(zip(known[column].astype(str), known["color"].astype(str), strict=True))
     colors = tuple(color_of.get(name, "") for name in names)
-    return colors if all(re.fullmatch("#[0-9a-fA-F]{6}", color) for color in colors) else ()
+    return colors if all(map(is_hex_color, colors)) else ()

@@ -59,31 +59,14 @@ class Clusters:
 
 
 def fit_clusters(emb: xr.DataArray, k: int = 8, *, sample: int = 20_000, seed: int = 0) -> Clusters:
-    """Find clusters of cells that point the same way, by k-means on vectors of length 1.
+    """Find clusters of an embedding; the arguments and errors are those of :func:`cluster`.
 
-    Parameters
-    ----------
-    emb : DataArray, dims (..., D, y, x)
-        Of a lazy one only the blocks that the sample comes from are computed.
-    k : int
-        Number of clusters.
-    sample : int
-        About how many cells to fit on.
-    seed : int
-        Which cells, and where k-means begins.
+    Of a lazy embedding only the blocks that the sample comes from are computed.
 
     Returns
     -------
     Clusters
-
-    Raises
-    ------
-    SceneError
-        If no cell is valid.
-    OptionError
-        If there are fewer than ``k`` different cells in the sample.
-    MissingDependencyError
-        Without scikit-learn.
+        Its ``predict`` maps this embedding or another of the same model.
     """
     note_pass(emb)
     return _fit(emb, emb.isel, k, sample, seed)
@@ -92,15 +75,19 @@ def fit_clusters(emb: xr.DataArray, k: int = 8, *, sample: int = 20_000, seed: i
 def cluster(
     emb: xr.DataArray, k: int = 8, *, fitted: Clusters | None = None, sample: int = 20_000, seed: int = 0
 ) -> xr.DataArray:
-    """A map of clusters.
+    """A map of clusters: cells that point the same way, by k-means on vectors of length 1.
 
     Parameters
     ----------
     emb : DataArray, dims (..., D, y, x)
-    k, sample, seed
-        As for :func:`fit_clusters`.
+    k : int
+        Number of clusters.
     fitted : Clusters, optional
         Those of another scene, so that numbers mean the same on both; ``k`` is theirs then.
+    sample : int
+        About how many valid cells to fit on.
+    seed : int
+        Which cells, and where k-means begins.
 
     Returns
     -------
@@ -110,8 +97,14 @@ def cluster(
 
     Raises
     ------
-    SceneError, OptionError, MismatchError, MissingDependencyError
-        As :func:`fit_clusters` and :meth:`Clusters.predict` do.
+    SceneError
+        If no cell is valid.
+    OptionError
+        If there are fewer than ``k`` different cells in the sample.
+    MismatchError
+        If ``fitted`` are those of another model or setting.
+    MissingDependencyError
+        Without scikit-learn.
 
     Examples
     --------

@@ -58,6 +58,11 @@ def flags_of(codes: xr.DataArray) -> dict[int, tuple[str, str]]:
     }
 
 
+def is_hex_color(color: object) -> bool:
+    """Whether this is a colour as ``#rrggbb``."""
+    return isinstance(color, str) and re.fullmatch("#[0-9a-fA-F]{6}", color) is not None
+
+
 def painted(codes: np.ndarray, colors: Mapping[int, str]) -> np.ndarray:
     """Codes (y, x) in their colours: (y, x, 4) in 0..1, clear where a code has none."""
     from matplotlib.colors import to_rgba

@@ -83,29 +83,14 @@ class Components:
 
 
 def fit_pca(emb: xr.DataArray, n: int = 3, *, sample: int = 20_000, seed: int = 0) -> Components:
-    """Find the principal components of an embedding on a sample of its valid cells.
+    """Find the principal components of an embedding; the arguments and errors are those of :func:`pca`.
 
-    Parameters
-    ----------
-    emb : DataArray, dims (..., D, y, x)
-        Of a lazy one only the blocks that the sample comes from are computed.
-    n : int
-        Number of components.
-    sample : int
-        About how many cells to fit on.
-    seed : int
-        Which cells.
+    Of a lazy embedding only the blocks that the sample comes from are computed.
 
     Returns
     -------
     Components
-
-    Raises
-    ------
-    SceneError
-        If no cell is valid.
-    OptionError
-        If there are fewer than ``n`` dimensions or sampled cells.
+        Its ``transform`` projects this embedding or another of the same model.
 
     Examples
     --------
@@ -126,10 +111,14 @@ def pca(
     Parameters
     ----------
     emb : DataArray, dims (..., D, y, x)
-    n, sample, seed
-        As for :func:`fit_pca`.
+    n : int
+        Number of components.
     fitted : Components, optional
         Those of another scene, so that both are drawn in the same colours; ``n`` is theirs then.
+    sample : int
+        About how many valid cells to fit on.
+    seed : int
+        Which cells.
 
     Returns
     -------
@@ -138,8 +127,12 @@ def pca(
 
     Raises
     ------
-    SceneError, OptionError, MismatchError
-        As :func:`fit_pca` and :meth:`Components.transform` do.
+    SceneError
+        If no cell is valid.
+    OptionError
+        If there are fewer than ``n`` dimensions or sampled cells.
+    MismatchError
+        If ``fitted`` are those of another model or setting.
 
     Examples
     --------

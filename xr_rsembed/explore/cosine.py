@@ -152,8 +152,7 @@ def change(emb_a: xr.DataArray, emb_b: xr.DataArray) -> xr.DataArray:
     _check_labels(emb_a, emb_b)
     # Coords that agree to a hundredth of a cell are the same cells; xarray would join them by exact value.
     same = {dim: emb_a[dim] for dim in ("D", "y", "x") if dim in emb_a.coords}
-    bare = emb_b.drop_vars([dim for dim in ("D", "y", "x") if dim in emb_b.coords]).assign_coords(same)
-    alike = _cosine(emb_a, bare, keep=emb_a)
+    alike = _cosine(emb_a, emb_b.assign_coords(same), keep=emb_a)
     return (1 - alike).assign_attrs(provenance(emb_a), long_name="1 - cosine similarity", units="1")
 
 

@@ -10,7 +10,7 @@ import xarray as xr
 from xr_rsembed.errors import LabelError, warn
 from xr_rsembed.explore.cells import check_cells
 from xr_rsembed.explore.cover import cells_at, coverage, outside, read_features
-from xr_rsembed.explore.statistics import check_statistic, polygon_statistic
+from xr_rsembed.explore.statistics import polygon_statistic, quantile_of
 from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
 
@@ -58,13 +58,10 @@ def sample(emb: xr.DataArray, points: Any, *, crs: Any = None) -> xr.DataArray:
     """
     check_cells(emb)
     geobox = scene_geobox(emb)
-    frame = _frame(
-        points, crs, geobox, "sample()", "points", ("Point",), "emb.rsembed.zonal(polygons) for areas"
-    )
-    bare = _bare(frame)
-    placed = frame.geometry.where(~bare)
+    frame = _frame(points, crs, geobox, "sample()", ("Point",), "emb.rsembed.zonal(polygons) for areas")
+    placed = frame.geometry.where(~_bare(frame))
     rows, columns, inside = cells_at(placed.x, placed.y, geobox)
-    errors = _errors(inside, bare, frame, geobox, "point")
+    errors = _errors(inside, frame, geobox, "point")
     at = {"y": xr.DataArray(rows, dims="geometry"), "x": xr.DataArray(columns, dims="geometry")}
     found = emb.drop_vars(["y", "x", "geometry"], errors="ignore").isel(at)
     if not inside.all():
@@ -121,15 +118,14 @@ def zonal(emb: xr.DataArray, polygons: Any, stat: str = "mean", *, crs: Any = No
     [[3.0]]
     """
     check_cells(emb)
-    check_statistic(stat)
+    quantile_of(stat)  # raises where there is no such statistic
     geobox = scene_geobox(emb)
+    require("exactextract", "zonal()")
     kinds = ("Polygon", "MultiPolygon")
-    frame = _frame(
-        polygons, crs, geobox, "zonal()", "polygons", kinds, "emb.rsembed.sample(points) for points"
-    )
+    frame = _frame(polygons, crs, geobox, "zonal()", kinds, "emb.rsembed.sample(points) for points")
     cover = coverage(frame.geometry, geobox)
     inside = np.isin(np.arange(len(frame)), cover.polygon)
-    errors = _errors(inside, _bare(frame), frame, geobox, "polygon")
+    errors = _errors(inside, frame, geobox, "polygon")
     ordered = emb.drop_vars("geometry", errors="ignore").transpose(..., "D", "y", "x")
     found = polygon_statistic(ordered, cover, len(frame), stat)
     cube = xr.DataArray(
@@ -146,17 +142,14 @@ def zonal(emb: xr.DataArray, polygons: Any, stat: str = "mean", *, crs: Any = No
 # --- the table of places ----------------------------------------------------------------------------------------
 
 
-def _frame(
-    features: Any, crs: Any, geobox: GeoBox, doing: str, what: str, kinds: tuple[str, ...], other: str
-) -> Any:
+def _frame(features: Any, crs: Any, geobox: GeoBox, doing: str, kinds: tuple[str, ...], other: str) -> Any:
     """Features of the right kind as a GeoDataFrame in the grid's CRS; rows may lack their geometry."""
-    require("exactextract", doing)
     require("xvec", doing)  # registers .xvec
     frame = read_features(features, crs, geobox, doing)
     wrong = ~_bare(frame) & ~frame.geom_type.isin(kinds)
     if wrong.any():
         raise LabelError(
-            f"{doing} takes {what}.",
+            f"{doing} takes {kinds[0].lower()}s.",
             found=", ".join(sorted({str(kind) for kind in frame.geom_type[wrong]})),
             expected=" or ".join(kinds),
             remedy=other,
@@ -169,18 +162,17 @@ def _bare(frame: Any) -> Any:
     return frame.geometry.isna() | frame.geometry.is_empty
 
 
-def _errors(inside: np.ndarray, bare: Any, frame: Any, geobox: GeoBox, what: str) -> np.ndarray:
+def _errors(inside: np.ndarray, frame: Any, geobox: GeoBox, what: str) -> np.ndarray:
     """Why a row has no vector, as far as its geometry tells; raises where none lies on the grid."""
-    errors = np.where(inside, "", "outside the embedding").astype(object)
-    errors[bare.to_numpy()] = "no geometry"
     if not inside.any():
         raise outside(list(frame.geometry), geobox, what)
-    if not inside.all():
-        beyond, none = (int((errors == reason).sum()) for reason in ("outside the embedding", "no geometry"))
-        said = [f"{beyond} of {len(errors)} {what}s lie outside the embedding"] * bool(beyond)
-        said += [f"{none} of {len(errors)} rows have no geometry"] * bool(none)
-        warn(f"{' and '.join(said)}: NaN, and coord 'error' says why.")
-    return errors
+    bare = _bare(frame).to_numpy()
+    beyond = ~inside & ~bare
+    lost = [f"{beyond.sum()} of {len(frame)} {what}s lie outside the embedding"] if beyond.any() else []
+    lost += [f"{bare.sum()} of {len(frame)} rows have no geometry"] if bare.any() else []
+    if lost:
+        warn(f"{' and '.join(lost)}: NaN, and coord 'error' says why.")
+    return np.select([bare, beyond], ["no geometry", "outside the embedding"], "").astype(object)
 
 
 def _name_empty(errors: np.ndarray, cube: xr.DataArray) -> np.ndarray:

@@ -6,14 +6,15 @@ pages; components, clusters and classes are those of the library.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.bands import canonical_name
 from xr_rsembed.errors import RsEmbedError, SceneError
+from xr_rsembed.explore.cells import check_cells, named_as_bands, no_valid_cell
 from xr_rsembed.explore.classes import fit_classifier
 from xr_rsembed.explore.clusters import Clusters, fit_clusters
 from xr_rsembed.explore.codes import NO_CLASS, flags_of, painted
@@ -24,6 +25,8 @@ from xr_rsembed.explore.once import note_pass
 from xr_rsembed.georef import scene_geobox
 
 VIEWS = ("PCA", "Clusters", "Similar", "Labels")
+
+Picture = tuple[np.ndarray, list[tuple[str, str, str]]]  # RGBA bytes, and the legend: colour, name, count
 
 
 class Vectors:
@@ -39,20 +42,16 @@ class Vectors:
     """
 
     def __init__(self, embedding: Any) -> None:
-        embedding = _checked(embedding)
+        self.dim = _leading_dim(embedding)
         note_pass(embedding)
-        leading = [dim for dim in embedding.dims if dim not in ("D", "y", "x")]
-        self.emb: xr.DataArray = _in_memory(embedding.transpose(*leading, "D", "y", "x"))
-        self.dim = leading[0] if leading else None
+        self.emb: xr.DataArray = _in_memory(embedding.transpose(..., "D", "y", "x"))
         self.geobox = scene_geobox(embedding)
         self.norms = [
             np.sqrt(np.einsum("dyx,dyx->yx", one, one, dtype="float32"))
             for one in map(self._values, self.dates)
         ]
         if not any(self.valid(date).any() for date in self.dates):
-            raise SceneError(
-                "The embedding has no valid cell.", found="NaN throughout", expected="finite cells"
-            )
+            raise no_valid_cell()
         self._clusters: dict[int, Clusters] = {}
 
     @property
@@ -132,8 +131,8 @@ class Explorer:
         self.labels.add(name, geometry)
         self.note = f"{name}: {self.labels.counts()[name]} labels."
 
-    def picture(self) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
-        """The view as RGBA bytes (y, x, 4), clear where a cell is not valid, and its legend: colour, name, count."""
+    def picture(self) -> Picture:
+        """The view, dims (y, x, 4), clear where a cell is not valid."""
         if self.view == "Similar" and self.cell is not None:
             return self._similar(self.cell)
         if self.view == "Labels":
@@ -148,7 +147,7 @@ class Explorer:
             ("#888888", "components 1 to 3 as red, green, blue", f"{share:.0%} of variance")
         ]
 
-    def _similar(self, cell: tuple[int, int]) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
+    def _similar(self, cell: tuple[int, int]) -> Picture:
         from matplotlib import colormaps
         from matplotlib.colors import to_hex
 
@@ -164,7 +163,7 @@ class Explorer:
         total = int(self.vectors.valid(self.date).sum())
         return _bytes(colors), [*steps, ("#ffffff", "shown", f"{int(shown.sum())} of {total} cells")]
 
-    def _classes(self) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
+    def _classes(self) -> Picture:
         counts = self.labels.counts()
         named = [
             (color, name, f"{counts[name]} labels")
@@ -185,9 +184,7 @@ class Explorer:
         cells = {name: count for _, name, count in legend}
         return picture, [(c, name, f"{n}, {cells.get(name, '0 cells')}") for c, name, n in named]
 
-    def _coded(
-        self, codes: np.ndarray, flags: dict[int, tuple[str, str]]
-    ) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
+    def _coded(self, codes: np.ndarray, flags: dict[int, tuple[str, str]]) -> Picture:
         counts = np.bincount(codes[codes != NO_CLASS], minlength=len(flags))
         legend = [(color, name, f"{counts[code]} cells") for code, (name, color) in flags.items()]
         return _bytes(painted(codes, {code: color for code, (_, color) in flags.items()})), legend
@@ -197,33 +194,25 @@ def _bytes(colors: np.ndarray) -> np.ndarray:
     return (colors * 255).round().astype("uint8")
 
 
-def _checked(embedding: Any) -> xr.DataArray:
-    if not isinstance(embedding, xr.DataArray):
-        tree = isinstance(embedding, xr.DataTree)
-        names = ", ".join(map(str, embedding)) if tree or isinstance(embedding, xr.Dataset) else embedding
-        raise SceneError(
-            "The explorer shows one embedding.",
-            found=f"{type(embedding).__name__}: {names}",
-            expected="a DataArray with dims (D, y, x)",
-            remedy="the path of one of its groups" if tree else "choose one first, such as ds.embedding",
-        )
-    bands = [str(name) for name in np.atleast_1d(embedding.attrs.get("long_name", ()))]
-    if bands and all(map(canonical_name, bands)):  # a GeoTIFF of a scene opens as one of vectors would
+def _leading_dim(emb: xr.DataArray) -> Hashable | None:
+    """The dim before D, y and x; a SceneError where there are several, or where this is a scene."""
+    check_cells(emb)
+    if named_as_bands(emb):
         raise SceneError(
             "The explorer shows embeddings, and this is a scene.",
-            found=f"bands {', '.join(bands)}",
+            found=f"bands {', '.join(map(str, np.ravel(emb.attrs['long_name'])))}",
             expected="vectors (D, y, x)",
             remedy="embed it first; the scene goes beside its embedding (scene=)",
         )
-    others = [dim for dim in embedding.dims if dim not in ("D", "y", "x")]
-    if not {"D", "y", "x"} <= set(embedding.dims) or len(others) > 1 or not embedding.size:
+    others = [dim for dim in emb.dims if dim not in ("D", "y", "x")]
+    if len(others) > 1:
         raise SceneError(
             "The explorer shows grids of cells.",
-            found=f"dims {tuple(embedding.dims)}",
+            found=f"dims {emb.dims}",
             expected="dims (D, y, x), or with time before them",
-            remedy=f"choose one first, such as emb.isel({others[0]}=0)" if others else 'embed(output="grid")',
+            remedy=f"choose one first, such as emb.isel({others[0]}=0)",
         )
-    return embedding
+    return others[0] if others else None
 
 
 def _in_memory(embedding: xr.DataArray) -> xr.DataArray:

@@ -9,6 +9,8 @@ from io import BytesIO
 
 import xarray as xr
 
+from xr_rsembed.crs import crs_name
+
 _SETTINGS = ("overlap", "blend", "edge", "layer", "density", "merge", "precision", "min_valid")
 
 
@@ -25,6 +27,8 @@ def provenance_html(emb: xr.DataArray) -> str:
 
 
 def _rows(emb: xr.DataArray) -> Iterator[tuple[str, str]]:
+    import odc.geo.xr  # noqa: F401  (registers .odc)
+
     attrs = emb.attrs
     if "model_key" not in attrs:
         yield "model", "not recorded: this is no embedding of xr-rsembed"
@@ -36,31 +40,11 @@ def _rows(emb: xr.DataArray) -> Iterator[tuple[str, str]]:
         settings = [f"{name} {attrs[name]}" for name in _SETTINGS if name in attrs]
         yield "settings", ", ".join(settings)
     yield "dims", ", ".join(f"{dim} {size}" for dim, size in emb.sizes.items())
-    grid = _grid(emb)
-    if grid:
-        yield "grid", grid
-    megabytes = f"{emb.nbytes / 1e6:.1f} MB of {emb.dtype}"
-    if emb.chunks is None:
-        yield "values", f"{megabytes} in memory"
-    else:
-        blocks = 1
-        for chunks in emb.chunks:
-            blocks *= len(chunks)
-        yield "values", f"{megabytes}, lazy in {blocks} chunks"
-
-
-def _grid(emb: xr.DataArray) -> str:
-    from odc.geo.xr import ODCExtensionDa
-
-    if not {"y", "x"} <= set(emb.coords):
-        return ""
-    geobox = ODCExtensionDa(emb).geobox
-    if geobox is None:
-        return ""
-    size = abs(geobox.resolution.x)
-    crs = geobox.crs
-    unit = "m" if crs is not None and crs.projected else "units"
-    return f"cells of {size:g} {unit}, {f'EPSG:{crs.epsg}' if crs is not None and crs.epsg else 'CRS without a code'}"
+    if {"y", "x"} <= set(emb.coords) and (geobox := emb.odc.geobox) is not None:
+        unit = "m" if geobox.crs is not None and geobox.crs.projected else "units"
+        yield "grid", f"cells of {abs(geobox.resolution.x):g} {unit}, {crs_name(geobox.crs)}"
+    where = "in memory" if emb.chunks is None else f"lazy in {emb.data.npartitions} chunks"
+    yield "values", f"{emb.nbytes / 1e6:.1f} MB of {emb.dtype}, {where}"
 
 
 def _picture(emb: xr.DataArray) -> str:

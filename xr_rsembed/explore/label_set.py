@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
 from xr_rsembed.errors import LabelError
-from xr_rsembed.explore.codes import PALETTE
+from xr_rsembed.explore.codes import PALETTE, is_hex_color
 from xr_rsembed.extras import require
-
-_HEX = re.compile("#[0-9a-fA-F]{6}")
 
 
 @dataclass
@@ -94,7 +91,7 @@ class LabelSet:
         colors = frame["color"] if "color" in others else [None] * len(frame)
         for name, geometry, color in zip(frame[column].astype(str), frame.geometry, colors, strict=True):
             if geometry is not None and not geometry.is_empty:
-                if name not in self.colors and isinstance(color, str) and _HEX.fullmatch(color):
+                if name not in self.colors and is_hex_color(color):
                     self.color(name, color)
                 self.add(name, geometry)
         return len(frame)

@@ -105,25 +105,19 @@ def _complete(labels: Any, column: str, numeric: bool) -> Any:
         warn(
             f"{int((~known).sum())} of {len(labels)} labels have no geometry or no {column} and are left out."
         )
-    complete = labels.loc[known, [column, labels.geometry.name]].copy()
-    if numeric:
-        values = pandas.to_numeric(complete[column], errors="coerce").astype("float64")
-        if not np.isfinite(values).all():
-            raise LabelError(
-                f"The column {column!r} is not all numbers.",
-                found=repr(complete[column][~np.isfinite(values)].iloc[0]),
-                expected="finite numbers",
-                remedy="classify() for names",
-            )
-        return complete.assign(**{column: values})
-    return complete.assign(**{column: _names(complete[column].to_numpy())})
-
-
-def _names(values: np.ndarray) -> np.ndarray:
-    """Class names; whole numbers that pandas holds as float (beside a missing one) are whole again."""
-    if values.dtype.kind == "f" and (values == np.round(values)).all():
-        values = values.astype("int64")
-    return np.array([str(value) for value in values], dtype=object)
+    complete = labels.loc[known, [column, labels.geometry.name]]
+    values = complete[column]
+    if not numeric:  # whole numbers that pandas holds as float, beside a missing one, are whole again
+        return complete.assign(**{column: values.convert_dtypes().astype(str)})
+    numbers = pandas.to_numeric(values, errors="coerce").astype("float64")
+    if not np.isfinite(numbers).all():
+        raise LabelError(
+            f"The column {column!r} is not all numbers.",
+            found=repr(values[~np.isfinite(numbers)].iloc[0]),
+            expected="finite numbers",
+            remedy="classify() for names",
+        )
+    return complete.assign(**{column: numbers})
 
 
 def _cells(placed: Any, geobox: Any, column: str, numeric: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -207,28 +207,21 @@ class Page:
         return panel.FlexBox(maps, controls, min_height=560, **both)
 
 
-def _drawn(state: Explorer, canvas: Canvas) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+def _drawn(state: Explorer, canvas: Canvas) -> tuple[dict[str, Any], dict[str, Any]]:
     """Marks and outlines of what was drawn or clicked, on the map's axes."""
-    marks: dict[str, list[Any]] = {"x": [], "y": [], "color": []}
-    outlines: dict[str, list[Any]] = {"xs": [], "ys": [], "color": []}
-
-    def mark(x: float, y: float, color: str) -> None:
-        across, up = canvas.from_grid([x], [y])
-        for key, value in zip(marks, (across[0], up[0], color), strict=True):
-            marks[key].append(value)
-
+    points: list[tuple[float, float, str]] = []
+    rings: list[tuple[Any, Any, str]] = []
     if state.view == "Similar" and state.cell is not None:
-        x, y = canvas.geobox.affine * (state.cell[1] + 0.5, state.cell[0] + 0.5)
-        mark(x, y, "#d55e00")
+        points.append((*(canvas.geobox.affine * (state.cell[1] + 0.5, state.cell[0] + 0.5)), "#d55e00"))
     for name, geometry in state.labels.drawn if state.view == "Labels" else ():
         for part in getattr(geometry, "geoms", [geometry]):
             if part.geom_type == "Point":
-                mark(part.x, part.y, state.labels.colors[name])
+                points.append((part.x, part.y, state.labels.colors[name]))
             elif part.geom_type == "Polygon":
-                xs, ys = canvas.from_grid(*part.exterior.xy)
-                for key, value in zip(outlines, (xs, ys, state.labels.colors[name]), strict=True):
-                    outlines[key].append(value)
-    return marks, outlines
+                rings.append((*canvas.from_grid(*part.exterior.xy), state.labels.colors[name]))
+    x, y = canvas.from_grid([point[0] for point in points], [point[1] for point in points])
+    marks = {"x": x, "y": y, "color": [point[2] for point in points]}
+    return marks, {name: [ring[n] for ring in rings] for n, name in enumerate(("xs", "ys", "color"))}
 
 
 def _legend(rows: list[tuple[str, str, str]]) -> str:

@@ -119,22 +119,19 @@ def plot_classes(
 
     values, flags = classes.values, flags_of(classes)
     codes, counts = np.unique(values[~np.isin(values, nodata_of(classes) or NO_CLASS)], return_counts=True)
-    known = {
-        int(code): flags.get(code, (f"code {code}", "#000000"))
-        if flags
-        else (str(code), PALETTE[n % len(PALETTE)])
-        for n, code in enumerate(codes)
-    }
-    patches = [
-        Patch(color=color, label=f"{name} {100 * counts[n] / counts.sum():.0f} %")
-        for n, (name, color) in enumerate(known.values())
+    others = ["#000000"] if flags else PALETTE
+    known = [
+        flags.get(code, (f"code {code}", others[n % len(others)])) for n, code in enumerate(codes.tolist())
     ]
-    picture = painted(values, {code: color for code, (_, color) in known.items()})
+    picture = painted(values, {code: color for code, (_, color) in zip(codes, known, strict=True)})
     ax = _draw(picture, classes, ax, title or str(classes.attrs.get("long_name", classes.name or "classes")))
+    patches = [
+        Patch(color=known[n][1], label=f"{known[n][0]} {100 * counts[n] / counts.sum():.0f} %")
+        for n in np.argsort(-counts, kind="stable")
+    ]
     if patches:
         beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
-        ordered = [patches[n] for n in np.argsort(-counts, kind="stable")]
-        ax.legend(handles=ordered, fontsize=8, frameon=False, **beside)
+        ax.legend(handles=patches, fontsize=8, frameon=False, **beside)
     return ax
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import OptionError
-from xr_rsembed.explore.cells import pieces
 from xr_rsembed.explore.cover import Coverage
 from xr_rsembed.progress import task_progress
 
@@ -21,23 +20,8 @@ _SIDE = 128  # cells a side that are read at once from an array in memory
 State = dict[str, np.ndarray]
 
 
-def check_statistic(stat: str) -> None:
-    """Raise an OptionError unless there is such a statistic."""
-    _quantile_of(stat)
-
-
-def polygon_statistic(emb: xr.DataArray, cover: Coverage, count: int, stat: str) -> np.ndarray:
-    """The statistic of ``count`` polygons over their valid cells, weighted by the share covered of each.
-
-    float64, shape (..., D, polygon); NaN for a polygon without a valid cell.
-    """
-    quantile = _quantile_of(stat)
-    if quantile is not None:
-        return _quantiles(emb, cover, count, quantile)
-    return _statistic(_reduced(emb, cover, count, stat), stat)
-
-
-def _quantile_of(stat: str) -> float | None:
+def quantile_of(stat: str) -> float | None:
+    """The q of a median or quantile, None of another statistic; an OptionError where there is no such one."""
     match = re.fullmatch(r"quantile\(\s*(?:q\s*=\s*)?([\d.]+)\s*\)", str(stat))
     if match and 0 <= float(match[1]) <= 1:
         return float(match[1])
@@ -45,6 +29,17 @@ def _quantile_of(stat: str) -> float | None:
         expected = ", ".join([*_STATS, "quantile(q=0.9)"])
         raise OptionError("There is no such statistic.", found=f"stat={stat!r}", expected=expected)
     return 0.5 if stat == "median" else None
+
+
+def polygon_statistic(emb: xr.DataArray, cover: Coverage, count: int, stat: str) -> np.ndarray:
+    """The statistic of ``count`` polygons over their valid cells, weighted by the share covered of each.
+
+    float64, shape (..., D, polygon); NaN for a polygon without a valid cell.
+    """
+    quantile = quantile_of(stat)
+    if quantile is not None:
+        return _quantiles(emb, cover, count, quantile)
+    return _statistic(_reduced(emb, cover, count, stat), stat)
 
 
 def _reduced(emb: xr.DataArray, cover: Coverage, count: int, stat: str) -> State:
@@ -77,8 +72,9 @@ def _blocks(
     emb: xr.DataArray, cover: Coverage
 ) -> Iterator[tuple[tuple[slice, ...], np.ndarray, Any, tuple[np.ndarray, ...]]]:
     """Blocks under polygons: where they lie in the leading dims, which polygons, the values, and the entries."""
-    leading = tuple((size,) for size in emb.shape[:-2])
-    chunks = emb.chunks or (*leading, *(pieces(size, _SIDE) for size in emb.shape[-2:]))
+    from dask.array.core import normalize_chunks
+
+    chunks = emb.chunks or normalize_chunks((*(-1,) * (emb.ndim - 2), _SIDE, _SIDE), emb.shape)
     edges = [np.cumsum([0, *sizes]) for sizes in chunks]
     in_row, in_column = (
         np.searchsorted(edge, at, "right") - 1

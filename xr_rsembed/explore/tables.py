@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import OptionError, SceneError, StoreError, check_new
-from xr_rsembed.explore.cells import check_cells, computed, pieces, valid, windows
+from xr_rsembed.errors import StoreError, check_new, one_of
+from xr_rsembed.explore.cells import check_cells, computed, no_valid_cell, valid
 from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
 
@@ -75,7 +75,16 @@ def to_geoparquet(
     (15, 4)
     """
     parquet = require("pyarrow.parquet", "GeoParquet")
-    target = _checked(path, geometry, overwrite)
+    target = Path(path)
+    if target.suffix != ".parquet":
+        raise StoreError(
+            "A table of cells is a Parquet file.",
+            found=target.name,
+            expected="a path that ends in .parquet",
+            remedy=f"{target.stem}.parquet",
+        )
+    one_of("geometry", geometry, get_args(Outline))
+    check_new(target, overwrite)
     tables: Iterator[Any]
     bounds: tuple[float, ...] | None = None
     if isinstance(emb, xr.DataArray) and {"geometry", "D"} <= set(emb.dims):
@@ -96,31 +105,12 @@ def to_geoparquet(
     return target
 
 
-def _checked(path: str | os.PathLike[str], geometry: str, overwrite: bool) -> Path:
-    target = Path(path)
-    if target.suffix != ".parquet":
-        raise StoreError(
-            "A table of cells is a Parquet file.",
-            found=target.name,
-            expected="a path that ends in .parquet",
-            remedy=f"{target.stem}.parquet",
-        )
-    if geometry not in get_args(Outline):
-        raise OptionError(
-            "There is no such geometry.", found=f"geometry={geometry!r}", expected="'polygon' or 'point'"
-        )
-    check_new(target, overwrite)
-    return target
-
-
 def _write(
     parquet: Any, tables: Iterator[Any], draft: Path, geo: Mapping[str, Any], attrs: Mapping[Any, Any]
 ) -> None:
     first = next(tables, None)
     if first is None:
-        raise SceneError(
-            "The embedding has no valid cell.", found="NaN throughout", expected="finite vectors to write"
-        )
+        raise no_valid_cell()
     metadata = {b"geo": json.dumps(geo).encode(), b"xr_rsembed": json.dumps(attrs, default=_plain).encode()}
     schema = first.schema.with_metadata(metadata)
     with parquet.ParquetWriter(draft, schema, compression="zstd") as writer:
@@ -143,11 +133,15 @@ def _geo(crs: Any, bounds: tuple[float, ...] | None) -> dict[str, Any]:
 def _cell_tables(emb: xr.DataArray, geobox: GeoBox, geometry: Outline) -> Iterator[Any]:
     """Tables of valid cells, chunk by chunk; none for a chunk without any."""
     import shapely
+    from dask.array.core import normalize_chunks, slices_from_chunks
 
     affine: Any = geobox.affine
     ordered = emb.transpose(..., "y", "x", "D")
-    chunks = ordered.chunksizes or {dim: pieces(ordered.sizes[dim], _SIDE) for dim in ordered.dims}
-    for window in windows({dim: chunks[dim] for dim in ordered.dims[:-1]}):  # no block is computed twice
+    chunks = (ordered.chunks or normalize_chunks(_SIDE, ordered.shape))[
+        :-1
+    ]  # not of D: no block is computed twice
+    for slices in slices_from_chunks(chunks):
+        window = dict(zip(ordered.dims[:-1], slices, strict=True))
         part = computed(ordered.isel(window))
         usable = valid(part.values)
         if not usable.any():
