@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xr_rsembed.errors import SceneError
+
 #: GDAL's HTTP for COGs: no directory listings, few and large requests, own retries below ours, no endless waits.
 GDAL_SETTINGS: Mapping[str, str] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -49,7 +51,7 @@ def gdal_path(path: str) -> str:
 def open_raster(path: str, chunk: int) -> xr.DataArray:
     """A raster (band, y, x) as a lazy array of raw numbers, opened under :data:`GDAL_SETTINGS` by every read of it.
 
-    A mask or an alpha band makes floats of them, NaN where it is 0. A list or Dataset where there are several rasters.
+    A mask or an alpha band makes floats of them, NaN where it is 0.
     """
     import dask.array as da
     import rasterio
@@ -61,7 +63,7 @@ def open_raster(path: str, chunk: int) -> xr.DataArray:
     with rasterio.Env(**GDAL_SETTINGS):
         opened: Any = rioxarray.open_rasterio(address, cache=False)
         if not isinstance(opened, xr.DataArray):
-            return opened  # the caller says what is wrong with it
+            raise SceneError("The file holds several rasters.", found=path, expected="one raster with bands")
         with rasterio.open(address) as file:
             flags = {flag for band in file.mask_flag_enums for flag in band}
             alpha = [number for number, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha]

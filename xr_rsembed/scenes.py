@@ -66,7 +66,7 @@ def open_scene(path: Any, *, variable: str | None = None) -> xr.DataArray:
                 text, engine="h5netcdf", chunks={}, mask_and_scale=False, decode_coords="all"
             )
         else:
-            return _raster(text)
+            return open_raster(text, _CHUNK)
         return _variable(opened, variable, text)
     except SceneError:
         raise
@@ -126,13 +126,6 @@ def save_scene(scene: xr.DataArray, path: str | os.PathLike[str], *, overwrite: 
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return open_scene(target)
-
-
-def _raster(path: str) -> xr.DataArray:
-    opened = open_raster(path, _CHUNK)
-    if not isinstance(opened, xr.DataArray):
-        raise SceneError("The file holds several rasters.", found=path, expected="one raster with bands")
-    return opened
 
 
 def _variable(opened: xr.Dataset, name: str | None, path: str) -> xr.DataArray:

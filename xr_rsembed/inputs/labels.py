@@ -55,8 +55,6 @@ def band_labels(scene: xr.DataArray) -> list[str] | None:
     Names in ``long_name`` count together with the integer labels that index them: they stay in the file's order when
     bands are selected.
 
-    Examples
-    --------
     >>> da = xr.DataArray([0, 0], dims="band", coords={"band": [3, 1]}, attrs={"long_name": ("blue", "green", "red")})
     >>> band_labels(da)
     ['red', 'blue']

@@ -71,8 +71,6 @@ def canonical_subset(
 ) -> dict[str, tuple[str, ...]]:
     """The bands of each modality by their canonical names, in the order given.
 
-    Examples
-    --------
     >>> from xr_rsembed.models.registry import find_spec
     >>> canonical_subset(["BLUE", "nir08"], find_spec("terramind_v1_tiny"), xr.DataArray(), "S2L2A")
     {'S2L2A': ('B2', 'B8A')}

@@ -69,8 +69,6 @@ def read_stored(scene: xr.DataArray) -> tuple[xr.DataArray, Stored]:
 def with_stated_sign(scene: xr.DataArray) -> xr.DataArray:
     """Integers as ``_Unsigned`` says that they are meant, their nodata too: NetCDF-3 has no unsigned ones.
 
-    Examples
-    --------
     >>> with_stated_sign(xr.DataArray(np.array([-1, 5], "int16"), attrs={"_Unsigned": "true"})).values
     array([65535,     5], dtype=uint16)
     """
@@ -98,8 +96,6 @@ def nodata_of(scene: xr.DataArray) -> tuple[float, ...]:
     ``nodatavals``, the encoding, and what ``da.rio.set_nodata`` left. Values that a file packed, and that xarray has
     decoded, are NaN already: there the encoding's number marks nothing.
 
-    Examples
-    --------
     >>> nodata_of(xr.DataArray([1, 0], attrs={"missing_value": 0, "_FillValue": -9999}))
     (-9999.0, 0.0)
     """
@@ -116,8 +112,6 @@ def nodata_of(scene: xr.DataArray) -> tuple[float, ...]:
 def held_values(values: Iterable[float], dtype: np.dtype) -> np.ndarray:
     """The values as pixels hold them; one that they cannot hold marks nothing and is left out.
 
-    Examples
-    --------
     >>> held_values((0.0, -9999.0), np.dtype("uint16")), held_values((1e20,), np.dtype("float32"))
     (array([0], dtype=uint16), array([1.e+20], dtype=float32))
     """

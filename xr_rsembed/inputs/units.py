@@ -44,8 +44,6 @@ def stated_units(scene: xr.DataArray, argument: str | None, own: str = "") -> st
 
     ``own`` are the model's, which may be others than those known here.
 
-    Examples
-    --------
     >>> stated_units(xr.DataArray(0, attrs={"units": "Feet"}), None)
     'ft'
     """

@@ -28,13 +28,7 @@ def is_eopf(path: str) -> bool:
 
 
 def open_eopf(path: str) -> xr.DataArray:
-    """An EOPF product as a scene of harmonized DN at 10 m.
-
-    Raises
-    ------
-    SceneError
-        If a band, or the CRS, is missing.
-    """
+    """An EOPF product as a scene of harmonized DN at 10 m."""
     import rioxarray  # noqa: F401  (registers .rio)
 
     root: Any = zarr.open_group(path, mode="r")

@@ -29,8 +29,6 @@ def band_files(folder: str) -> list[str]:
 def band_of(name: str) -> str | None:
     """The band that a file's name says: its last word that is one.
 
-    Examples
-    --------
     >>> [band_of(name) for name in ("B02.tif", "T32TQQ_20220601T101031_B8A_20m.jp2", "HLS.L30.T32TQQ.v2.0.B05.tif")]
     ['B2', 'B8A', 'B8A']
     >>> [band_of(name) for name in ("HLS.S30.T32TQQ.2022.v2.0.Fmask.tif", "T32TQQ_20220601T101031_TCI_10m.jp2")]
@@ -45,22 +43,12 @@ def band_of(name: str) -> str | None:
 def open_files(paths: Sequence[str]) -> xr.DataArray | xr.Dataset:
     """One scene of files that hold a band each, or several with names of their own.
 
-    Returns
-    -------
-    DataArray or Dataset
-        HLS as harmonized DN; other files as stored, a variable for each band.
-
-    Raises
-    ------
-    SceneError
-        If a file's band cannot be told, or two files hold the same.
+    HLS comes as harmonized DN; other files as stored, a variable for each band.
     """
     arrays: dict[str, xr.DataArray] = {}
     origin: dict[str, str] = {}
     for path in paths:
         raster = open_raster(path, CHUNK)
-        if not isinstance(raster, xr.DataArray):
-            raise SceneError("The file holds several rasters.", found=path, expected="one raster with bands")
         for number, band in enumerate(_bands_in(raster, path)):
             if band in arrays:
                 raise SceneError(

@@ -17,23 +17,10 @@ CHUNK = 1794
 def harmonize(
     stored: xr.DataArray, nodata: float | None, scale: float = 1e-4, offset: float = 0.0
 ) -> xr.DataArray:
-    """Stored numbers as harmonized DN, uint16.
+    """Stored numbers (reflectance = stored * scale + offset) as harmonized DN, uint16.
 
-    Parameters
-    ----------
-    stored : DataArray
-        reflectance = stored * scale + offset.
-    nodata : float or None
-        The stored number that means nothing was measured.
-    scale, offset : float
+    0 where nothing was measured; a measured pixel is at least 1, however dark the offset makes it.
 
-    Returns
-    -------
-    DataArray, uint16
-        0 where nothing was measured; a measured pixel is at least 1, however dark the offset makes it.
-
-    Examples
-    --------
     >>> stored = xr.DataArray(np.array([0, 900, 1000, 3000], dtype="uint16"), dims="x")
     >>> harmonize(stored, nodata=0, offset=-0.1).values
     array([   0,    1,    1, 2000], dtype=uint16)

@@ -71,13 +71,7 @@ def find_root(path: str) -> Root | None:
 
 
 def open_safe(root: Root) -> xr.DataArray:
-    """A product as a scene: every band at 10 m, offset and quantification of its metadata applied.
-
-    Raises
-    ------
-    SceneError
-        If a band or its metadata is missing, or the product holds several granules.
-    """
+    """A product as a scene: every band at 10 m, offset and quantification of its metadata applied."""
     level = next(level for level in ("L1C", "L2A") if f"MTD_MSI{level}.xml" in root.files)
     tags = [(node.tag.rpartition("}")[2], node) for node in _metadata(root, f"MTD_MSI{level}.xml").iter()]
     text = {tag: (node.text or "").strip() for tag, node in reversed(tags)}

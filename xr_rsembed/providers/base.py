@@ -98,6 +98,11 @@ class SceneRequest:
         return np.dtype(MODALITIES[self.modality].dtype)
 
     @property
+    def cloud_limit(self) -> float | None:
+        """Percent of cloud that optical scenes lie below; None takes all."""
+        return self.sensor.cloudy_pct if self.modality.startswith("S2") else None
+
+    @property
     def nodata(self) -> float:
         """The nodata value of the result."""
         fill = self.sensor.fill_value
@@ -185,7 +190,6 @@ def label_scene(
             [t.astimezone(UTC).replace(tzinfo=None) for t in times], dtype="datetime64[ns]"
         )
     nodata = request.dtype.type(request.nodata)
-    cloud_limit = request.sensor.cloudy_pct if request.modality.startswith("S2") else None
     described = {
         "units": units or MODALITIES[request.modality].units,
         "modality": request.modality,
@@ -195,7 +199,7 @@ def label_scene(
         "mask_clouds": int(request.mask_clouds),
         "time_start": request.start.isoformat(),
         "time_end": request.end.isoformat(),
-        **({} if cloud_limit is None else {"cloud_limit": float(cloud_limit)}),
+        **({} if request.cloud_limit is None else {"cloud_limit": float(request.cloud_limit)}),
         **(attrs or {}),
     }
     return xr.DataArray(pixels, dims=dims, coords=coords, name=request.modality, attrs=described)

@@ -201,8 +201,6 @@ def find_catalog(catalog: str | os.PathLike[str] | Catalog) -> Catalog:
 def public_url(href: str) -> str:
     """An address without what may be secret in it: user, password, query and fragment.
 
-    Examples
-    --------
     >>> public_url("https://me:key@example.org/a/B02.tif?sig=secret")
     'https://example.org/a/B02.tif'
     """

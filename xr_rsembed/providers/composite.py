@@ -14,8 +14,6 @@ _STRIP = 1 << 20  # values that are sorted at a time: they stay in the processor
 def gap(dtype: np.dtype) -> float:
     """The value of a pixel that is not there.
 
-    Examples
-    --------
     >>> gap(np.dtype("uint16")), gap(np.dtype("float32"))
     (65535, nan)
     """
@@ -33,8 +31,6 @@ def stored_as(values: np.ndarray, dtype: np.dtype, nodata: float) -> np.ndarray:
     In integers a half rounds up, and a value that the dtype, the gap or a ``nodata`` of 0 leaves no room for moves to
     the nearest one that it does.
 
-    Examples
-    --------
     >>> stored_as(np.array([np.nan, -100.0, 500.5, 70000.0]), np.dtype("uint16"), nodata=0)
     array([65535,     1,   501, 65534], dtype=uint16)
     """
@@ -55,8 +51,6 @@ def lay_over(base: np.ndarray, pixels: np.ndarray) -> None:
 def compose(stack: np.ndarray, how: str | None, fill: float) -> np.ndarray:
     """One image (y, x) from a stack; ``fill`` where it has gaps only, from which measured pixels move aside by 1.
 
-    Examples
-    --------
     >>> stack = np.array([[[10]], [[65535]], [[13]]], dtype="uint16")
     >>> [compose(stack, how, fill=0).item() for how in ("median", "mean", "first", "last")]
     [12, 12, 10, 13]

@@ -24,29 +24,15 @@ _BRIGHTEST = 3.0  # reflectance: as a median beyond any surface
 
 @dataclass(frozen=True)
 class Encoding:
-    """How stored values become Sentinel-2 DN (10000 x reflectance) or linear power.
+    """How stored values become Sentinel-2 DN (10000 x reflectance) or linear power."""
 
-    Parameters
-    ----------
-    optical : bool
-        Sentinel-2, else Sentinel-1.
-    scale : float or None
-        Physical value of one stored unit; None where nobody says: integers are DN, floats are reflectance.
-    offset : float
-        To add after scaling, in DN or linear power.
-    offset_stated : bool
-        Whether the offset is the item's own word, rather than concluded from its processing baseline.
-    nodata : float or None
-        By the item; what the file says holds as well.
-    decibels : bool
-        Backscatter in dB.
-    """
-
-    optical: bool = True
-    scale: float | None = None
-    offset: float = 0.0
-    offset_stated: bool = True
-    nodata: float | None = None
+    optical: bool = True  # Sentinel-2, else Sentinel-1
+    scale: float | None = (
+        None  # of one stored unit; None where nobody says: integers are DN, floats reflectance
+    )
+    offset: float = 0.0  # to add after scaling, in DN or linear power
+    offset_stated: bool = True  # by the item itself, rather than concluded from its processing baseline
+    nodata: float | None = None  # by the item; what the file says holds as well
     decibels: bool = False
 
 
@@ -88,8 +74,6 @@ def boa_offset(item: Mapping[str, Any], stated: float | None = None) -> tuple[fl
     out again. In this order: the item's own word that it is gone, the offset that its asset states (``stated``, in
     reflectance, or in DN where it is 1 or more), the baseline.
 
-    Examples
-    --------
     >>> boa_offset({"properties": {"s2:processing_baseline": "04.00"}})
     (-1000.0, False)
     >>> boa_offset({"properties": {"earthsearch:boa_offset_applied": True}}, stated=-0.1)
@@ -124,8 +108,6 @@ def baseline(item: Mapping[str, Any]) -> str | None:
 def property_named(item: Mapping[str, Any], name: str) -> Any:
     """A property of an item by its name, whatever prefix a catalogue gives it; None where there is none.
 
-    Examples
-    --------
     >>> property_named({"properties": {"sentinel:processing_baseline": "04.00"}}, "processing_baseline")
     '04.00'
     """
@@ -164,8 +146,6 @@ def decode(
 ) -> np.ndarray:
     """Stored values as DN or linear power; invalid ones are and become NaN.
 
-    Examples
-    --------
     >>> decode(np.array([np.nan, 900, 1500], "float32"), Encoding(offset=-1000.0), "uint16")
     array([  nan, -100.,  500.], dtype=float32)
     """

@@ -15,7 +15,7 @@ import xarray as xr
 from xr_rsembed._aliases import aliases
 from xr_rsembed.bands import canonical_name, reorder
 from xr_rsembed.config import get_option
-from xr_rsembed.errors import OptionError, ProviderError, one_of, whole_number
+from xr_rsembed.errors import OptionError, ProviderError, known_name, one_of, whole_number
 from xr_rsembed.georef import geobox_coords
 from xr_rsembed.providers.base import MODALITIES, Provider, SceneRequest
 from xr_rsembed.providers.grid import target_grid
@@ -161,15 +161,13 @@ def find_provider(provider: str | Provider) -> Provider:
     if provider in _PROVIDERS:
         return pkgutil.resolve_name(_PROVIDERS[provider])()
     others = {entry.name: entry for entry in entry_points(group=_ENTRY_POINTS)}
-    one_of("provider", provider, (*_PROVIDERS, *others), "There is no such provider.")
+    known_name(provider, (*_PROVIDERS, *others), "There is no such provider.")
     return others[provider].load()()
 
 
 def scene_modality(name: str, provider: str | Provider = "stac") -> str:
     """The modality of a scene by its name, or by ``"s1"`` and ``"s2"``.
 
-    Examples
-    --------
     >>> scene_modality("s1", "stac"), scene_modality("s1", "gee"), scene_modality("s2l2a")
     ('S1RTC', 'S1GRD', 'S2L2A')
     """

@@ -73,8 +73,6 @@ class EarthEngine:
 def request_side(bands: int, itemsize: int, wanted: int) -> int:
     """The side of a block in pixels: ``wanted``, or the largest whole fraction of it that one request may have.
 
-    Examples
-    --------
     >>> request_side(bands=12, itemsize=2, wanted=1792)
     896
     """

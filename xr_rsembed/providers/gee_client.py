@@ -39,24 +39,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Connection:
-    """How a process finds Earth Engine, without any secret: safe in a dask graph.
+    """How a process finds Earth Engine, without any secret: safe in a dask graph."""
 
-    Parameters
-    ----------
-    project : str or None
-        Google Cloud project that the requests count for; None takes the one stored with the login.
-    url : str or None
-        Another server, such as the high-volume one. The login is sent to Google's servers only.
-    workers : int
-        Requests that one process has under way at a time.
-    account : str or None
-        The service account that the session uses, by its e-mail: a worker signs in as no one else.
-    """
-
-    project: str | None = None
-    url: str | None = None
-    workers: int = 8
-    account: str | None = None
+    project: str | None = None  # that the requests count for; None takes the one stored with the login
+    url: str | None = None  # another server, such as the high-volume one; only Google's are sent the login
+    workers: int = 8  # requests that one process has under way at a time
+    account: str | None = (
+        None  # the session's service account, by its e-mail: a worker signs in as no one else
+    )
 
     @classmethod
     def choose(cls, options: Mapping[str, Any]) -> Connection:

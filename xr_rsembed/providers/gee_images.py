@@ -87,7 +87,7 @@ def _filters(request: SceneRequest, wide: bool) -> list[ee.Filter]:
     import ee
 
     if request.modality != "S1GRD":
-        limit = request.sensor.cloudy_pct
+        limit = request.cloud_limit
         return [] if limit is None else [ee.Filter.lt("CLOUDY_PIXEL_PERCENTAGE", limit)]
     filters = [ee.Filter.listContains("transmitterReceiverPolarisation", band) for band in request.bands]
     if request.orbit:
@@ -142,8 +142,8 @@ def _found_image(feature: Mapping[str, Any], collection: str, request: SceneRequ
 
 def _found_without_limit(connection: Connection, request: SceneRequest, collection: str) -> str:
     """How many images the cloud limit took away: the usual reason for an empty search."""
-    limit = request.sensor.cloudy_pct
-    if limit is None or request.modality == "S1GRD":
+    limit = request.cloud_limit
+    if limit is None:
         return "nothing"
     count = compute_value(connection, _candidates(request, collection).size(), f"the size of {collection}")
     return f"{count} images, none with a CLOUDY_PIXEL_PERCENTAGE below {limit:g}" if count else "nothing"

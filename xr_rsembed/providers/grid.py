@@ -100,13 +100,9 @@ def _existing_grid(place: Any) -> GeoBox | None:
 
     if isinstance(place, xr.Dataset):
         place = next(iter(place.data_vars.values()))
-    return (
-        scene_geobox(place)
-        if isinstance(place, xr.DataArray)
-        else place
-        if isinstance(place, GeoBox)
-        else None
-    )
+    if isinstance(place, xr.DataArray):
+        place = scene_geobox(place)
+    return place if isinstance(place, GeoBox) else None
 
 
 def _checked(grid: GeoBox) -> GeoBox:
@@ -158,14 +154,6 @@ def place_outline(place: Any) -> Geometry:
     crs: Any = getattr(place, "crs", DEGREES)  # GeoJSON is in degrees, and shapely knows no CRS
     if isinstance(place, Mapping) or (hasattr(place, "__geo_interface__") and not hasattr(place, "crs")):
         place = _geojson(place if isinstance(place, Mapping) else place.__geo_interface__)
-        west, south, east, north = place.bounds if not place.is_empty else (0, 0, 0, 0)
-        if not (-360 <= west <= east <= 360 and -90 <= south <= north <= 90):
-            raise GridError(
-                "A geometry without a CRS must be in degrees.",
-                found=place.bounds,
-                expected="longitude and latitude",
-                remedy="pass a GeoDataFrame with its CRS instead",
-            )
     elif hasattr(place, "total_bounds"):  # GeoDataFrame, GeoSeries
         bounds = place.total_bounds
         place = shapely.box(*bounds) if np.isfinite(bounds).all() else shapely.Polygon()
@@ -191,14 +179,24 @@ def _geojson(found: Mapping[str, Any]) -> Any:
 
     try:
         if found["type"] == "FeatureCollection":
-            return shapely.union_all([shape(feature["geometry"]) for feature in found["features"]])
-        return shape(found["geometry"] if found["type"] == "Feature" else found)
+            geometry = shapely.union_all([shape(feature["geometry"]) for feature in found["features"]])
+        else:
+            geometry = shape(found["geometry"] if found["type"] == "Feature" else found)
     except Exception as error:  # whatever shapely makes of broken GeoJSON
         raise GridError(
             "The GeoJSON cannot be read.",
             found=f"{type(error).__name__}: {error}",
             expected="a geometry, Feature or FeatureCollection with coordinates",
         ) from None
+    west, south, east, north = geometry.bounds if not geometry.is_empty else (0, 0, 0, 0)
+    if not (-360 <= west <= east <= 360 and -90 <= south <= north <= 90):
+        raise GridError(
+            "A geometry without a CRS must be in degrees.",
+            found=geometry.bounds,
+            expected="longitude and latitude",
+            remedy="pass a GeoDataFrame with its CRS instead",
+        )
+    return geometry
 
 
 def _rim(

@@ -65,11 +65,11 @@ def read(asset: Asset, grid: GeoBox, source: Source) -> np.ndarray:
     def once(attempt: int) -> np.ndarray:
         nonlocal attempts
         attempts = attempt
-        href = sign(asset.href, refused) if sign else asset.href
+        path = gdal_path(sign(asset.href, refused) if sign else asset.href)
+        if (failures := _failures.get(asset.href)) and path.startswith("/vsicurl/"):
+            path += f"#{failures}"
         with _quiet_logs(), rasterio.Env(**settings):
-            return _read_on_grid(
-                _gdal_path(href, _failures.get(asset.href, 0)), asset, grid, source.resampling, how
-            )
+            return _read_on_grid(path, asset, grid, source.resampling, how)
 
     def transient(error: BaseException) -> bool:
         nonlocal refused
@@ -89,12 +89,6 @@ def read(asset: Asset, grid: GeoBox, source: Source) -> np.ndarray:
 #: Reads that failed, by address. GDAL remembers failed opens and broken blocks by address for as long as the process
 #: lives, so an address that failed is varied by this number: its fragment never leaves this machine.
 _failures: dict[str, int] = {}
-
-
-def _gdal_path(href: str, failures: int) -> str:
-    """The address as GDAL reads it, varied where it has failed."""
-    path = gdal_path(href)
-    return f"{path}#{failures}" if failures and path.startswith("/vsicurl/") else path
 
 
 def _read_on_grid(

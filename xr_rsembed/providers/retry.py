@@ -23,8 +23,6 @@ def retry(
 ) -> T:
     """Call ``work(attempt)``, again where its exception is transient; the last exception is raised as it is.
 
-    Examples
-    --------
     >>> retry(lambda attempt: attempt)
     1
     """
@@ -42,8 +40,6 @@ def retry(
 def http_status(error: BaseException) -> int | None:
     """The HTTP status behind an exception of pystac-client, Earth Engine's client or GDAL, if there is one.
 
-    Examples
-    --------
     >>> http_status(OSError("HTTP response code: 503"))
     503
     """
@@ -59,8 +55,6 @@ def http_status(error: BaseException) -> int | None:
 def is_transient(error: BaseException) -> bool:
     """Whether another attempt may go better: the server is busy, or the connection was cut before it said anything.
 
-    Examples
-    --------
     >>> is_transient(OSError("HTTP error code : 429")), is_transient(OSError("HTTP error code : 404"))
     (True, False)
     >>> is_transient(TimeoutError()), is_transient(ValueError())

@@ -55,7 +55,14 @@ def find_items(
         items, attrs = search(False), {}
     if not items:
         raise _nothing(request, catalog, collection, left_out)
-    _check_one_collection(items, catalog)
+    names = sorted({str(item.get("collection")) for item in items})
+    if len(names) > 1:  # bands of one name may then be bands of two sensors
+        raise CatalogError(
+            f"Catalogue {catalog.name!r} has items of several collections for this request.",
+            found=", ".join(names),
+            expected="one collection",
+            remedy=f"collection={names[0]!r}",
+        )
     return items, attrs
 
 
@@ -98,7 +105,7 @@ def _filtered(
     """The items that pass every rule; ``left_out`` counts those that each rule took."""
     from shapely.geometry import box
 
-    limit = request.sensor.cloudy_pct if request.modality.startswith("S2") else None
+    limit = request.cloud_limit
     extent, skipped = box(*request.grid.boundingbox.bbox), set(skip)
 
     def elsewhere(item: Item) -> bool:
@@ -116,7 +123,7 @@ def _filtered(
     if orbit := request.orbit:
         rules[f"not on an {orbit} orbit"] = lambda item: orbit_of(item) != orbit
     kept: dict[str, Item] = {}
-    for item in _search(request, catalog, collection, limit, iw):
+    for item in _search(request, catalog, collection, iw):
         if isinstance(item, dict) and item.get("id") in skipped:
             left_out["skipped by id"] += 1
             continue
@@ -155,49 +162,36 @@ def _check(item: Any, catalog: Catalog) -> None:
         )
 
 
-def _check_one_collection(items: Iterable[Item], catalog: Catalog) -> None:
-    """Raise where bands of one name may be bands of two sensors."""
-    names = sorted({str(item.get("collection")) for item in items})
-    if len(names) > 1:
-        raise CatalogError(
-            f"Catalogue {catalog.name!r} has items of several collections for this request.",
-            found=", ".join(names),
-            expected="one collection",
-            remedy=f"collection={names[0]!r}",
-        )
-
-
 def _nothing(
     request: SceneRequest, catalog: Catalog, collection: Collection, left_out: Mapping[str, int]
 ) -> NoScenesError:
     taken = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
     box = lonlat_bounds(request.grid)[0]
-    where = f"lon {box.minlon:.3f} to {box.maxlon:.3f}, lat {box.minlat:.3f} to {box.maxlat:.3f}"
-    clouds = any(count and "clouds" in reason for reason, count in left_out.items())
+    if "clouds" in taken:
+        remedy = "cloudy_pct=None takes all clouds, or widen time="
+    elif "orbit" in taken:
+        remedy = "orbit=None takes both, or widen time="
+    else:
+        remedy = "widen time=, move the place, or name another collection="
     return NoScenesError(
         f"Catalogue {catalog.name!r} has no scene of {collection.id or request.modality} for this request.",
         found=f"none of {sum(left_out.values())} items ({taken})" if taken else "no items",
-        expected=f"{request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, {where}",
-        remedy="cloudy_pct=None takes all clouds, or widen time="
-        if clouds
-        else "orbit=None takes both, or widen time="
-        if any(count and "orbit" in reason for reason, count in left_out.items())
-        else "widen time=, move the place, or name another collection=",
+        expected=f"{request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, lon {box.minlon:.3f} to {box.maxlon:.3f}, "
+        f"lat {box.minlat:.3f} to {box.maxlat:.3f}",
+        remedy=remedy,
     )
 
 
 # --- sources of items ---------------------------------------------------------------------------------------
 
 
-def _search(
-    request: SceneRequest, catalog: Catalog, collection: Collection, limit: float | None, iw: bool
-) -> Iterator[Any]:
+def _search(request: SceneRequest, catalog: Catalog, collection: Collection, iw: bool) -> Iterator[Any]:
     """Every item that the catalogue offers; more than asked for, where it cannot search."""
     try:
         if catalog.local_folder is not None:
             offered = _from_file(Path(catalog.href))
         else:
-            offered = _from_server(request, catalog, collection, limit, iw)
+            offered = _from_server(request, catalog, collection, iw)
         for item in offered:
             known = isinstance(item, dict) and item.get("collection")
             if not collection.id or not known or known == collection.id:
@@ -209,11 +203,10 @@ def _search(
         raise _explained(error, catalog, collection) from None
 
 
-def _from_server(
-    request: SceneRequest, catalog: Catalog, collection: Collection, limit: float | None, iw: bool
-) -> Iterator[Any]:
+def _from_server(request: SceneRequest, catalog: Catalog, collection: Collection, iw: bool) -> Iterator[Any]:
     from pystac_client import Client, ConformanceClasses
 
+    limit = request.cloud_limit
     query: dict[str, Any] = {"eo:cloud_cover": {"lt": limit}} if limit is not None else {}
     query |= {"sar:instrument_mode": {"eq": "IW"}} if iw else {}
     with warnings.catch_warnings():
