@@ -27,7 +27,20 @@ def chunks(draw, size: int) -> tuple[int, ...]:
 NAMINGS = (
     ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12"],
     ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"],
-    "coastal blue green red rededge1 rededge2 rededge3 nir nir08 nir09 swir16 swir22".split(),
+    [
+        "coastal",
+        "blue",
+        "green",
+        "red",
+        "rededge1",
+        "rededge2",
+        "rededge3",
+        "nir",
+        "nir08",
+        "nir09",
+        "swir16",
+        "swir22",
+    ],
 )
 # How pixels come: dtype, attrs, encoding; a number of the file is (DN - offset) / scale.
 PACKINGS: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (

@@ -29,8 +29,34 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SIDE = 48
 AS_IS = Normalization("scale", divisor=1.0, source="as they are")
 PLANETARY = [f"B{name[1:]:0>2}" if name != "B8A" else name for name in S2]
-EARTH_SEARCH = "coastal blue green red rededge1 rededge2 rededge3 nir nir08 nir09 swir16 swir22".split()
-TERRAMIND = "COASTAL_AEROSOL BLUE GREEN RED RED_EDGE_1 RED_EDGE_2 RED_EDGE_3 NIR_BROAD NIR_NARROW WATER_VAPOR SWIR_1 SWIR_2".split()
+EARTH_SEARCH = [
+    "coastal",
+    "blue",
+    "green",
+    "red",
+    "rededge1",
+    "rededge2",
+    "rededge3",
+    "nir",
+    "nir08",
+    "nir09",
+    "swir16",
+    "swir22",
+]
+TERRAMIND = [
+    "COASTAL_AEROSOL",
+    "BLUE",
+    "GREEN",
+    "RED",
+    "RED_EDGE_1",
+    "RED_EDGE_2",
+    "RED_EDGE_3",
+    "NIR_BROAD",
+    "NIR_NARROW",
+    "WATER_VAPOR",
+    "SWIR_1",
+    "SWIR_2",
+]
 CDSE = [
     f"{name}_{size}m"
     for name, size in zip(PLANETARY, (60, 10, 10, 10, 20, 20, 20, 10, 20, 60, 20, 20), strict=True)
