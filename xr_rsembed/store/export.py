@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 from zarr.abc.store import Store
 
-from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError, check_names
+from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError
 from xr_rsembed.store.cog import open_cog, to_cog
 from xr_rsembed.store.conventions import scrubbed, without_credentials
 from xr_rsembed.store.netcdf import open_netcdf, to_netcdf
@@ -59,8 +59,14 @@ def save(
     (4, 3, 5)
     """
     suffix = _suffix(path)
-    known = list(inspect.signature(_WRITERS[suffix]).parameters)[2:]
-    check_names(options, known, f"A {suffix} file")
+    known = {name: list(inspect.signature(write).parameters)[2:] for name, write in _WRITERS.items()}
+    for name in options.keys() - known[suffix]:
+        raise OptionError(
+            f"{name} is no option of {suffix} files.",
+            found=f"{name}={options[name]!r} for {os.fspath(path)}",
+            expected=", ".join(known[suffix]),
+            remedy="save to a .zarr store" if name in known[".zarr"] else None,
+        )
     stored: xr.DataArray = _WRITERS[suffix](emb, path, overwrite=overwrite, **options)
     return stored
 
