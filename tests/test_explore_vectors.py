@@ -295,10 +295,15 @@ class TestPlacesAsPeopleGiveThem:
             atol=1e-5,
         )
 
-    def test_a_query_as_geojson(self, emb):
+    def test_a_query_as_geojson_or_in_a_file(self, emb, tmp_path):
         area = geopandas.GeoSeries([cells_box(10, 10, 2, 2)], crs=CRS)
         found = explore.similarity(emb, area.to_crs(4326).__geo_interface__)
         np.testing.assert_allclose(found, explore.similarity(emb, area.iloc[0]), rtol=1e-6)
+        area.to_file(tmp_path / "area.gpkg")
+        for path in (tmp_path / "area.gpkg", str(tmp_path / "area.gpkg")):
+            np.testing.assert_array_equal(explore.similarity(emb, path), explore.similarity(emb, area))
+        with pytest.raises(LabelError, match="without a CRS"):
+            explore.similarity(emb.drop_vars("spatial_ref").drop_attrs(), area.iloc[0], crs=CRS)
 
     @pytest.mark.parametrize(
         ("features", "words"),

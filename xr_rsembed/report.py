@@ -146,15 +146,7 @@ def draw_file(
     elif like is None:
         plot_rgb(found, axes)
     else:
-        from pyproj import Transformer
-
-        crs = scene_geobox(found).crs
-        if crs is None:
-            raise SceneError(
-                "The embedding has no CRS, so it has no longitudes.", found=path, expected="a CRS"
-            )
-        there = Transformer.from_crs(4326, str(crs), always_xy=True).transform(*like)
-        plot_similarity(explore.similarity(found, there), axes)
+        plot_similarity(explore.similarity(found, like, crs=4326), axes)
     figure.savefig(output, dpi=150)
 
 
@@ -186,7 +178,8 @@ def classify_file(
 
     target = Path(output)
     one_of("output", target.suffix, (".tif", ".zarr", ".nc"), "A map of classes has no such format.")
-    check_new(target, overwrite)
+    if not (overwrite and target.suffix == ".zarr"):  # a store is a folder
+        check_new(target, overwrite)
     table = read_table(labels, "Reading labels")
     classes = explore.classify(open_stored(path), table, column, method).compute()
     target.parent.mkdir(parents=True, exist_ok=True)

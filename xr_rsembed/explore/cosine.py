@@ -196,8 +196,8 @@ def _vector(emb: xr.DataArray, query: Any, crs: Any) -> xr.DataArray:
     """The query as vectors with dim D."""
     if isinstance(query, xr.DataArray):
         return _labelled_vector(emb, query)
-    named = isinstance(query, Mapping | os.PathLike)  # GeoJSON or a file
-    if named or any(hasattr(query, name) for name in ("geom_type", "geometry", "geom")):
+    named = isinstance(query, Mapping | str | os.PathLike)  # GeoJSON or a file
+    if named or hasattr(query, "geom_type") or hasattr(query, "geometry"):
         return _mean_under(emb, query, crs)
     values = np.asarray(query)
     if values.shape == (2,) and emb.sizes["D"] != 2:

@@ -105,21 +105,8 @@ def _geometries(features: Any, doing: str) -> tuple[list[Any], Any]:
 
 def in_grid_crs(features: Any, geobox: GeoBox, what: str = "labels") -> Any:
     """A GeoDataFrame or GeoSeries in the CRS of a grid; a LabelError where only one of the two has a CRS."""
-    if features.crs is None and geobox.crs is None:
-        return features
-    if features.crs is None:
-        raise LabelError(
-            f"The {what} cannot be placed on the embedding: they have no CRS.",
-            expected=f"the CRS of the {what}",
-            remedy=f'{what}.set_crs("EPSG:4326") with their own CRS',
-        )
-    if geobox.crs is None:
-        raise LabelError(
-            f"The {what} cannot be placed on the embedding: it has no CRS.",
-            expected="the CRS of the embedding's scene",
-            remedy='emb.rio.write_crs("EPSG:32632") with its own CRS',
-        )
-    return features.to_crs(geobox.crs.proj)
+    _check_crs(features.crs, geobox, what)
+    return features if geobox.crs is None else features.to_crs(geobox.crs.proj)
 
 
 def outlines(geometry: Any, crs: Any, geobox: GeoBox) -> list[Any]:
@@ -129,8 +116,22 @@ def outlines(geometry: Any, crs: Any, geobox: GeoBox) -> list[Any]:
 
     if not isinstance(geometry, shapely.Geometry | Geometry):
         return list(read_features(geometry, crs, geobox, "similarity()").geometry)
-    own = geometry if isinstance(geometry, Geometry) else Geometry(geometry, crs or geobox.crs)
-    return [own.geom if own.crs is None or geobox.crs is None else own.to_crs(geobox.crs).geom]
+    own = Geometry(getattr(geometry, "geom", geometry), getattr(geometry, "crs", None) or crs or geobox.crs)
+    _check_crs(own.crs, geobox, "geometries")
+    return [own.geom if geobox.crs is None else own.to_crs(geobox.crs).geom]
+
+
+def _check_crs(crs: Any, geobox: GeoBox, what: str) -> None:
+    if (crs is None) == (geobox.crs is None):
+        return
+    raise LabelError(
+        f"The {what} cannot be placed on the embedding: only one of them has a CRS.",
+        found=f"{what} without a CRS" if crs is None else "an embedding without a CRS",
+        expected="both with a CRS, or none",
+        remedy=f'{what}.set_crs("EPSG:4326") with their own CRS'
+        if crs is None
+        else 'emb.rio.write_crs("EPSG:32632") with its own CRS',
+    )
 
 
 def in_cells(shapes: Any, geobox: GeoBox) -> Any:
