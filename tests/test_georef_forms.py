@@ -72,106 +72,66 @@ def in_degrees(array: xr.DataArray) -> xr.DataArray:
     return array
 
 
-#: Name: the scene as it comes, then west, north, step and EPSG code of its grid.
+#: West, north, step and EPSG code of a grid.
+METRES, ANGLES = (WEST, NORTH, 10, EPSG), (9, 45, 1e-4, 4326)
+
+
+def written() -> xr.DataArray:
+    """As rioxarray writes it: the transform beside the CRS."""
+    return scene().rio.write_transform(UTM)
+
+
+#: Name: the scene as it comes, and its grid.
 FORMS = {
-    "rioxarray": (scene, WEST, NORTH, 10, EPSG),
-    "spatial_ref that nothing names": (lambda: unlinked(scene()), WEST, NORTH, 10, EPSG),
+    "rioxarray": (scene, METRES),
+    "spatial_ref that nothing names": (lambda: unlinked(scene()), METRES),
     "a grid mapping of another name": (
         lambda: unlinked(scene().rename(spatial_ref="transverse_mercator")),
-        WEST,
-        NORTH,
-        10,
-        EPSG,
+        METRES,
     ),
     "named in attrs": (
         lambda: unlinked(scene().rename(spatial_ref="crs")).assign_attrs(grid_mapping="crs", units="DN"),
-        WEST,
-        NORTH,
-        10,
-        EPSG,
+        METRES,
     ),
     "extended grid mapping": (
         lambda: unlinked(scene().rename(spatial_ref="m")).assign_attrs(grid_mapping="m: y x", units="DN"),
-        WEST,
-        NORTH,
-        10,
-        EPSG,
+        METRES,
     ),
-    "CF attributes without WKT": (lambda: cf_only(scene()), WEST, NORTH, 10, EPSG),
-    "no coords, a transform": (
-        lambda: scene().rio.write_transform(UTM).drop_vars(["y", "x"]),
-        WEST,
-        NORTH,
-        10,
-        EPSG,
-    ),
-    "y alone has coords": (lambda: scene().rio.write_transform(UTM).drop_vars("x"), WEST, NORTH, 10, EPSG),
-    "corners beside a transform": (lambda: corners(scene().rio.write_transform(UTM)), WEST, NORTH, 10, EPSG),
-    "corners, cut": (
-        lambda: corners(scene().rio.write_transform(UTM))[:, 3:, 5:],
-        WEST + 50,
-        NORTH - 30,
-        10,
-        EPSG,
-    ),
-    "centres, cut": (lambda: scene().rio.write_transform(UTM)[:, 3:, 5:], WEST + 50, NORTH - 30, 10, EPSG),
-    "centres, every other pixel": (
-        lambda: scene().rio.write_transform(UTM)[:, ::2, ::2],
-        WEST - 5,
-        NORTH + 5,
-        20,
-        EPSG,
-    ),
+    "CF attributes without WKT": (lambda: cf_only(scene()), METRES),
+    "no coords, a transform": (lambda: written().drop_vars(["y", "x"]), METRES),
+    "y alone has coords": (lambda: written().drop_vars("x"), METRES),
+    "corners beside a transform": (lambda: corners(written()), METRES),
+    "corners, cut": (lambda: corners(written())[:, 3:, 5:], (WEST + 50, NORTH - 30, 10, EPSG)),
+    "centres, cut": (lambda: written()[:, 3:, 5:], (WEST + 50, NORTH - 30, 10, EPSG)),
+    "centres, every other pixel": (lambda: written()[:, ::2, ::2], (WEST - 5, NORTH + 5, 20, EPSG)),
     "means of 2 x 2": (
-        lambda: scene().rio.write_transform(UTM).coarsen(y=2, x=2).mean().astype("uint16"),
-        WEST,
-        NORTH,
-        20,
-        EPSG,
+        lambda: written().coarsen(y=2, x=2).mean().astype("uint16"),
+        (WEST, NORTH, 20, EPSG),
     ),
     "stackstac's corners": (
         lambda: corners(bare(scene())).assign_attrs(crs="epsg:32632", transform=UTM),
-        WEST,
-        NORTH,
-        10,
-        EPSG,
+        METRES,
     ),
-    "stackstac's centres": (
-        lambda: bare(scene()).assign_attrs(crs="epsg:32632", transform=UTM),
-        WEST,
-        NORTH,
-        10,
-        EPSG,
-    ),
+    "stackstac's centres": (lambda: bare(scene()).assign_attrs(crs="epsg:32632", transform=UTM), METRES),
     "six numbers in attrs": (
         lambda: bare(scene()).assign_attrs(crs="+init=epsg:32632", transform=tuple(UTM)[:6]),
-        WEST,
-        NORTH,
-        10,
-        EPSG,
+        METRES,
     ),
-    "a coord epsg": (lambda: bare(scene()).assign_coords(epsg=EPSG), WEST, NORTH, 10, EPSG),
-    "a coord proj:code": (
-        lambda: bare(scene()).assign_coords({"proj:code": f"EPSG:{EPSG}"}),
-        WEST,
-        NORTH,
-        10,
-        EPSG,
-    ),
-    "degrees": (lambda: scene(DEGREES, 4326), 9, 45, 1e-4, 4326),
-    "degrees in float32": (lambda: scene(DEGREES, 4326, dtype="float32"), 9, 45, 1e-4, 4326),
+    "a coord epsg": (lambda: bare(scene()).assign_coords(epsg=EPSG), METRES),
+    "a coord proj:code": (lambda: bare(scene()).assign_coords({"proj:code": f"EPSG:{EPSG}"}), METRES),
+    "degrees": (lambda: scene(DEGREES, 4326), ANGLES),
+    "degrees in float32": (lambda: scene(DEGREES, 4326, dtype="float32"), ANGLES),
     "degrees once in float32": (
         lambda: scene(DEGREES, 4326, dtype="float32").astype("float64").pipe(_double),
-        9,
-        45,
-        1e-4,
-        4326,
+        ANGLES,
     ),
-    "degrees by their units alone": (lambda: in_degrees(scene(DEGREES, 4326)), 9, 45, 1e-4, 4326),
-    "metres in float32": (lambda: scene(dtype="float32"), WEST, NORTH, 10, EPSG),
-    "metres as integers": (lambda: scene(Affine(10, 0, 500_005, 0, -10, 5_000_005), dtype="int64"),
-                           WEST + 5, NORTH + 5, 10, EPSG),
-}  # fmt: skip
+    "degrees by their units alone": (lambda: in_degrees(scene(DEGREES, 4326)), ANGLES),
+    "metres in float32": (lambda: scene(dtype="float32"), METRES),
+    "metres as integers": (
+        lambda: scene(Affine(10, 0, 500_005, 0, -10, 5_000_005), dtype="int64"),
+        (WEST + 5, NORTH + 5, 10, EPSG),
+    ),
+}
 
 
 def _double(array: xr.DataArray) -> xr.DataArray:
@@ -180,7 +140,7 @@ def _double(array: xr.DataArray) -> xr.DataArray:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_a_grid_is_found_in_every_form(name, probe):
-    make, west, north, step, epsg = FORMS[name]
+    make, (west, north, step, epsg) = FORMS[name]
     array = make()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

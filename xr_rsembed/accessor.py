@@ -1,4 +1,4 @@
-"""The face ``.rsembed`` of DataArrays and Datasets: the library's own functions, bound to the array.
+"""The accessor ``.rsembed`` of DataArrays and Datasets: the library's own functions, bound to the array.
 
 A method has the signature, the defaults, the types and the docstring of the function that it stands for. That function
 loads when the method is first looked at, so that importing the package stays quick.

@@ -1,6 +1,6 @@
 """What a user asks for, as frozen dataclasses that check themselves: where, when, which sensor, what out.
 
-A leaf: nothing heavy is imported here, so specs can be built, compared, pickled and logged anywhere.
+Nothing heavy is imported here, so they can be built, compared, pickled and logged anywhere.
 """
 
 from __future__ import annotations

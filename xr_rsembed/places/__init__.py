@@ -1,7 +1,7 @@
 """From places to embeddings in one call: fetch and embed, one place or many.
 
-Above ``api`` and the providers, below the faces. A place that was embedded is never embedded again: its vector is kept
-under a key made of its grid and of everything that decides its numbers.
+With ``out=`` a place that was embedded is not embedded again: its vector is kept under a key made of its grid and of
+everything that decides its numbers.
 """
 
 from __future__ import annotations
