@@ -394,6 +394,9 @@ TABLE: dict[str, Row] = {
     ),
     "bands twice": (lambda _: SensorSpec(bands=("B2", "B2")), Option, V, ("B2",)),
     "no scale": (lambda _: SensorSpec(scale_m=0), Option, V, ("scale_m", "0")),
+    "a scale in words": (lambda _: SensorSpec(scale_m="10"), Option, V, ("scale_m", "'10'", "a number")),  # type: ignore[arg-type]
+    "clouds in words": (lambda _: SensorSpec(cloudy_pct="few"), Option, V, ("cloudy_pct", "'few'", "0 to 100")),  # type: ignore[arg-type]
+    "no number": (lambda _: PointBuffer(9, float("nan"), 100), Grid, V, ("lat", "nan")),
     "clouds beyond all": (lambda _: SensorSpec(cloudy_pct=120), Option, V, ("120", "0 to 100")),
     "no such output spec": (lambda _: OutputSpec("vector"), Option, V, ("'vector'", "'pooled' or 'grid'")),
     "a pooled grid": (lambda _: OutputSpec("grid", "max"), Option, V, ("'max'",)),

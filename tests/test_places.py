@@ -465,6 +465,16 @@ def test_a_box_in_its_own_crs_is_the_box_in_degrees():
         BBox(500100, 5000000, 500000, 5000100, crs="EPSG:32632")
 
 
+def test_numbers_of_numpy_are_numbers():
+    degrees = np.array([9.0, 45.0, 9.5, 45.5], "float32")
+    assert BBox(*degrees) == BBox(9.0, 45.0, 9.5, 45.5)
+    point = PointBuffer(*np.array([9, 45, 1200]))
+    assert repr(point) == "PointBuffer(lon=9, lat=45, buffer_m=1200, crs='EPSG:4326')"
+    assert SensorSpec(scale_m=np.float32(20), cloudy_pct=np.int64(10)) == SensorSpec(
+        scale_m=20, cloudy_pct=10
+    )
+
+
 MODELS = {
     "prithvi_eo_v2_tiny_tl": ("S2L2A", ("B2", "B3", "B4", "B8A", "B11", "B12"), 30),
     "terramind_v1_tiny": ("S2L2A", fakes.S2, 10),

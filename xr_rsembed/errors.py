@@ -6,6 +6,7 @@ Every class is an :class:`RsEmbedError` and also the built-in that fits, so ``ex
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -287,22 +288,23 @@ def whole_number(
     )
 
 
-def share(name: str, value: Any) -> float:
-    """``value``, where it is a number from 0 to 1.
+def number(name: str, value: Any, low: float, high: float, error: type[RsEmbedError] = OptionError) -> Any:
+    """``value`` as Python's own int or float, where it is a finite number from ``low`` to ``high`` and no bool.
 
     Raises
     ------
-    OptionError
-        Where it is not.
+    RsEmbedError
+        Of the class ``error``, where it is not.
 
     Examples
     --------
-    >>> share("min_valid", 1)
-    1.0
+    >>> number("min_valid", 0.5, 0.0, 1.0)
+    0.5
     """
-    if isinstance(value, Real) and 0 <= float(value) <= 1:
-        return float(value)
-    raise OptionError(f"{name} must be a share.", found=repr(value), expected="0.0 to 1.0")
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if real and math.isfinite(value) and low <= value <= high:
+        return value.item() if hasattr(value, "item") else value  # numpy's
+    raise error(f"{name} is out of range.", found=repr(value), expected=f"a number from {low} to {high}")
 
 
 def check_new(path: Path, overwrite: bool) -> None:

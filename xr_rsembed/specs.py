@@ -10,9 +10,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, TypeVar
 
-import numpy as np
-
-from xr_rsembed.errors import GridError, OptionError, known_name, one_of
+from xr_rsembed.errors import GridError, OptionError, known_name, number, one_of
 
 Composite: TypeAlias = Literal["median", "mean", "first", "last"]
 COMPOSITES: tuple[Composite, ...] = ("median", "mean", "first", "last")
@@ -40,14 +38,6 @@ def _named_fields(cls: type[C]) -> type[C]:
 
 def _in_degrees(crs: object) -> bool:
     return str(crs).upper() in (DEGREES, "4326", "OGC:CRS84")
-
-
-def _finite(name: str, value: float, low: float, high: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        raise GridError(
-            f"{name} is out of range.", found=repr(value), expected=f"a number from {low} to {high}"
-        )
 
 
 @dataclass(frozen=True)
@@ -87,9 +77,8 @@ class PointBuffer:
                 expected=DEGREES,
                 remedy="BBox(x - buffer_m, y - buffer_m, x + buffer_m, y + buffer_m, crs=...) in metres",
             )
-        _finite("lon", self.lon, -180, 180)
-        _finite("lat", self.lat, -90, 90)
-        _finite("buffer_m", self.buffer_m, 1e-3, 1e7)
+        for name, low, high in (("lon", -180, 180), ("lat", -90, 90), ("buffer_m", 1e-3, 1e7)):
+            object.__setattr__(self, name, number(name, getattr(self, name), low, high, GridError))
 
 
 @dataclass(frozen=True)
@@ -123,10 +112,8 @@ class BBox:
     def __post_init__(self) -> None:
         degrees = _in_degrees(self.crs)
         for name, limit in (("minlon", 180), ("maxlon", 180), ("minlat", 90), ("maxlat", 90)):
-            value = getattr(self, name)
-            if isinstance(value, np.generic):  # gdf.total_bounds
-                object.__setattr__(self, name, value := value.item())
-            _finite(name, value, *((-limit, limit) if degrees else (-math.inf, math.inf)))
+            most = limit if degrees else math.inf
+            object.__setattr__(self, name, number(name, getattr(self, name), -most, most, GridError))
         backwards = self.minlon == self.maxlon if degrees else self.minlon >= self.maxlon
         if self.minlat >= self.maxlat or backwards:
             raise GridError(
@@ -247,12 +234,9 @@ class SensorSpec:
             object.__setattr__(self, "bands", tuple(self.bands))
             if not self.bands or len(set(self.bands)) != len(self.bands):
                 raise OptionError("bands must name each band once.", found=self.bands)
-        if self.scale_m is not None and not (self.scale_m > 0 and math.isfinite(self.scale_m)):
-            raise OptionError("scale_m must be a positive number of metres.", found=repr(self.scale_m))
-        if self.cloudy_pct is not None and not 0 <= self.cloudy_pct <= 100:
-            raise OptionError(
-                "cloudy_pct is a share in percent.", found=repr(self.cloudy_pct), expected="0 to 100, or None"
-            )
+        for name, low, high in (("scale_m", 1e-3, 1e7), ("cloudy_pct", 0, 100)):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, number(name, value, low, high))
         names = {"none": None, "mosaic": "last"}
         if isinstance(self.composite, str) and self.composite in names:
             object.__setattr__(self, "composite", names[self.composite])

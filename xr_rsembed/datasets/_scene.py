@@ -13,7 +13,7 @@ from xr_rsembed.bands import BANDS
 from xr_rsembed.datasets._land import TILE
 from xr_rsembed.datasets._looks import LULC
 from xr_rsembed.datasets._sensors import render
-from xr_rsembed.errors import OptionError, one_of, share
+from xr_rsembed.errors import OptionError, number, one_of
 from xr_rsembed.gdal import LazyPixels
 from xr_rsembed.georef import geobox_coords
 
@@ -156,8 +156,8 @@ def synthetic_scene(
         size=_checked_size(size),
         dates=_checked_dates(_MIDSUMMER if time is None else time),
         seed=int(seed),
-        nodata_share=share("nodata_share", nodata_share),
-        clouds=share("clouds", 0.3 if clouds is True else clouds),
+        nodata_share=number("nodata_share", nodata_share, 0.0, 1.0),
+        clouds=number("clouds", 0.3 if clouds is True else clouds or 0.0, 0.0, 1.0),
         units=one_of("units", units or _UNITS[modality][0], _UNITS[modality]),
     )
     scene = xr.DataArray(

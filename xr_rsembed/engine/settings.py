@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from xr_rsembed.errors import OptionError, one_of, share, whole_number
+from xr_rsembed.errors import OptionError, number, one_of, whole_number
 from xr_rsembed.tiling import Blend, Edge
 
 #: What settings may be, where they can be listed.
@@ -68,7 +68,7 @@ class Settings:
             "density": whole_number("density", self.density),
             "overlap": whole_number("overlap", self.overlap),
             "layer": _layers(self.layer),
-            "min_valid": share("min_valid", self.min_valid),
+            "min_valid": float(number("min_valid", self.min_valid, 0.0, 1.0)),
         }
         if self.batch_size not in (None, "auto"):
             plain["batch_size"] = whole_number(
