@@ -236,7 +236,7 @@ def known_name(
     >>> known_name("blocktiles", ("block_tiles", "progress"), "There is no such option.")
     Traceback (most recent call last):
     xr_rsembed.errors.OptionError: There is no such option.
-      found:    blocktiles
+      found:    'blocktiles'
       expected: block_tiles, progress
       remedy:   did you mean 'block_tiles'?
     """
@@ -246,7 +246,7 @@ def known_name(
     near = nearest(name, names, cutoff)
     raise error(
         problem,
-        found=name,
+        found=repr(name),
         expected=expected or ", ".join(names),
         remedy=f"did you mean {near!r}?" if near else None,
     )
