@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import Any
 
 from xr_rsembed.config import get_option
@@ -226,16 +227,5 @@ def _rich_display(bar: Bar) -> Any:
 
 
 def _duration(seconds: float) -> str:
-    """Such as ``"1 h 05 min"``, ``"3 min 20 s"`` or ``"12 s"``.
-
-    Examples
-    --------
-    >>> _duration(200), _duration(3900), _duration(12.4)
-    ('3 min 20 s', '1 h 05 min', '12 s')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    """Such as ``"0:03:20"``."""
+    return str(timedelta(seconds=round(seconds)))

@@ -7,8 +7,8 @@ from typing import Any
 import xarray as xr
 
 from xr_rsembed.regions.run import RegionRun, region
-from xr_rsembed.regions.status import Status, status_of
 from xr_rsembed.regions.store import RegionStore
+from xr_rsembed.regions.units import Status
 
 __all__ = ["RegionRun", "Status", "open_region", "region", "region_status"]
 
@@ -22,7 +22,7 @@ def region_status(store: Any, *, storage_options: Any = None) -> Status:
         If there is no region.
     """
     there = RegionStore(store, storage_options)
-    return status_of(there, there.requested())
+    return there.status(there.requested())
 
 
 def open_region(store: Any, *, storage_options: Any = None) -> xr.DataTree:

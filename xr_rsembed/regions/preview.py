@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.explore.components import fit_pca
-from xr_rsembed.georef import geobox_coords
-from xr_rsembed.regions.store import TIME, RegionStore, put_array
+from xr_rsembed.explore.components import Components, fit_pca
+from xr_rsembed.regions.store import RegionStore, put_array, put_coords
 from xr_rsembed.regions.units import Key, Lattice, Unit
-from xr_rsembed.store.conventions import plain
 
 GROUP = "preview"
 _LEVELS = 5
@@ -32,13 +30,12 @@ def write_preview(store: RegionStore) -> None:
     zones = {name: lattice for name, lattice in store.zones().items() if any(u.zone == name for u, _ in done)}
     sample = _sample(root, zones, done, periods)
     components = fit_pca(sample, 3)
-    low, high = np.quantile(components.project(sample.values[:, 0].T), (0.02, 0.98), axis=0)
     for zone, lattice in zones.items():
         own = [(periods.index(period), unit) for unit, period in done if unit.zone == zone]
         arrays, embedding = _levels(root, lattice, len(periods)), root[f"{zone}/embedding"]
         for time, unit in own:
             window = (time, slice(None), *lattice.window(unit))
-            arrays[0][window] = _coloured(embedding[window], components, low, high)
+            arrays[0][window] = _coloured(embedding[window], components)
         for level in range(1, len(arrays)):
             # A chunk of a level has as many cells as a unit.
             chunks = {(time, Unit(zone, unit.row >> level, unit.column >> level)) for time, unit in own}
@@ -65,13 +62,10 @@ def _sample(
     return xr.DataArray(cells[:, None], dims=("D", "y", "x"), coords={"D": np.arange(len(cells))})
 
 
-def _coloured(values: np.ndarray, components: Any, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _coloured(values: np.ndarray, components: Components) -> np.ndarray:
     """(D, y, x) to (4, y, x) uint8, transparent where invalid."""
-    valid = np.isfinite(values).all(0)
-    scores = components.project(np.where(valid, values, 0).reshape(len(values), -1).T)
-    shares = np.clip((scores - low) / np.maximum(high - low, 1e-9), 0, 1).T.reshape(3, *valid.shape)
-    colours = np.concatenate([np.rint(255 * shares), 255.0 * valid[None]])
-    return np.where(valid, colours, 0).astype("uint8")
+    colours = components.colors(components.project(np.moveaxis(values, 0, -1)))
+    return np.moveaxis(np.rint(255 * colours).astype("uint8"), -1, 0)
 
 
 def _halved(rgba: np.ndarray) -> np.ndarray:
@@ -90,15 +84,7 @@ def _levels(root: Any, lattice: Lattice, times: int) -> list[Any]:
     arrays, layout = [], []
     for level in range(_LEVELS):
         group = root.create_group(f"{GROUP}/{lattice.zone}/{level}", overwrite=True)
-        coords: dict[str, Any] = geobox_coords(grid)
-        for name in ("y", "x"):
-            values = np.asarray(coords[name])
-            put_array(group, name, name, shape=values.shape, dtype="float64")[:] = values
-        put_array(
-            group, "spatial_ref", "", shape=(), dtype="int64", attributes=plain(coords["spatial_ref"].attrs)
-        )
-        starts = root[lattice.zone]["time"][:]
-        put_array(group, "time", "time", shape=starts.shape, dtype="int64", attributes=TIME)[:] = starts
+        put_coords(group, grid, time=root[lattice.zone]["time"][:])
         shape = grid.shape.yx
         arrays.append(
             put_array(

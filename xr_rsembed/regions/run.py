@@ -24,9 +24,8 @@ from xr_rsembed.providers.fetch import find_provider
 from xr_rsembed.regions.area import area_geometry
 from xr_rsembed.regions.plan import plan_table
 from xr_rsembed.regions.recipe import Recipe
-from xr_rsembed.regions.status import Status, status_of
 from xr_rsembed.regions.store import RegionStore, period_name, period_span
-from xr_rsembed.regions.units import Key, Lattice, lattices, units_of
+from xr_rsembed.regions.units import Key, Lattice, Status, lattices, units_of
 from xr_rsembed.regions.work import work_on
 from xr_rsembed.times import TemporalSpec, Time
 
@@ -298,4 +297,4 @@ class RegionRun:
 
     def status(self) -> Status:
         """How far this request is."""
-        return status_of(self.store, self.keys)
+        return self.store.status(self.keys)

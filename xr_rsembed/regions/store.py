@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -18,16 +18,19 @@ from zarr.errors import ContainsArrayError
 from xr_rsembed.errors import StoreError, StoreNotFoundError
 from xr_rsembed.georef import geobox_coords
 from xr_rsembed.regions.recipe import Recipe, numbers_of
-from xr_rsembed.regions.units import Key, Lattice, units_of
+from xr_rsembed.regions.units import Key, Lattice, Status, units_of
 from xr_rsembed.store.conventions import group_attrs, plain
 from xr_rsembed.store.failures import explained
 from xr_rsembed.store.target import StoreLike, Target
 from xr_rsembed.times import TemporalSpec
 
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
 _SETTINGS = "rsembed_region"  # an attr of the root
 _RECORD = "unit_record"  # (time, unit_y, unit_x): JSON, one object of the store each
 _CHUNK = 14  # cells a side of a chunk within a shard, at most
-TIME = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+_TIME = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
 #: What of a lattice cannot change once it has cells.
 _FIXED = ("crs", "left", "top", "side", "resolution", "cells", "offset")
 
@@ -49,12 +52,29 @@ def period_span(period: str) -> TemporalSpec:
     return TemporalSpec(*(datetime.fromisoformat(end).replace(tzinfo=UTC) for end in period.split("_")))
 
 
+def _seconds(times: Iterable[datetime]) -> np.ndarray:
+    """Times as the store holds them, in seconds since 1970."""
+    return np.array([int(time.timestamp()) for time in times], "int64")
+
+
 def put_array(group: zarr.Group, name: str, dims: str, **layout: Any) -> zarr.Array[Any]:
     """The array of a group with dims such as ``"y x"``; created where there is none."""
     with contextlib.suppress(ContainsArrayError):  # another job of this region was the first
         group.create_array(name, dimension_names=dims.split(), **layout)
     array: Any = group[name]
     return array
+
+
+def put_coords(group: zarr.Group, grid: GeoBox, **others: np.ndarray) -> None:
+    """The coords of a group: y, x and spatial_ref of its grid, and ``time`` and others; longer where they are there."""
+    coords = geobox_coords(grid)
+    attrs = {name: plain(coord.attrs) for name, coord in coords.items()}
+    put_array(group, "spatial_ref", "", shape=(), dtype="int64", attributes=attrs["spatial_ref"])
+    for name, values in {"y": coords["y"].values, "x": coords["x"].values, **others}.items():
+        said = _TIME if name.startswith("time") else attrs.get(name)
+        array = put_array(group, name, name, shape=(0,), dtype=values.dtype, chunks=(4096,), attributes=said)
+        array.resize(values.shape)
+        array[:] = values
 
 
 @dataclass(frozen=True)
@@ -132,6 +152,17 @@ class RegionStore:
             keys |= dict.fromkeys((unit, period) for period in request["periods"] for unit in units)
         return list(keys)
 
+    def status(self, keys: Sequence[Key]) -> Status:
+        """The status of these units by their records."""
+        records, status = self.records(keys), Status()
+        for unit, period in keys:
+            name, record = f"{unit} {period}", records.get((unit, period), {"state": "left"})
+            if record["state"] == "failed":
+                status.failed[name] = str(record["reason"])
+            else:
+                getattr(status, record["state"]).append(name)
+        return status
+
     def done(self) -> list[Key]:
         """Every unit and period that has cells in the store; a StoreError if there is none."""
         found = [key for key, record in self.records(self.requested()).items() if record["state"] == "done"]
@@ -194,19 +225,15 @@ class RegionStore:
     def _lay_out(self, example: xr.DataArray, lattice: Lattice, periods: Sequence[str]) -> None:
         """The arrays of one zone, as large as its lattice and the list of periods."""
         group: Any = self.root("a").require_group(lattice.zone)
-        grid = lattice.cell_geobox()
+        grid, depth = lattice.cell_geobox(), example.sizes["D"]
         if "embedding" not in group:
             self._create(group, example, lattice)
-        embedding = group["embedding"]
-        depth, spans = embedding.shape[1], [period_span(period) for period in periods]
+        embedding, spans = group["embedding"], [period_span(period) for period in periods]
         starts, ends = _seconds(span.start for span in spans), _seconds(span.end for span in spans)
         shape = (len(periods), depth, *grid.shape.yx)
         if embedding.shape == shape and np.array_equal(group["time"][:], starts):
             return
-        values = {"time": starts, "time_end": ends, "D": np.arange(depth), **geobox_coords(grid)}
-        for name in ("time", "time_end", "D", "y", "x"):
-            group[name].resize((len(values[name]),))
-            group[name][:] = np.asarray(values[name])
+        put_coords(group, grid, time=starts, time_end=ends, D=np.arange(depth))
         box = [float(edge) for edge in grid.boundingbox.bbox]
         group.attrs.update({"spatial:shape": list(grid.shape.yx), "spatial:bbox": box})
         group[_RECORD].resize((len(periods), lattice.rows, lattice.columns))
@@ -215,21 +242,9 @@ class RegionStore:
     @staticmethod
     def _create(group: zarr.Group, example: xr.DataArray, lattice: Lattice) -> None:
         """The arrays of a new zone, without a length along time."""
-        coords = geobox_coords(lattice.cell_geobox())
-        placed = example.isel(y=slice(0, 2), x=slice(0, 2)).assign_coords(
-            {name: coord[:2] if name in ("y", "x") else coord for name, coord in coords.items()}
-        )
-        group.attrs.update(group_attrs(placed, dtype="float32"))
-        for name in ("time", "time_end"):
-            put_array(group, name, "time", shape=(0,), dtype="int64", chunks=(512,), attributes=TIME)
-        for name in ("y", "x"):
-            attrs = plain(coords[name].attrs)
-            put_array(group, name, name, shape=(0,), dtype="float64", chunks=(4096,), attributes=attrs)
         depth, n = example.sizes["D"], lattice.cells
-        put_array(group, "D", "D", shape=(0,), dtype="int64", chunks=(max(depth, 1),))
-        put_array(
-            group, "spatial_ref", "", shape=(), dtype="int64", attributes=plain(coords["spatial_ref"].attrs)
-        )
+        placed = example.assign_coords(geobox_coords(lattice.cell_geobox()[:n, :n]))
+        group.attrs.update(group_attrs(placed, dtype="float32"))
         put_array(
             group,
             _RECORD,
@@ -304,11 +319,6 @@ class RegionStore:
                 if text := str(texts[unit.row - top, unit.column - left]):
                     found[unit, period] = json.loads(text)
         return found
-
-
-def _seconds(times: Iterable[datetime]) -> np.ndarray:
-    """Times in seconds since 1970."""
-    return np.array([int(time.timestamp()) for time in times], "int64")
 
 
 def _explained(target: Target, doing: str = "written") -> Any:

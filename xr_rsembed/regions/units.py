@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from xr_rsembed.errors import GridError
@@ -90,6 +90,28 @@ class Unit:
 
 #: A unit, and the name of a period.
 Key = tuple[Unit, str]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a region is, by the records in its store.
+
+    Parameters
+    ----------
+    done, empty, left : list of str
+        Units and periods: embedded; without a valid pixel; not worked on yet.
+    failed : dict of str to str
+        The reason by unit and period.
+    """
+
+    done: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counts = f"{len(self.done)} done, {len(self.empty)} empty, {len(self.failed)} failed, {len(self.left)} left"
+        return "\n".join([counts, *(f"  {name}: {reason}" for name, reason in self.failed.items())])
 
 
 def lattices(
