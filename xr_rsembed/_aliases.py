@@ -13,15 +13,8 @@ R = TypeVar("R")
 
 
 def aliases(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function take arguments by other names too: ``@aliases(time="temporal")``.
+    """Let a function take arguments by other names too; a call that gives both names of one is an error.
 
-    Raises
-    ------
-    OptionError
-        On a call that gives both names of one argument.
-
-    Examples
-    --------
     >>> @aliases(time="temporal")
     ... def ask(*, temporal):
     ...     return temporal
@@ -63,12 +56,6 @@ _OURS = {
 
 
 def refuse(name: str) -> None:
-    """Raise for a name of rs-embed that is something else here, with what it is.
-
-    Raises
-    ------
-    MissingDependencyError
-        An ImportError, so that ``from xr_rsembed import export_batch`` shows it.
-    """
+    """Raise for a name of rs-embed that is something else here: an ImportError, which ``from`` shows as it is."""
     if name in _OURS:
         raise MissingDependencyError(f"rs-embed's {name} is not part of xr-rsembed.", remedy=_OURS[name])

@@ -88,8 +88,6 @@ _PLACES = (*S2_L1C, *S1, *BANDS["DEM"], *BANDS["RGB"])
 def terramind_name(band: str) -> str:
     """What TerraMind calls a canonical band.
 
-    Examples
-    --------
     >>> terramind_name("B8A"), terramind_name("VV")
     ('NIR_NARROW', 'VV')
     """
@@ -97,18 +95,11 @@ def terramind_name(band: str) -> str:
 
 
 def canonical_name(name: object, expected: Sequence[str] = ()) -> str | None:
-    """The canonical name of a band, or None where it is not known.
+    """The canonical name of a band by its label in any of the catalogues' spellings; None where it is not known.
 
-    Parameters
-    ----------
-    name : object
-        A band's label, in any of the catalogues' spellings.
-    expected : sequence of str
-        The model's bands. They decide where one label has two meanings (``RED`` is R of RGB, else B4), and names
-        of the model's own are always known.
+    The model's bands, ``expected``, decide where one label has two meanings (``RED`` is R of RGB, else B4), and are
+    always known themselves.
 
-    Examples
-    --------
     >>> canonical_name("rededge1"), canonical_name("B08_10m"), canonical_name("banana")
     ('B5', 'B8', None)
     >>> canonical_name("red", expected=("R", "G", "B"))
@@ -150,13 +141,8 @@ def usual_place(name: object) -> int:
 def reorder(found: Sequence[object], expected: Sequence[str], *, remedy: str | None = None) -> list[int]:
     """Positions of the expected bands among those found; known bands and layers beyond them are left out.
 
-    Raises
-    ------
-    BandOrderError
-        If a band is missing or stands there twice, or if a name is not known at all.
+    A band that is missing or stands there twice, and a name that is not known at all, are errors.
 
-    Examples
-    --------
     >>> reorder(["VH", "angle", "VV"], ("VV", "VH"))
     [2, 0]
     """
@@ -190,23 +176,8 @@ def reorder(found: Sequence[object], expected: Sequence[str], *, remedy: str | N
 
 
 def check_order(found: Sequence[object], expected: Sequence[str], *, remedy: str) -> None:
-    """Raise unless the bands found are the expected ones in the expected order.
+    """Raise unless the band labels found are the expected ones, canonical names, in the expected order.
 
-    Parameters
-    ----------
-    found : sequence
-        Band labels of the scene, in its order.
-    expected : sequence of str
-        Canonical names in the model's order.
-    remedy : str
-        The line that mends a wrong order.
-
-    Raises
-    ------
-    BandOrderError
-
-    Examples
-    --------
     >>> check_order(["B02", "B01"], ("B1", "B2"), remedy='da.rsembed.to_bands("terramind")')
     Traceback (most recent call last):
         ...

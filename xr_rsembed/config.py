@@ -70,8 +70,6 @@ _values: dict[str, Any] = {}  # what set_options set
 def environment_name(key: str) -> str:
     """The environment variable of an option.
 
-    Examples
-    --------
     >>> environment_name("terramind.model_key")
     'RS_EMBED_TERRAMIND_MODEL_KEY'
     """
@@ -98,8 +96,6 @@ def get_option(key: str) -> Any:
 def family_option(family: str, name: str, default: Any = None) -> Any:
     """An option of a model family, or ``default`` where the family has none of this name.
 
-    Examples
-    --------
     >>> family_option("terramind", "layer_index"), family_option("prithvi", "layer_index", -1)
     (-1, -1)
     """

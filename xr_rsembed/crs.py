@@ -136,8 +136,6 @@ def why_no_crs(scene: xr.DataArray) -> str:
 def crs_name(crs: Any) -> str:
     """A CRS in one short line, for messages.
 
-    Examples
-    --------
     >>> from pyproj import CRS
     >>> crs_name(CRS("EPSG:32632")), crs_name(CRS("+proj=laea +lat_0=52 +lon_0=10")), crs_name(None)
     ('EPSG:32632', '+proj=laea +lat_0=52 +lon_0=10', 'no CRS')

@@ -30,8 +30,6 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at this installation, without reaching out to any server.
 
-    Examples
-    --------
     >>> examine()[0].about
     'xr-rsembed'
     """
@@ -50,23 +48,7 @@ def examine() -> list[Finding]:
 def verify(key: str, weights: str = "pretrained") -> Finding:
     """Run a TerraMind encoder of this package and TerraTorch's on the same weights, and say how far they are apart.
 
-    Parameters
-    ----------
-    key : str
-        Of a model that has both.
-    weights : {"pretrained", "random"} or path
-
-    Returns
-    -------
-    Finding
-        Wrong where any layer's tokens differ by more than 1e-5 of the largest value.
-
-    Raises
-    ------
-    OptionError
-        Where the model has no second engine.
-    HubError, WeightsNotFoundError
-        Where the weights are not at hand.
+    Wrong where any layer's tokens differ by more than 1e-5 of the largest value.
     """
     import torch
 

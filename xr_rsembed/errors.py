@@ -162,15 +162,8 @@ class MissingDependencyError(RsEmbedError, ImportError):
 
 
 def one_of(name: str, value: Any, choices: Iterable[Any], problem: str | None = None) -> Any:
-    """``value``, where it is one of the choices.
+    """``value``, where it is one of the choices; else an error with all of them, and the nearest as remedy.
 
-    Raises
-    ------
-    OptionError
-        With all the choices, and as remedy the nearest where one is near.
-
-    Examples
-    --------
     >>> one_of("blend", "mean", ("center", "mean"))
     'mean'
     >>> one_of("blend", "centre", ("center", "mean"))
@@ -196,12 +189,6 @@ def one_of(name: str, value: Any, choices: Iterable[Any], problem: str | None = 
 def check_names(given: Mapping[str, Any], known: Iterable[str], owner: str, near: Iterable[str] = ()) -> None:
     """Raise where an option goes by a name that is not known; the nearest, also of those ``near``, is the remedy.
 
-    Raises
-    ------
-    OptionError
-
-    Examples
-    --------
     >>> check_names({"reader": "odc"}, ("catalog", "reader"), "Provider 'stac'")
     """
     known = [*known]
@@ -224,15 +211,8 @@ def known_name(
     expected: object = None,
     cutoff: float = 0.6,
 ) -> str:
-    """``name``, where it is one of the names.
+    """``name``, where it is one of the names; else an ``error`` with all of them, or ``expected``, and the nearest.
 
-    Raises
-    ------
-    RsEmbedError
-        Of the class ``error``, with all the names unless ``expected`` says more; the nearest is the remedy.
-
-    Examples
-    --------
     >>> known_name("blocktiles", ("block_tiles", "progress"), "There is no such option.")
     Traceback (most recent call last):
     xr_rsembed.errors.OptionError: There is no such option.
@@ -266,15 +246,8 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
 def whole_number(
     name: str, value: Any, at_least: int | None = None, expected: str = "an int, such as 8"
 ) -> int:
-    """``value``, where it is a whole number (Python's or numpy's, no bool) of at least ``at_least``.
+    """``value`` as an int, where it is a whole number (Python's or numpy's, no bool) of at least ``at_least``.
 
-    Raises
-    ------
-    OptionError
-        Where it is not.
-
-    Examples
-    --------
     >>> whole_number("workers", 8, at_least=1)
     8
     """
@@ -291,13 +264,6 @@ def whole_number(
 def number(name: str, value: Any, low: float, high: float, error: type[RsEmbedError] = OptionError) -> Any:
     """``value`` as Python's own int or float, where it is a finite number from ``low`` to ``high`` and no bool.
 
-    Raises
-    ------
-    RsEmbedError
-        Of the class ``error``, where it is not.
-
-    Examples
-    --------
     >>> number("min_valid", 0.5, 0.0, 1.0)
     0.5
     """
@@ -308,16 +274,7 @@ def number(name: str, value: Any, low: float, high: float, error: type[RsEmbedEr
 
 
 def check_new(path: Path, overwrite: bool) -> None:
-    """Raise where a file would replace a folder or, without ``overwrite``, another file.
-
-    Raises
-    ------
-    StoreExistsError
-
-    Examples
-    --------
-    >>> check_new(Path("not/there.parquet"), overwrite=False)
-    """
+    """Raise where a file would replace a folder or, without ``overwrite``, another file."""
     if path.is_dir() or (path.exists() and not overwrite):
         raise StoreExistsError(
             f"{path} is there already.",

@@ -24,22 +24,8 @@ EXTRA_OF = {
 
 
 def require(module: str, purpose: str) -> Any:
-    """Import an optional module.
+    """Import an optional module; where it is missing, the error begins with the purpose and says what installs it.
 
-    Parameters
-    ----------
-    module : str
-        Such as ``"geopandas"`` or ``"pyarrow.parquet"``.
-    purpose : str
-        What needs it, to begin the message with.
-
-    Raises
-    ------
-    MissingDependencyError
-        If it is not installed, with the line that installs it.
-
-    Examples
-    --------
     >>> require("json", "A test").dumps([1])
     '[1]'
     >>> require("nowhere", "A test")

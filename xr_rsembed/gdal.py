@@ -35,8 +35,6 @@ GDAL_SETTINGS: Mapping[str, str] = {
 def gdal_path(path: str) -> str:
     """The path as GDAL names it: ``/vsicurl/...`` for an http address, ``/vsis3/...`` for S3.
 
-    Examples
-    --------
     >>> gdal_path("https://host/a.tif"), gdal_path("s3://bucket/a.tif"), gdal_path("a.tif")
     ('/vsicurl/https://host/a.tif', '/vsis3/bucket/a.tif', 'a.tif')
     """

@@ -66,23 +66,9 @@ def scene_geobox(scene: xr.DataArray) -> GeoBox:
     From its coords y and x, else from the transform that rioxarray or GDAL left beside the CRS. Coords that lie on
     the corners of that transform's pixels, as stackstac gives them, are corners; float32 coords are put back on it.
 
-    Parameters
-    ----------
-    scene : DataArray, dims (..., y, x)
+    Its ``crs`` is None where the scene names none, and it is the grid of pixel numbers where nothing says where the
+    scene lies. Coords that are not evenly spaced, rotated grids and ground control points alone are errors.
 
-    Returns
-    -------
-    odc.geo.geobox.GeoBox
-        Shape (y, x); ``crs`` is None where the scene names none, and the grid that of pixel numbers where nothing
-        says where it lies.
-
-    Raises
-    ------
-    GridError
-        If the coords are not evenly spaced, the grid is rotated, or the scene has ground control points alone.
-
-    Examples
-    --------
     >>> scene = xr.DataArray(np.zeros((4, 6)), dims=("y", "x"))
     >>> scene_geobox(scene).shape.yx
     (4, 6)
@@ -113,20 +99,11 @@ def scene_geobox(scene: xr.DataArray) -> GeoBox:
 
 
 def cell_geobox(geobox: GeoBox, patch: int = 16, density: int = 1) -> GeoBox:
-    """The grid of cells: as many as patches begin inside the scene, each around its patch's centre.
+    """The grid of cells on a scene's grid: as many as patches begin inside the scene, each around its patch's centre.
 
-    Parameters
-    ----------
-    geobox : GeoBox
-        The scene's grid.
-    patch : int
-        Pixels of a patch.
-    density : int
-        Cells for each patch. At 1 the cells are the patches; beyond, the grid's corner lies
-        ``(patch - patch / density) / 2`` pixels inside the scene's.
+    With one cell a patch (``density=1``) the cells are the patches; beyond, the grid's corner lies
+    ``(patch - patch / density) / 2`` pixels inside the scene's.
 
-    Examples
-    --------
     >>> from affine import Affine
     >>> from odc.geo.geobox import GeoBox
     >>> box = GeoBox((500, 224), Affine(10, 0, 600000, 0, -10, 5000000), "EPSG:32632")
@@ -150,8 +127,6 @@ def cell_geobox(geobox: GeoBox, patch: int = 16, density: int = 1) -> GeoBox:
 def describe_grid(geobox: GeoBox) -> str:
     """A grid in one line.
 
-    Examples
-    --------
     >>> from affine import Affine
     >>> from odc.geo.geobox import GeoBox
     >>> describe_grid(GeoBox((500, 224), Affine(10, 0, 600000, 0, -10, 5000000), "EPSG:32632"))

@@ -24,29 +24,15 @@ Tile = tuple[int, int, int]  # the place of a tile in its block: (leading index,
 
 @dataclass(frozen=True)
 class AxisPlan:
-    """Where the tiles of one axis start, and which cells it has.
+    """Where the tiles of one axis start, and which cells it has; lengths are in pixels."""
 
-    Parameters
-    ----------
-    pixels : int
-        Length of the axis in the scene.
-    padded : int
-        Length after the edge pixel was repeated at the end.
-    starts : tuple of int
-        First pixel of each tile, ascending; multiples of ``patch``.
-    cells : int
-        Number of cells, ``ceil(pixels / patch)``.
-    patch, size, stride : int
-        Pixels of a patch, of a tile, and between the starts of regular tiles.
-    """
-
-    pixels: int
-    padded: int
-    starts: tuple[int, ...]
-    cells: int
+    pixels: int  # of the axis in the scene
+    padded: int  # after the edge pixel was repeated at the end
+    starts: tuple[int, ...]  # first pixel of each tile, ascending; multiples of ``patch``
+    cells: int  # ``ceil(pixels / patch)``
     patch: int
-    size: int
-    stride: int
+    size: int  # of a tile
+    stride: int  # between the starts of regular tiles
 
     @cached_property
     def owner(self) -> np.ndarray:
@@ -75,29 +61,18 @@ class AxisPlan:
 
 @dataclass(frozen=True)
 class AxisBlock:
-    """One block's share of an axis: some whole tiles, and what they see and give.
+    """One block's share of an axis: some whole tiles, and what they see and give. All pairs are half-open.
 
-    Parameters
-    ----------
-    starts : tuple of int
-        First pixel of each tile, ascending.
-    runs : tuple of (int, int)
-        The cells that each tile gives, every ``step``-th of the run; this and all pairs are half-open.
-    cells : (int, int)
-        The run of cells from the first that the tiles cover to the last that they give. Its end may lie beyond the
-        start of the next block's: what both give to such a cell is added.
-    window, span : (int, int)
-        The pixels that the tiles see: those of the scene, and with the padding.
-    step : int
-        Cells from one patch of a tile to its next: more than 1 on a grid that is denser than patches.
+    ``cells`` runs from the first that the tiles cover to the last that they give. Its end may lie beyond the start of
+    the next block's: what both give to such a cell is added.
     """
 
-    starts: tuple[int, ...]
-    runs: tuple[tuple[int, int], ...]
+    starts: tuple[int, ...]  # first pixel of each tile, ascending
+    runs: tuple[tuple[int, int], ...]  # the cells that each tile gives, every ``step``-th of the run
     cells: tuple[int, int]
-    window: tuple[int, int]
-    span: tuple[int, int]
-    step: int = 1
+    window: tuple[int, int]  # the scene's pixels that the tiles see
+    span: tuple[int, int]  # the same with the padding
+    step: int = 1  # cells from one patch of a tile to its next: more than 1 on a grid denser than patches
 
     def __len__(self) -> int:
         return self.cells[1] - self.cells[0]
@@ -137,33 +112,11 @@ class Blocks:
 def plan_axis(
     pixels: int, overlap: int = 0, edge: Edge = "shift", *, patch: int = 16, size: int = 224
 ) -> AxisPlan:
-    """Tile one axis.
+    """Tile one axis of at least one pixel; neighbouring tiles share ``overlap`` pixels, a multiple of ``patch``.
 
-    Parameters
-    ----------
-    pixels : int
-        Length of the axis, at least 1.
-    overlap : int
-        Pixels that neighbouring tiles share: a multiple of ``patch``, less than ``size``.
-    edge : {"shift", "pad"}
-        ``shift`` moves the last tile inward so that it sees real pixels; ``pad`` repeats the edge pixel up to the
-        end of the last regular tile.
-    patch, size : int
-        Pixels of a patch and of a tile.
+    Edge ``shift`` moves the last tile inward so that it sees real pixels; ``pad`` repeats the edge pixel up to the end
+    of the last regular tile.
 
-    Returns
-    -------
-    AxisPlan
-
-    Raises
-    ------
-    OptionError
-        If the overlap or the edge cannot be used.
-    SceneError
-        If the axis is empty.
-
-    Examples
-    --------
     >>> plan = plan_axis(500)
     >>> plan.starts, plan.padded, plan.cells
     ((0, 224, 288), 512, 32)
@@ -207,26 +160,13 @@ def tile_blocks(
     A block begins at a tile in its regular place, so that all begin equally far apart. The tile that was moved inward
     belongs to the last block.
 
-    Parameters
-    ----------
-    pixels, overlap, edge, patch, size
-        As in :func:`plan_axis`.
-    blend : {"center", "mean"}
-        Whether a tile gives the cells whose nearest tile it is, or all that it covers.
-    density : int
-        Cells for each patch, a divisor of ``patch``. The tiling runs again from origins ``patch / density`` pixels
-        further on each time; cell ``c`` is cell ``c // density`` of the tiling from the ``c % density``-th origin.
-        So it is the patch that begins at pixel ``c * patch / density``, and there is a cell wherever that lies inside
-        the scene. A block holds the tiles of all origins.
-    tiles : int
-        Length of a block in tiles, without overlap and at density 1.
+    A tile gives the cells whose nearest tile it is (``blend="center"``), or all that it covers (``"mean"``).
 
-    Returns
-    -------
-    tuple of AxisBlock
+    With ``density`` cells for each patch, the tiling runs again from origins ``patch / density`` pixels further on each
+    time; cell ``c`` is cell ``c // density`` of the tiling from the ``c % density``-th origin. So it is the patch that
+    begins at pixel ``c * patch / density``, and there is a cell wherever that lies inside the scene. A block holds the
+    tiles of all origins; it is ``tiles`` long without overlap and at density 1.
 
-    Examples
-    --------
     >>> [(b.cells, len(b.starts)) for b in tile_blocks(3000, tiles=8)]
     [((0, 112), 8), ((112, 188), 6)]
     >>> [(b.cells, len(b.starts)) for b in tile_blocks(3000, 64, blend="mean")]
