@@ -11,7 +11,7 @@ import rioxarray  # noqa: F401  (registers .rio)
 import shapely
 import xarray as xr
 
-from tests.embeddings import CRS, KINDS, dated, grid, kinds, nothing_computed, place, stripes
+from tests.embeddings import CRS, KINDS, dated, grid, kinds, nothing_computed, place, points, stripes
 from xr_rsembed import explore
 from xr_rsembed.errors import GridError, LabelError, MismatchError, OptionError, SceneError
 from xr_rsembed.explore.cells import sample_cells
@@ -336,6 +336,18 @@ def test_importing_the_names_loads_nothing_heavy():
     ) & set(HEAVY)
 
 
-def test_every_public_name_is_there():
-    for name in explore.__all__:
-        assert getattr(explore, name).__doc__
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [
+        (explore.pca, {"n": 2.5}),
+        (explore.pca, {"sample": 0}),
+        (explore.cluster, {"k": "8"}),
+        (explore.cluster, {"sample": -1}),
+        (lambda emb, **options: explore.nearest(emb, place(20, 30), **options), {"k": 0}),
+        (lambda emb, **options: explore.classify(emb, points(), **options), {"block": 0}),
+    ],
+    ids=lambda given: str(given) if isinstance(given, dict) else "",
+)
+def test_numbers_that_count_are_whole(emb, verb, options):
+    with pytest.raises(OptionError, match=f"{next(iter(options))} must be a whole number"):
+        verb(emb, **options)

@@ -156,8 +156,9 @@ class TestZonal:
     def test_refuses_other_geometries_and_statistics(self, emb):
         with pytest.raises(LabelError, match="sample"):
             explore.zonal(emb, points(3))
-        with pytest.raises(OptionError, match="mean, sum"):
-            explore.zonal(emb, [cells_box(1, 1, 1, 1)], "average")
+        for stat in ("average", "quantile(q=0.1.2)", "quantile(q=2)"):
+            with pytest.raises(OptionError, match="mean, sum"):
+                explore.zonal(emb, [cells_box(1, 1, 1, 1)], stat)
         with pytest.raises(LabelError, match="No polygon lies"):
             explore.zonal(emb, [cells_box(1000, 1, 1, 1)])
 
@@ -165,7 +166,8 @@ class TestZonal:
 class TestZonalInOnePass:
     """Against exactextract itself, through xvec, one layer of D at a time: slow and independent."""
 
-    STATS = ("mean", "sum", "count", "min", "max", "stdev", "variance", "median", "quantile(q=0.8)")
+    STATS = ("mean", "sum", "count", "min", "max", "stdev", "variance", "coefficient_of_variation", "median")
+    STATS = (*STATS, "quantile(q=0.8)")
 
     @pytest.fixture(scope="class")
     def shapes(self):

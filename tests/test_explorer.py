@@ -128,6 +128,18 @@ def test_labels_are_taken_back_and_read_again(state, embedding):
     assert "lies on the embedding" in other.note
 
 
+def test_a_view_that_cannot_be_made_says_why(state, embedding):
+    state.view, state.k = "Clusters", 1000
+    picture, legend = state.picture()
+    assert not picture.any()
+    assert legend == []
+    assert state.note == "The cells cannot form 1000 clusters."
+    lone = Explorer(Vectors(embedding.isel(y=[10], x=[10])))
+    assert not lone.picture()[0].any()
+    assert "principal components" in lone.note
+    assert explore(embedding, clusters=25) is not None
+
+
 def test_dates_share_colours_and_labels(embedding):
     days = np.array(["2022-06-01", "2022-07-01"], "M8[ns]")
     series = xr.concat(

@@ -29,6 +29,13 @@ def test_one_in_memory_has_a_small_picture(lazy):
     assert "data:image/png;base64," in shown
 
 
+def test_one_without_a_picture_shows_the_rest(lazy):
+    for emb in (lazy.compute() * np.nan, lazy.compute().isel(y=[0], x=[0])):
+        shown = emb.rsembed._repr_html_()
+        assert "in memory" in shown
+        assert "<img" not in shown
+
+
 def test_text_of_others_is_escaped(lazy):
     lazy.attrs["weights"] = "<script>alert(1)</script>"
     assert "<script>" not in lazy.rsembed._repr_html_()

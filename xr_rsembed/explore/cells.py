@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.bands import canonical_name
-from xr_rsembed.errors import SceneError
+from xr_rsembed.errors import SceneError, whole_number
 from xr_rsembed.explore.once import Read
 from xr_rsembed.explore.spaces import check_same_space, space_of
 from xr_rsembed.progress import task_progress
@@ -141,6 +141,7 @@ def sample_cells(
     from dask.array.core import normalize_chunks, slices_from_chunks
 
     check_cells(emb)
+    size = whole_number("sample", size, at_least=1)
     rng = np.random.default_rng(seed)
     steps = {dim: _WINDOW if dim in ("y", "x") else 1 for dim in emb.dims if dim != "D"}
     sizes = [emb.sizes[dim] for dim in steps]

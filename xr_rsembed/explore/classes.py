@@ -12,7 +12,8 @@ import xarray as xr
 from xr_rsembed.errors import LabelError, OptionError
 from xr_rsembed.explore.cells import map_cells
 from xr_rsembed.explore.codes import as_codes, is_hex_color
-from xr_rsembed.explore.learn import Method, fitted, learnable, score_classes
+from xr_rsembed.explore.labels import labelled_cells
+from xr_rsembed.explore.learn import Method, check_method, fitted, score_classes
 from xr_rsembed.explore.once import Read, fit_once, note_pass
 from xr_rsembed.explore.spaces import provenance, space_of
 
@@ -159,7 +160,7 @@ def classify(
     LabelError
         If there is no usable label, or one class only.
     OptionError
-        For another method.
+        For another method, or a block that is no number of cells.
     MissingDependencyError
         Without scikit-learn or geopandas.
 
@@ -188,7 +189,8 @@ def classify(
 def _fit_classes(
     emb: xr.DataArray, read: Read, labels: Any, column: str, method: Any, block: int | None, score: bool
 ) -> Classifier:
-    cells = learnable(emb, read, labels, column, method, block, numeric=False)
+    check_method(method)
+    cells = labelled_cells(emb, labels, column, numeric=False, side=block, read=read)
     classes, codes = np.unique(cells.targets.astype(str), return_inverse=True)
     if len(classes) < 2:
         raise LabelError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import OptionError, whole_number
 from xr_rsembed.explore.cells import map_cells, sample_cells, unit
 from xr_rsembed.explore.codes import as_codes
 from xr_rsembed.explore.once import Read, fit_once, note_pass
@@ -124,7 +124,7 @@ def _fit(emb: xr.DataArray, read: Read, k: int, sample: int, seed: int) -> Clust
 
     vectors = unit(sample_cells(emb, sample, seed, read))
     different = len(np.unique(vectors, axis=0))
-    if not 1 <= k <= min(different, np.iinfo("int16").max):
+    if not 1 <= whole_number("k", k) <= min(different, np.iinfo("int16").max):
         raise OptionError(
             f"The cells cannot form {k} clusters.",
             found=f"k={k}, {different} different cells in the sample",

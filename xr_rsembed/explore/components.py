@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import OptionError, whole_number
 from xr_rsembed.explore.cells import map_cells, sample_cells
 from xr_rsembed.explore.once import Read, fit_once, note_pass
 from xr_rsembed.explore.spaces import provenance, space_of
@@ -149,7 +149,7 @@ def principal_components(
 ) -> Components:
     """What :func:`fit_pca` finds in cells that ``read``, such as ``emb.isel``, gives."""
     vectors = sample_cells(emb, sample, seed, read)
-    if not 1 <= n <= min(vectors.shape):
+    if not 1 <= whole_number("n", n) <= min(vectors.shape):
         raise OptionError(
             f"There are not {n} principal components.",
             found=f"n={n}, {len(vectors)} sampled cells of D = {vectors.shape[1]}",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import LabelError, MismatchError, SceneError
+from xr_rsembed.errors import LabelError, MismatchError, SceneError, whole_number
 from xr_rsembed.explore.cells import check_cells, computed, whole_vectors
 from xr_rsembed.explore.cover import cells_under, outlines, outside
 from xr_rsembed.explore.once import note_pass
@@ -81,6 +81,8 @@ def nearest(emb: xr.DataArray, query: Any, k: int = 10, *, crs: Any = None) -> A
         As for :func:`similarity`.
     MissingDependencyError
         Without geopandas.
+    OptionError
+        If ``k`` is no whole number of at least 1.
     SceneError
         If no cell can be compared.
     """
@@ -88,6 +90,7 @@ def nearest(emb: xr.DataArray, query: Any, k: int = 10, *, crs: Any = None) -> A
     import shapely
 
     check_cells(emb)
+    k = whole_number("k", k, at_least=1)
     note_pass(emb)
     scores = computed(similarity(emb, query, crs=crs)).transpose(..., "y", "x")
     extra = set(scores.dims) - set(emb.dims)
@@ -96,18 +99,16 @@ def nearest(emb: xr.DataArray, query: Any, k: int = 10, *, crs: Any = None) -> A
             "nearest takes one query.", found=f"a query with dims {extra}", expected="one vector"
         )
     flat = np.where(np.isfinite(scores.values), scores.values, -np.inf).ravel()
-    best = np.argsort(-flat, kind="stable")[: max(k, 0)]
+    best = np.argsort(-flat, kind="stable")[:k]
     best = best[np.isfinite(flat[best])]
-    if not len(best) and k > 0:
+    if not len(best):
         raise SceneError(
             "There is nothing to compare.",
             found="no valid cell, or a query on a cell that is not valid",
             expected="a query and cells with finite vectors",
         )
     at = dict(zip(scores.dims, np.unravel_index(best, scores.shape), strict=True))
-    columns = {
-        str(dim): scores[dim].values[index] for dim, index in at.items()
-    }  # of dims without coords: the index
+    columns = {str(dim): scores[dim].values[index] for dim, index in at.items()}  # without coords: the index
     geobox = scene_geobox(emb)
     affine: Any = geobox.affine
     (left, top), (right, bottom) = (affine * (at["x"] + k, at["y"] + k) for k in (0, 1))

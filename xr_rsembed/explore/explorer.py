@@ -132,20 +132,30 @@ class Explorer:
         self.note = f"{name}: {self.labels.counts()[name]} labels."
 
     def picture(self) -> Picture:
-        """The view, dims (y, x, 4), clear where a cell is not valid."""
-        if self.view == "Similar" and self.cell is not None:
-            return self._similar(self.cell)
+        """The view, dims (y, x, 4), clear where a cell is not valid; where it cannot be made ``note`` says why."""
         if self.view == "Labels":
             return self._classes()
-        if self.view == "Clusters":
-            found = self.vectors.clusters(self.k).predict(self.vectors.at(self.date))
-            return self._coded(found.values, flags_of(found))
-        values = self.vectors.components.transform(self.vectors.at(self.date)).values
-        colors = self.vectors.components.colors(np.moveaxis(values, 0, -1))
-        share = self.vectors.components.explained_variance_ratio.sum()
-        return _bytes(colors), [
-            ("#888888", "components 1 to 3 as red, green, blue", f"{share:.0%} of variance")
-        ]
+        try:
+            if self.view == "Similar" and self.cell is not None:
+                return self._similar(self.cell)
+            if self.view == "Clusters":
+                found = self.vectors.clusters(self.k).predict(self.vectors.at(self.date))
+                return self._coded(found.values, flags_of(found))
+            return self._components()
+        except RsEmbedError as error:
+            return self._blank(error), []
+
+    def _blank(self, error: RsEmbedError | None = None) -> np.ndarray:
+        if error is not None:
+            self.note = str(error).splitlines()[0]
+        return np.zeros((*self.vectors.geobox.shape, 4), dtype="uint8")
+
+    def _components(self) -> Picture:
+        components = self.vectors.components
+        values = components.transform(self.vectors.at(self.date)).values
+        share = f"{components.explained_variance_ratio.sum():.0%} of variance"
+        legend = [("#888888", "components 1 to 3 as red, green, blue", share)]
+        return _bytes(components.colors(np.moveaxis(values, 0, -1))), legend
 
     def _similar(self, cell: tuple[int, int]) -> Picture:
         from matplotlib import colormaps
@@ -170,14 +180,12 @@ class Explorer:
             for name, color in self.labels.colors.items()
             if counts[name]
         ]
-        blank = np.zeros((*self.vectors.geobox.shape, 4), dtype="uint8")
-        if sum(count > 0 for count in counts.values()) < 2:
-            return blank, named or [("#ffffff", "no class yet", "")]
+        if len(named) < 2:
+            return self._blank(), named or [("#ffffff", "no class yet", "")]
         try:
             learned = fit_classifier(self.vectors.emb, self.labels.frame(), cross_validate=False)
         except RsEmbedError as error:
-            self.note = str(error).splitlines()[0]
-            return blank, named
+            return self._blank(error), named
         codes = learned.predict(self.vectors.at(self.date))["class"].values
         flags = {code: (name, self.labels.colors[name]) for code, name in enumerate(learned.classes)}
         picture, legend = self._coded(codes, flags)

@@ -10,6 +10,7 @@ from io import BytesIO
 import xarray as xr
 
 from xr_rsembed.crs import crs_name
+from xr_rsembed.errors import RsEmbedError
 
 _SETTINGS = ("overlap", "blend", "edge", "layer", "density", "merge", "precision", "min_valid")
 
@@ -57,7 +58,10 @@ def _picture(emb: xr.DataArray) -> str:
 
     across, down = emb.sizes["x"], emb.sizes["y"]
     figure = Figure(figsize=(2.4 * min(1, across / down), 2.4 * min(1, down / across)))
-    plot_rgb(emb, figure.add_axes((0, 0, 1, 1)), title="").set_axis_off()
+    try:
+        plot_rgb(emb, figure.add_axes((0, 0, 1, 1)), title="").set_axis_off()
+    except RsEmbedError:  # of too few valid cells
+        return ""
     file = BytesIO()
     figure.savefig(file, format="png", dpi=100)
     text = base64.b64encode(file.getvalue()).decode()

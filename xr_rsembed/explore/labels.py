@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xr_rsembed.errors import LabelError, warn
+from xr_rsembed.errors import LabelError, warn, whole_number
 from xr_rsembed.explore.cells import check_cells, computed, valid
 from xr_rsembed.explore.cover import cells_under, in_grid_crs, outside
 from xr_rsembed.explore.once import Read
@@ -50,13 +50,13 @@ def labelled_cells(
     A LabelError where nothing can be learned from; warnings of labels left out.
     """
     check_cells(emb)
+    side = _tile_in_cells(emb) if side is None else whole_number("block", side, at_least=1)
     geobox = scene_geobox(emb)
     placed = in_grid_crs(_complete(labels, column, numeric), geobox)
     rows, columns, targets = _cells(placed, geobox, column, numeric)
     at = (read or emb.isel)({"y": xr.DataArray(rows, dims="cell"), "x": xr.DataArray(columns, dims="cell")})
     values = computed(at).transpose("cell", ..., "D").values.astype("float32", copy=False)
     values = values.reshape(len(rows), -1, emb.sizes["D"])  # cell, date, D
-    side = side or _tile_in_cells(emb)
     blocks = (rows // side) * (geobox.shape.x // side + 1) + columns // side
     usable = valid(values)
     if not usable.any():

@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
-import xarray as xr
 
 from xr_rsembed.errors import OptionError, warn
-from xr_rsembed.explore.labels import LabelledCells, labelled_cells
-from xr_rsembed.explore.once import Read
+from xr_rsembed.explore.labels import LabelledCells
 from xr_rsembed.extras import require
 
 Method = Literal["knn", "linear"]
@@ -24,10 +22,8 @@ _NEIGHBOURS = 5
 _FOLDS = 5
 
 
-def learnable(
-    emb: xr.DataArray, read: Read, labels: Any, column: str, method: Any, block: int | None, numeric: bool
-) -> LabelledCells:
-    """The cells under labels, once the method is known to be one."""
+def check_method(method: Any) -> None:
+    """Raise an OptionError unless this is a method of learning, and a MissingDependencyError without scikit-learn."""
     if not (isinstance(method, str) and method in get_args(Method)) and not hasattr(method, "fit"):
         raise OptionError(
             "There is no such method.",
@@ -35,7 +31,6 @@ def learnable(
             expected="'knn' or 'linear', or a scikit-learn estimator",
         )
     require("sklearn", "Learning from labels")
-    return labelled_cells(emb, labels, column, numeric=numeric, side=block, read=read)
 
 
 def fitted(method: Any, vectors: np.ndarray, targets: np.ndarray) -> Any:

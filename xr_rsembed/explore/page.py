@@ -32,7 +32,7 @@ class Page:
         self.state, self.canvas = Explorer(vectors, clusters=clusters), Canvas(vectors.geobox)
         self.maps = figures(self.canvas, background)
         dim = vectors.dim
-        self.dates = [str(value)[:16] for value in vectors.emb[dim].values] if dim else ["only"]
+        self.dates = [str(value)[:19] for value in vectors.emb[dim].values] if dim else ["only"]
         self.widgets = self._make_widgets(str(dim or "time"), background is not None)
         self._columns = self._make_columns()
         self.following = False  # while widgets follow the state, they do not set it
@@ -50,7 +50,9 @@ class Page:
             opacity=w.FloatSlider(label="Opacity of the map", start=0, end=1, step=0.05, value=1.0),
             side=w.Checkbox(label="Scene side by side", visible=has_scene),
             basemap=w.Checkbox(label="Basemap (online)", visible=self.canvas.mercator),
-            k=w.IntSlider(label="Number of clusters", start=2, end=20, value=state.k),
+            k=w.IntSlider(
+                label="Number of clusters", start=min(2, state.k), end=max(20, state.k), value=state.k
+            ),
             threshold=w.FloatSlider(label="Show cosines from", value=-1, **cosines),
             scale=w.RangeSlider(label="Scale of cosines", value=state.scale, **cosines),
             name=w.AutocompleteInput(

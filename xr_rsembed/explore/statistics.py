@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -17,12 +18,10 @@ from xr_rsembed.progress import task_progress
 _STATS = ("mean", "sum", "count", "min", "max", "stdev", "variance", "coefficient_of_variation", "median")
 _SIDE = 128  # cells a side that are read at once from an array in memory
 
-State = dict[str, np.ndarray]
-
 
 def quantile_of(stat: str) -> float | None:
     """The q of a median or quantile, None of another statistic; an OptionError where there is no such one."""
-    match = re.fullmatch(r"quantile\(\s*(?:q\s*=\s*)?([\d.]+)\s*\)", str(stat))
+    match = re.fullmatch(r"quantile\(\s*(?:q\s*=\s*)?(\d+\.?\d*|\.\d+)\s*\)", str(stat))
     if match and 0 <= float(match[1]) <= 1:
         return float(match[1])
     if stat not in _STATS:
@@ -39,39 +38,51 @@ def polygon_statistic(emb: xr.DataArray, cover: Coverage, count: int, stat: str)
     quantile = quantile_of(stat)
     if quantile is not None:
         return _quantiles(emb, cover, count, quantile)
-    return _statistic(_reduced(emb, cover, count, stat), stat)
+    shape = (*emb.shape[:-2], count)
+    if stat in ("min", "max"):
+        extreme, found = np.fmin if stat == "min" else np.fmax, np.full(shape, np.nan)
+        for at, part in _of_blocks(emb, cover, partial(_extremes, extreme)):
+            found[at] = extreme(found[at], part)
+        return found
+    weight, mean, squares = np.zeros((3, *shape))
+    # Joined by Chan's update: no sum of squares that cancels.
+    for at, part in _of_blocks(emb, cover, partial(_moments, stat not in ("mean", "sum", "count"))):
+        before, away, total = weight[at], part[1] - mean[at], weight[at] + part[0]
+        share = _divided(part[0], total, 0.0)
+        squares[at] += part[2] + away**2 * before * share
+        mean[at] += away * share
+        weight[at] = total
+    mean = np.where(weight > 0, mean, np.nan)
+    if stat in ("mean", "sum", "count"):
+        return {"mean": mean, "sum": mean * weight, "count": weight}[stat]
+    variance = _divided(squares, weight, np.nan)
+    if stat == "variance":
+        return variance
+    return np.sqrt(variance) if stat == "stdev" else np.sqrt(variance) / mean
 
 
-def _reduced(emb: xr.DataArray, cover: Coverage, count: int, stat: str) -> State:
-    """The state of all polygons, shape (..., D, polygon), from one pass over the blocks that they touch."""
+def _of_blocks(
+    emb: xr.DataArray, cover: Coverage, function: Callable[..., Any]
+) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """What ``function`` says of each block's polygons, and where they stand in (..., D, polygon); one pass."""
     from dask.base import compute
     from dask.delayed import delayed
 
-    shape = (*emb.shape[:-2], count)
-    state = {
-        "weight": np.zeros(shape),
-        "mean": np.zeros(shape),
-        "squares": np.zeros(shape),
-        "min": np.full(shape, np.nan),
-        "max": np.full(shape, np.nan),
-    }
-    blocks = _blocks(emb, cover)
     if emb.chunks is None:
-        for window, polygons, values, entries in blocks:
-            _merge(state, (*window, polygons), _block_state(values, entries, stat))
-        return state
-    jobs, block_state = list(blocks), delayed(_block_state, pure=False)
+        for at, values, entries in _blocks(emb, cover):
+            yield at, function(values, *entries)
+        return
+    blocks, job = list(_blocks(emb, cover)), delayed(function, pure=False)
     with task_progress("zonal statistics"):
-        parts = compute(*[block_state(values, entries, stat) for _, _, values, entries in jobs])
-    for (window, polygons, _, _), part in zip(jobs, parts, strict=True):
-        _merge(state, (*window, polygons), part)
-    return state
+        parts = compute(*[job(values, *entries) for _, values, entries in blocks])
+    for (at, _, _), part in zip(blocks, parts, strict=True):
+        yield at, part
 
 
 def _blocks(
     emb: xr.DataArray, cover: Coverage
-) -> Iterator[tuple[tuple[slice, ...], np.ndarray, Any, tuple[np.ndarray, ...]]]:
-    """Blocks under polygons: where they lie in the leading dims, which polygons, the values, and the entries."""
+) -> Iterator[tuple[tuple[Any, ...], Any, tuple[np.ndarray, ...]]]:
+    """Blocks under polygons: where these stand in (..., D, polygon), the values, and which cells are whose."""
     from dask.array.core import normalize_chunks
 
     chunks = emb.chunks or normalize_chunks((*(-1,) * (emb.ndim - 2), _SIDE, _SIDE), emb.shape)
@@ -91,56 +102,36 @@ def _blocks(
             window = tuple(slice(*edge[k : k + 2]) for edge, k in zip(edges[:-2], index, strict=True))
             place = (slice(*edges[-2][i : i + 2]), slice(*edges[-1][j : j + 2]))
             values = emb.variable[(*window, *place)].values if delayed is None else delayed[(*index, i, j)]
-            yield window, polygons, values, (row, column, cover.share[entries], starts)
+            yield (*window, polygons), values, (row, column, cover.share[entries], starts)
 
 
-def _block_state(values: np.ndarray, entries: tuple[np.ndarray, ...], stat: str) -> State:
-    """What one block, shape (..., D, y, x), says of its polygons, shape (..., D, polygon)."""
-    row, column, share, starts = entries
+def _extremes(
+    extreme: np.ufunc, values: np.ndarray, row: Any, column: Any, share: Any, starts: Any
+) -> np.ndarray:
+    """The least or the greatest values of a block's polygons, (..., D, polygon)."""
     cells = values[..., row, column].astype("float64", copy=False)
-    if stat in ("min", "max"):
-        reduce = np.fmin if stat == "min" else np.fmax
-        return {stat: reduce.reduceat(cells, starts, axis=-1)}
-    absent = np.isnan(cells)
-    weights: np.ndarray = share
+    return extreme.reduceat(cells, starts, axis=-1)
+
+
+def _moments(
+    spread: bool, values: np.ndarray, row: Any, column: Any, share: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Weight, mean and, where wanted, squares about the mean of a block's polygons, each (..., D, polygon)."""
+    cells = values[..., row, column].astype("float64", copy=False)
+    absent, weights = np.isnan(cells), share
     if absent.any():
         weights, cells = np.where(absent, 0.0, share), np.where(absent, 0.0, cells)
     weight = np.add.reduceat(weights, starts, axis=-1)
-    total = np.add.reduceat(cells * weights, starts, axis=-1)
-    mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
-    state = {"weight": np.broadcast_to(weight, mean.shape), "mean": mean}
-    if stat not in ("mean", "sum", "count"):
-        away = cells - np.repeat(mean, np.diff([*starts, len(share)]), axis=-1)
-        state["squares"] = np.add.reduceat(weights * away**2, starts, axis=-1)
-    return state
+    mean = _divided(np.add.reduceat(cells * weights, starts, axis=-1), weight, 0.0)
+    if not spread:
+        return weight, mean, 0.0
+    away = cells - np.repeat(mean, np.diff([*starts, len(share)]), axis=-1)
+    return weight, mean, np.add.reduceat(weights * away**2, starts, axis=-1)
 
 
-def _merge(state: State, at: tuple[Any, ...], part: State) -> None:
-    """Join two sets of cells, moments by Chan's update: no sum of squares that cancels."""
-    for name, join in (("min", np.fmin), ("max", np.fmax)):
-        if name in part:
-            state[name][at] = join(state[name][at], part[name])
-    if "mean" not in part:
-        return
-    before, total = state["weight"][at], state["weight"][at] + part["weight"]
-    away = part["mean"] - state["mean"][at]
-    share = np.divide(part["weight"], total, out=np.zeros_like(total), where=total > 0)
-    if "squares" in part:
-        state["squares"][at] += part["squares"] + away**2 * before * share
-    state["mean"][at] += away * share
-    state["weight"][at] = total
-
-
-def _statistic(state: State, stat: str) -> np.ndarray:
-    if stat in ("min", "max"):
-        return state[stat]
-    weight = state["weight"]
-    mean = np.where(weight > 0, state["mean"], np.nan)
-    if stat in ("mean", "sum", "count"):
-        return {"mean": mean, "sum": mean * weight, "count": weight}[stat]
-    variance = np.divide(state["squares"], weight, out=np.full_like(weight, np.nan), where=weight > 0)
-    spread = np.sqrt(variance)
-    return {"variance": variance, "stdev": spread, "coefficient_of_variation": spread / mean}[stat]
+def _divided(one: np.ndarray, by: np.ndarray, otherwise: float) -> np.ndarray:
+    shape = np.broadcast_shapes(one.shape, by.shape)
+    return np.divide(one, by, out=np.full(shape, otherwise), where=by > 0)
 
 
 def _quantiles(emb: xr.DataArray, cover: Coverage, count: int, q: float) -> np.ndarray:

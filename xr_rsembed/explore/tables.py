@@ -85,49 +85,37 @@ def to_geoparquet(
         )
     one_of("geometry", geometry, get_args(Outline))
     check_new(target, overwrite)
-    tables: Iterator[Any]
-    bounds: tuple[float, ...] | None = None
+    # GeoParquet 1.1, geometries of any type. A CRS of null is unknown; left out, it would be longitude and latitude.
+    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": [], "crs": None}
     if isinstance(emb, xr.DataArray) and {"geometry", "D"} <= set(emb.dims):
         tables = iter([_cube_table(emb)])
         crs = getattr(emb.xindexes.get("geometry"), "crs", None)
     else:
         check_cells(emb)
         geobox = scene_geobox(emb)
-        tables = _cell_tables(emb, geobox, geometry)
-        crs = geobox.crs.proj if geobox.crs is not None else None
-        bounds = tuple(geobox.boundingbox.bbox)
+        tables, crs = _cell_tables(emb, geobox, geometry), geobox.crs.proj if geobox.crs else None
+        column["bbox"] = tuple(geobox.boundingbox.bbox)
+    if crs is not None:
+        column["crs"] = crs.to_json_dict()
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+    metadata = {"geo": json.dumps(geo), "xr_rsembed": json.dumps(emb.attrs, default=_plain)}
     draft = target.with_name(f".{target.name}")
     try:
-        _write(parquet, tables, draft, _geo(crs, bounds), emb.attrs)
+        _write(parquet, tables, draft, metadata)
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
     return target
 
 
-def _write(
-    parquet: Any, tables: Iterator[Any], draft: Path, geo: Mapping[str, Any], attrs: Mapping[Any, Any]
-) -> None:
+def _write(parquet: Any, tables: Iterator[Any], draft: Path, metadata: dict[str, str]) -> None:
     first = next(tables, None)
     if first is None:
         raise no_valid_cell()
-    metadata = {b"geo": json.dumps(geo).encode(), b"xr_rsembed": json.dumps(attrs, default=_plain).encode()}
     schema = first.schema.with_metadata(metadata)
     with parquet.ParquetWriter(draft, schema, compression="zstd") as writer:
         for table in chain([first], tables):
             writer.write_table(table.cast(schema))
-
-
-def _geo(crs: Any, bounds: tuple[float, ...] | None) -> dict[str, Any]:
-    """The metadata of GeoParquet 1.1. A CRS of null is an unknown one; left out, it would be longitude and latitude."""
-    column: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": [],  # any
-        "crs": crs.to_json_dict() if crs is not None else None,
-    }
-    if bounds is not None:
-        column["bbox"] = bounds
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
 
 
 def _cell_tables(emb: xr.DataArray, geobox: GeoBox, geometry: Outline) -> Iterator[Any]:
@@ -137,10 +125,8 @@ def _cell_tables(emb: xr.DataArray, geobox: GeoBox, geometry: Outline) -> Iterat
 
     affine: Any = geobox.affine
     ordered = emb.transpose(..., "y", "x", "D")
-    chunks = (ordered.chunks or normalize_chunks(_SIDE, ordered.shape))[
-        :-1
-    ]  # not of D: no block is computed twice
-    for slices in slices_from_chunks(chunks):
+    chunks = ordered.chunks or normalize_chunks(_SIDE, ordered.shape)
+    for slices in slices_from_chunks(chunks[:-1]):  # whole in D: no block is computed twice
         window = dict(zip(ordered.dims[:-1], slices, strict=True))
         part = computed(ordered.isel(window))
         usable = valid(part.values)

@@ -11,7 +11,8 @@ import xarray as xr
 
 from xr_rsembed.errors import LabelError
 from xr_rsembed.explore.cells import map_cells
-from xr_rsembed.explore.learn import Method, fitted, learnable, score_values
+from xr_rsembed.explore.labels import labelled_cells
+from xr_rsembed.explore.learn import Method, check_method, fitted, score_values
 from xr_rsembed.explore.once import Read, fit_once, note_pass
 from xr_rsembed.explore.spaces import provenance, space_of
 
@@ -118,7 +119,8 @@ def regress(
 def _fit_values(
     emb: xr.DataArray, read: Read, labels: Any, column: str, method: Any, block: int | None, score: bool
 ) -> Regressor:
-    cells = learnable(emb, read, labels, column, method, block, numeric=True)
+    check_method(method)
+    cells = labelled_cells(emb, labels, column, numeric=True, side=block, read=read)
     values = cells.targets
     if (values == values[0]).all():
         raise LabelError(
