@@ -191,7 +191,9 @@ def _check_wrapped(values: np.ndarray, middle: float) -> None:
 
 def _check_offset(darkest: float, how: Pixels) -> None:
     """Where nothing is darker than the offset, it may be there still; metadata make that sure."""
-    if how.offset_due and 0.99 * _OFFSET <= darkest <= 1.5 * _OFFSET:
+    if not 0.99 * _OFFSET <= darkest <= (1.5 if how.offset_due else 1.25) * _OFFSET:
+        return
+    if how.offset_due:
         raise UnitsError(
             "The scene's DN still hold the offset of 1000 that Sentinel-2 has from baseline 04.00 on.",
             found=f"no pixel below {darkest:.0f}, and metadata of baseline 04.00 or later",
@@ -199,12 +201,11 @@ def _check_offset(darkest: float, how: Pixels) -> None:
             remedy=f'{_NO_OFFSET}, or da.attrs["add_offset"] = -1000; where the scene is that bright, del the '
             "baseline from its metadata",
         )
-    if 0.99 * _OFFSET <= darkest <= 1.25 * _OFFSET:
-        warn_once(
-            "No pixel of a block is below 1000 DN. Clouds and deserts are that bright. A scene that is neither holds "
-            f"the offset of Sentinel-2's baseline 04.00 (from January 2022 on): take it off, {_NO_OFFSET}, or say so, "
-            'da.attrs["add_offset"] = -1000.'
-        )
+    warn_once(
+        "No pixel of a block is below 1000 DN. Clouds and deserts are that bright. A scene that is neither holds "
+        f"the offset of Sentinel-2's baseline 04.00 (from January 2022 on): take it off, {_NO_OFFSET}, or say so, "
+        'da.attrs["add_offset"] = -1000.'
+    )
 
 
 def _check_db(values: np.ndarray, how: Pixels) -> None:

@@ -11,7 +11,15 @@ import xarray as xr
 
 from xr_rsembed import bands
 from xr_rsembed.crs import stored_transform
-from xr_rsembed.errors import GridError, OptionError, RsEmbedError, SceneError, UnknownModelError, one_of
+from xr_rsembed.errors import (
+    GridError,
+    OptionError,
+    RsEmbedError,
+    SceneError,
+    UnknownModelError,
+    known_name,
+    one_of,
+)
 from xr_rsembed.georef import check_axes, check_grid, describe_grid, scene_geobox
 from xr_rsembed.inputs.labels import band_labels, check_times, counts_bands
 from xr_rsembed.inputs.modality import named_modalities, pick_modality
@@ -78,8 +86,7 @@ def _chosen(
     """Variable names by the model's own names of the modalities."""
     chosen: dict[str, str] = {}
     for asked, variable in _asked(arrays, modalities):
-        if variable not in arrays:
-            raise SceneError(f"There is no variable {variable!r}.", found=", ".join(arrays) or "no variable")
+        known_name(variable, arrays, f"There is no variable {variable!r}.", SceneError)
         name = _modality_of(variable, arrays, asked, spec)
         if name in chosen or variable in chosen.values():
             pairs = [*chosen.items(), (name, variable)]

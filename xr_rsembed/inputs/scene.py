@@ -63,14 +63,7 @@ def select_bands(
     whole = stack_bands(scene) if isinstance(scene, xr.Dataset) else scene
     check_grid(whole, spec.resolution)  # type: ignore[arg-type]  # says that it is no DataArray where it is none
     scene, stored, kind = _known(whole, spec, modality)  # type: ignore[arg-type]
-    labels = band_labels(scene)
-    if labels is None:
-        labels = list(kind.bands)
-        _check_number(scene, kind)
-    lacking = incomplete(labels, kind, spec)
-    if lacking is not None:
-        raise lacking
-    positions = bands.reorder(labels, kind.bands)
+    positions = bands.reorder(_labels(scene, kind, spec), kind.bands)
     chosen = scene.isel(band=positions).assign_coords(band=("band", list(kind.bands)))
     return chosen.assign_attrs(nodata_attr(stored.nodata))
 
@@ -87,11 +80,18 @@ def _known(
     return scene, stored, kind
 
 
-def _check_number(scene: xr.DataArray, kind: Modality) -> None:
-    """Bands without names are as many as the modality has, and taken in its order."""
-    if scene.sizes["band"] != len(kind.bands):
-        raise unnamed(scene, kind)
-    warn_of_position(kind)
+def _labels(scene: xr.DataArray, kind: Modality, spec: ModelSpec) -> list[str]:
+    """The names of bands of which none is lacking; bands without names are taken in the modality's order."""
+    labels = band_labels(scene)
+    if labels is None:
+        if scene.sizes["band"] != len(kind.bands):
+            raise unnamed(scene, kind)
+        warn_of_position(kind)
+        return [*kind.bands]
+    lacking = incomplete(labels, kind, spec)
+    if lacking is not None:
+        raise lacking
+    return labels
 
 
 def north_up(scene: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
@@ -161,20 +161,14 @@ def _check_dtype(scene: xr.DataArray) -> None:
 
 def _in_order(scene: xr.DataArray, kind: Modality, declared: Modality, spec: ModelSpec) -> xr.DataArray:
     """The bands that the model takes; some of a modality's where options say so, else all of them in its order."""
-    labels = band_labels(scene)
-    chosen = kind.bands != declared.bands
-    if labels is None:
-        if chosen and scene.sizes["band"] == len(declared.bands):
+    if kind.bands != declared.bands:
+        labels = band_labels(scene)
+        if labels is None and scene.sizes["band"] == len(declared.bands):
             warn_of_position(declared)
-            return scene.isel(band=[declared.bands.index(band) for band in kind.bands])
-        _check_number(scene, kind)
-        return scene
-    if chosen:
-        return scene.isel(band=bands.reorder(labels, kind.bands))
-    lacking = incomplete(labels, kind, spec)
-    if lacking is not None:
-        raise lacking
-    bands.check_order(labels, kind.bands, remedy=f'da.rsembed.to_bands("{spec.key}")')
+            labels = [*declared.bands]
+        if labels is not None:
+            return scene.isel(band=bands.reorder(labels, kind.bands))
+    bands.check_order(_labels(scene, kind, spec), kind.bands, remedy=f'da.rsembed.to_bands("{spec.key}")')
     return scene
 
 

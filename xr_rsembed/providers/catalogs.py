@@ -118,23 +118,7 @@ def _sign_planetary(href: str, renew: bool) -> str:
     return str(planetary_computer.sign(href))
 
 
-_CATALOGS: dict[str, Catalog] = {}
-
-
-def add_catalog(catalog: Catalog) -> None:
-    """Make a catalogue known by its name; one of the same name is replaced.
-
-    Examples
-    --------
-    >>> mine = Catalog("mine", "https://stac.example.org", {"S2L2A": (Collection("s2", {"B4": "red"}),)})
-    >>> add_catalog(mine)
-    >>> find_catalog("mine").collection("S2L2A", None).id
-    's2'
-    """
-    _CATALOGS[catalog.name] = catalog
-
-
-for _catalog in (
+_TABLE = (
     Catalog(
         "earth-search",
         "https://earth-search.aws.element84.com/v1",
@@ -161,8 +145,21 @@ for _catalog in (
         gdal={"AWS_S3_ENDPOINT": "eodata.dataspace.copernicus.eu", "AWS_VIRTUAL_HOSTING": "FALSE"},
         login="export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... (keys from https://eodata-s3keysmanager.dataspace.copernicus.eu)",
     ),
-):
-    add_catalog(_catalog)
+)
+_CATALOGS = {catalog.name: catalog for catalog in _TABLE}
+
+
+def add_catalog(catalog: Catalog) -> None:
+    """Make a catalogue known by its name; one of the same name is replaced.
+
+    Examples
+    --------
+    >>> mine = Catalog("mine", "https://stac.example.org", {"S2L2A": (Collection("s2", {"B4": "red"}),)})
+    >>> add_catalog(mine)
+    >>> find_catalog("mine").collection("S2L2A", None).id
+    's2'
+    """
+    _CATALOGS[catalog.name] = catalog
 
 
 def find_catalog(catalog: str | os.PathLike[str] | Catalog) -> Catalog:
@@ -225,12 +222,8 @@ def asset_keys(collection: Collection, wanted: tuple[str, ...], found: Mapping[s
     keys: dict[str, str] = {}
     for key, asset in found.items():
         band = bands.canonical_name(key)
-        if (
-            band is not None
-            and band in wanted
-            and str((asset or {}).get("type", "image")).startswith("image")
-        ):
-            keys.setdefault(band, key)
+        if band in wanted and str((asset or {}).get("type", "image")).startswith("image"):
+            keys.setdefault(str(band), key)
     return keys
 
 

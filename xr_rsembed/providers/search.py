@@ -213,7 +213,7 @@ def _from_server(request: SceneRequest, catalog: Catalog, collection: Collection
         warnings.simplefilter("ignore")  # pystac-client's, on conformance: we look ourselves
         client = Client.open(catalog.href, stac_io=_retrying_io())
         if client.get_search_link() is None:
-            yield from (item.to_dict(transform_hrefs=False) for item in _absolute(client))
+            yield from _static_items(client)
             return
         client.add_conforms_to("ITEM_SEARCH")
         for box in lonlat_bounds(request.grid):
@@ -240,14 +240,13 @@ def _from_file(path: Path) -> Iterator[Any]:
         return
     import pystac
 
-    for item in _absolute(pystac.read_file(str(path.resolve()))):
-        yield item.to_dict(transform_hrefs=False)
+    yield from _static_items(pystac.read_file(str(path.resolve())))
 
 
-def _absolute(catalog: Any) -> Iterator[Any]:
+def _static_items(catalog: Any) -> Iterator[Item]:
     """Items of a static catalogue, their assets' addresses made absolute."""
     for item in catalog.get_items(recursive=True):
-        yield item.make_asset_hrefs_absolute()
+        yield item.make_asset_hrefs_absolute().to_dict(transform_hrefs=False)
 
 
 def _retrying_io() -> StacApiIO:

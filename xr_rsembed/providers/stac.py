@@ -175,14 +175,14 @@ def _acquisition(
     def asset(key: str, encoding: Encoding | None) -> Asset:
         return Asset(item["id"], key, _checked_href(item, key, catalog, options.data_root), encoding)
 
-    def encoding(key: str) -> Encoding:
-        optical = request.modality.startswith("S2")
-        return encoding_of(item, item["assets"][key], optical, options.scale, options.offset)
-
+    optical = request.modality.startswith("S2")
+    encodings = (
+        encoding_of(item, item["assets"][key], optical, options.scale, options.offset) for key in keys
+    )
     return Acquisition(
         item["id"],
         acquired(item),
-        tuple(asset(key, encoding(key)) for key in keys),
+        tuple(map(asset, keys, encodings)),
         asset(mask, None) if mask else None,
         footprint(item, request.grid),
     )
