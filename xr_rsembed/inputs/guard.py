@@ -37,34 +37,34 @@ _FAINTEST = -60.0  # dB: noise is above it, the logarithm of a power of 0 that w
 _NOISE = -0.05  # linear power that the removal of noise left below 0 is nearer to 0 than that
 
 
-def check_values(window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
+def check_values(window: np.ndarray, valid: np.ndarray, pixels: Pixels) -> None:
     """Raise where the valid pixels of a block cannot be in the model's units."""
-    if not how.units or not valid.any():
+    if not pixels.units or not valid.any():
         return
     raw = _sample(window, valid)
-    values = raw * how.scale + how.offset
-    if how.to_db:
-        _check_linear(values, how)
+    values = raw * pixels.scale + pixels.offset
+    if pixels.to_db:
+        _check_linear(values, pixels)
         return
     check_sentinel(raw)
-    if how.units == "DN":
-        check_fill(raw, how)
-    if how.units in ("DN", "dB", "m"):
-        _check_stretched(raw, window, valid, how)
-    if how.packed and _fractions(raw):
+    if pixels.units == "DN":
+        check_fill(raw, pixels)
+    if pixels.units in ("DN", "dB", "m"):
+        _check_stretched(raw, window, valid, pixels)
+    if pixels.packed and _fractions(raw):
         raise UnitsError(
             "The attrs say how whole numbers were packed, but the pixels are fractions: they were unpacked already.",
             found=f"pixels such as {raw.ravel()[0]:.6g} beside scale_factor or add_offset",
             expected="packed whole numbers, or no such attrs",
             remedy=_NO_PACKING,
         )
-    if how.units in _CHECKS:
-        _CHECKS[how.units](values, how)
+    if pixels.units in _CHECKS:
+        _CHECKS[pixels.units](values, pixels)
 
 
-def check_common(window: np.ndarray, how: Pixels) -> None:
+def check_common(window: np.ndarray, pixels: Pixels) -> None:
     """Raise where a block without one valid pixel has bands that are whole and bands that are empty."""
-    held = held_values(how.nodata, window.dtype)
+    held = held_values(pixels.nodata, window.dtype)
     own = [float((~(np.isnan(band) | np.isin(band, held))).mean()) for band in window]
     if max(own) >= 0.5 and min(own) == 0.0:
         empty = [number for number, share in enumerate(own) if share == 0.0]
@@ -77,19 +77,19 @@ def check_common(window: np.ndarray, how: Pixels) -> None:
         )
 
 
-def check_range(window: np.ndarray, valid: np.ndarray, inside: np.ndarray, how: Pixels) -> None:
+def check_range(window: np.ndarray, valid: np.ndarray, inside: np.ndarray, pixels: Pixels) -> None:
     """Raise where the valid range in attrs leaves out nearly all that was measured: it belongs to other numbers.
 
     ``inside`` says which pixels (y, x) lie in it.
     """
     outside = valid & ~inside
-    if not how.units or outside.sum() < max(MANY, 0.9 * valid.sum()):
+    if not pixels.units or outside.sum() < max(MANY, 0.9 * valid.sum()):
         return
     found = _sample(window, outside)
     if len(np.unique(found)) > 10:  # else it is a fill
         raise UnitsError(
             "The range of valid numbers in attrs leaves out nearly every pixel: it may belong to other numbers.",
-            found=f"pixels such as {found.ravel()[0]:.6g}, and a valid range of {how.valid_range}",
+            found=f"pixels such as {found.ravel()[0]:.6g}, and a valid range of {pixels.valid_range}",
             expected="a range of the pixels as they are",
             remedy='for name in ("valid_range", "valid_min", "valid_max"): da.attrs.pop(name, None)',
         )
@@ -107,16 +107,18 @@ def _fractions(values: np.ndarray) -> bool:
     return float((values % 1.0 != 0.0).mean()) > 0.5
 
 
-def _check_stretched(raw: np.ndarray, window: np.ndarray, valid: np.ndarray, how: Pixels) -> None:
+def _check_stretched(raw: np.ndarray, window: np.ndarray, valid: np.ndarray, pixels: Pixels) -> None:
     """Raise where each band runs from exactly 0 to exactly 1, which a minimum and a maximum of its own make of it."""
-    enough = {"DN": 4, "dB": 2, "m": 1}[how.units]  # red, green and blue may be cut off at a white cloud's 1
+    enough = {"DN": 4, "dB": 2, "m": 1}[
+        pixels.units
+    ]  # red, green and blue may be cut off at a white cloud's 1
     if len(raw) < enough or raw.shape[1] < MANY or raw.min() < 0.0 or raw.max() > 1.0 or not _fractions(raw):
         return
     if all((band[valid].min(), band[valid].max()) == (0.0, 1.0) for band in window):
         raise UnitsError(
             "Each band runs from exactly 0 to exactly 1: it was stretched from its own minimum to its own maximum.",
             found="the same extremes in every band",
-            expected=how.units,
+            expected=pixels.units,
             remedy='embed the pixels as they were before, or pass these on as they are with normalize="none"',
         )
 
@@ -124,25 +126,25 @@ def _check_stretched(raw: np.ndarray, window: np.ndarray, valid: np.ndarray, how
 # --- the units that models take -----------------------------------------------------------------------------
 
 
-def _check_dn(values: np.ndarray, how: Pixels) -> None:
+def _check_dn(values: np.ndarray, pixels: Pixels) -> None:
     low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
     fractions, many = _fractions(values), values.shape[1] >= MANY
-    check_not_zero(values, how)
+    check_not_zero(values, pixels)
     _check_wrapped(values, middle)
-    check_masks(values, how)
-    check_lone_fill(values, how)
+    check_masks(values, pixels)
+    check_lone_fill(values, pixels)
     if low < 0.0 and high < 20.0 and fractions:
-        raise _normalized(how)
-    if low < 3 * _BELOW_SHADOW and how.offset >= 0.0:
+        raise _normalized(pixels)
+    if low < 3 * _BELOW_SHADOW and pixels.offset >= 0.0:
         raise _impossible(
-            "DN", f"2 % of the numbers below {low:.4g}", "reflectance * 10000, the darkest near 0", how
+            "DN", f"2 % of the numbers below {low:.4g}", "reflectance * 10000, the darkest near 0", pixels
         )
     if middle < -100.0 or low < _BELOW_SHADOW:
         found = f"a median of {middle:.4g} DN, and 2 % of the numbers below {low:.4g}"
-        if how.offset < 0.0:
+        if pixels.offset < 0.0:
             raise UnitsError(
                 "Many DN are far below 0 once the offset in attrs is added: it may have been added before.",
-                found=f"{found}, with an offset of {how.offset:g} DN",
+                found=f"{found}, with an offset of {pixels.offset:g} DN",
                 expected="raw pixels beside add_offset",
                 remedy=_NO_PACKING,
             )
@@ -155,27 +157,27 @@ def _check_dn(values: np.ndarray, how: Pixels) -> None:
         )
     if fractions and low >= 0.0 and high <= 3.0 and middle <= 1.2:
         raise wrong_units("reflectance", "DN")
-    if fractions and many and how.scale == 1.0 and low >= 0.0 and 3.0 < high <= 110.0:
+    if fractions and many and pixels.scale == 1.0 and low >= 0.0 and 3.0 < high <= 110.0:
         raise wrong_units("%", "DN")
     if many and not fractions and 240.0 <= values.max() <= 255.0 and low >= 0.0:
         raise wrong_units("8-bit", "DN")
-    if middle > BRIGHT and how.scale >= 100.0 and 1.0 <= (middle - how.offset) / how.scale <= BRIGHT:
+    if middle > BRIGHT and pixels.scale >= 100.0 and 1.0 <= (middle - pixels.offset) / pixels.scale <= BRIGHT:
         raise UnitsError(
-            f"These numbers cannot be {how.stated or 'reflectance'}: they look like DN.",
-            found=f"a median of {(middle - how.offset) / how.scale:.4g}",
+            f"These numbers cannot be {pixels.stated or 'reflectance'}: they look like DN.",
+            found=f"a median of {(middle - pixels.offset) / pixels.scale:.4g}",
             expected="reflectance of 0 to 1, or percent",
             remedy='embed(..., units="DN")'
-            if how.stated
+            if pixels.stated
             else "da.drop_encoding(), which still tells how a file packed reflectance",
         )
     if middle > BRIGHT:
-        raise _impossible("DN", f"a median of {middle:.4g}", "reflectance * 10000, most below 10000", how)
-    if many and not fractions and how.offset == 0.0:
-        _check_offset(float(np.quantile(values, 0.001)), how)
+        raise _impossible("DN", f"a median of {middle:.4g}", "reflectance * 10000, most below 10000", pixels)
+    if many and not fractions and pixels.offset == 0.0:
+        _check_offset(float(np.quantile(values, 0.001)), pixels)
     if many:
-        check_blended(values, how)
-        check_thousandths(values, how)
-        check_copies(values, how)
+        check_blended(values, pixels)
+        check_thousandths(values, pixels)
+        check_copies(values, pixels)
 
 
 def _check_wrapped(values: np.ndarray, middle: float) -> None:
@@ -189,11 +191,11 @@ def _check_wrapped(values: np.ndarray, middle: float) -> None:
         )
 
 
-def _check_offset(darkest: float, how: Pixels) -> None:
+def _check_offset(darkest: float, pixels: Pixels) -> None:
     """Where nothing is darker than the offset, it may be there still; metadata make that sure."""
-    if not 0.99 * _OFFSET <= darkest <= (1.5 if how.offset_due else 1.25) * _OFFSET:
+    if not 0.99 * _OFFSET <= darkest <= (1.5 if pixels.offset_due else 1.25) * _OFFSET:
         return
-    if how.offset_due:
+    if pixels.offset_due:
         raise UnitsError(
             "The scene's DN still hold the offset of 1000 that Sentinel-2 has from baseline 04.00 on.",
             found=f"no pixel below {darkest:.0f}, and metadata of baseline 04.00 or later",
@@ -208,9 +210,9 @@ def _check_offset(darkest: float, how: Pixels) -> None:
     )
 
 
-def _check_db(values: np.ndarray, how: Pixels) -> None:
+def _check_db(values: np.ndarray, pixels: Pixels) -> None:
     low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
-    check_not_zero(values, how)
+    check_not_zero(values, pixels)
     many, zero = values.shape[1] >= MANY, values == 0.0
     empty = float(zero.mean(axis=1).max())
     if many and empty >= 0.01 and np.median(values[~zero]) < -3.0:
@@ -225,53 +227,53 @@ def _check_db(values: np.ndarray, how: Pixels) -> None:
             remedy='da = da.assign_attrs(units="dB", scale_factor=0.01)',
         )
     if many and -4.0 < low < 0.0 < high < 4.0:
-        raise _normalized(how)
+        raise _normalized(pixels)
     if many and -60.0 < middle < 20.0:
-        check_blended(values, how)
-        check_swapped(values, how)
+        check_blended(values, pixels)
+        check_swapped(values, pixels)
         faint = values < _FAINTEST
         if faint.mean(axis=1).max() >= 0.01:
             numbers, counts = np.unique(values[faint], return_counts=True)
             raise unstated(float(numbers[counts.argmax()]), float(faint.mean()))
-        check_amplitude(10.0 ** (values / 10.0), "(2 * da).assign_attrs(da.attrs)", how)
+        check_amplitude(10.0 ** (values / 10.0), "(2 * da).assign_attrs(da.attrs)", pixels)
     if not -60.0 < middle < 20.0:
-        raise _impossible("dB", f"a median of {middle:.4g}", "backscatter of -40 to 20 dB", how)
+        raise _impossible("dB", f"a median of {middle:.4g}", "backscatter of -40 to 20 dB", pixels)
 
 
-def _check_linear(values: np.ndarray, how: Pixels) -> None:
+def _check_linear(values: np.ndarray, pixels: Pixels) -> None:
     quarter, middle, high = np.quantile(values, (0.25, 0.5, 0.98))
-    check_not_zero(values, how)
+    check_not_zero(values, pixels)
     if -4.0 < quarter < _NOISE and 0.0 < high < 4.0 and values.shape[1] >= MANY:
-        raise _normalized(how)
-    if middle < _NOISE and how.units == "linear":
+        raise _normalized(pixels)
+    if middle < _NOISE and pixels.units == "linear":
         raise wrong_units("dB", "linear")
     if middle >= 1.0 and not _fractions(values):
         raise _impossible(
-            "linear power", f"whole numbers, half of them above {middle:.4g}", "calibrated power", how
+            "linear power", f"whole numbers, half of them above {middle:.4g}", "calibrated power", pixels
         )
     if middle < _NOISE or middle > 40.0:
         expected = "power above 0" if middle < 0.0 else "most below 1"
-        raise _impossible("linear power", f"a median of {middle:.4g}", expected, how)
-    check_swapped(values, how)
+        raise _impossible("linear power", f"a median of {middle:.4g}", expected, pixels)
+    check_swapped(values, pixels)
     power = '(da.astype("float32") ** 2).assign_attrs(da.attrs, units="linear")'
-    check_amplitude(values, power, how)
+    check_amplitude(values, power, pixels)
 
 
-def _check_metres(values: np.ndarray, how: Pixels) -> None:
+def _check_metres(values: np.ndarray, pixels: Pixels) -> None:
     low, high = np.quantile(values, (0.02, 0.98))
     beyond, counts = np.unique(values[(values < -12_000.0) | (values > 9_000.0)], return_counts=True)
     if counts.size and counts.max() >= max(10, 0.5 * counts.sum()):
-        fill = (float(beyond[counts.argmax()]) - how.offset) / how.scale
+        fill = (float(beyond[counts.argmax()]) - pixels.offset) / pixels.scale
         raise unstated(fill, float(counts.max() / values.size))
     if low < -12_000.0 or high > 9_000.0:
-        raise _impossible("m", f"heights from {low:.4g} to {high:.4g}", "-11000 to 8900 m", how)
+        raise _impossible("m", f"heights from {low:.4g} to {high:.4g}", "-11000 to 8900 m", pixels)
 
 
-def _check_8bit(values: np.ndarray, how: Pixels) -> None:
+def _check_8bit(values: np.ndarray, pixels: Pixels) -> None:
     low, high = np.quantile(values, (0.02, 0.98))
-    check_not_zero(values, how)
+    check_not_zero(values, pixels)
     if low < -0.5 and high < 20.0:
-        raise _normalized(how)
+        raise _normalized(pixels)
     if high > 280.0:  # resampling may overshoot 255
         found = f"numbers up to {high:.4g}"
         remedy = 'for reflectance * 10000 take the modality that it is of: modality="S2L2A", bands=[...]'
@@ -281,7 +283,7 @@ def _check_8bit(values: np.ndarray, how: Pixels) -> None:
     else:
         return
     raise UnitsError(
-        f"{how.modality} pixels are 8-bit counts, and these are not.",
+        f"{pixels.modality} pixels are 8-bit counts, and these are not.",
         found=found,
         expected="0 to 255",
         remedy=remedy,
@@ -297,17 +299,17 @@ _CHECKS = {
 }
 
 
-def _normalized(how: Pixels) -> UnitsError:
+def _normalized(pixels: Pixels) -> UnitsError:
     return UnitsError(
         "The scene looks normalized already.",
         found="numbers around 0, most between -4 and 4",
-        expected=how.units,
+        expected=pixels.units,
         remedy='embed the raw pixels, or pass these on as they are with normalize="none"',
     )
 
 
-def _impossible(units: str, found: str, expected: str, how: Pixels) -> UnitsError:
-    stated = f", stated as {how.stated}" if how.stated else ""
+def _impossible(units: str, found: str, expected: str, pixels: Pixels) -> UnitsError:
+    stated = f", stated as {pixels.stated}" if pixels.stated else ""
     return UnitsError(
         f"These numbers cannot be {units}{stated}.",
         found=found,

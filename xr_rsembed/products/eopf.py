@@ -32,7 +32,7 @@ def open_eopf(path: str) -> xr.DataArray:
     import rioxarray  # noqa: F401  (registers .rio)
 
     root: Any = zarr.open_group(path, mode="r")
-    said = dict(root.attrs)
+    attributes = dict(root.attrs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of metadata that is not consolidated
         groups = {
@@ -46,7 +46,7 @@ def open_eopf(path: str) -> xr.DataArray:
             band = canonical_name(variable)
             if band is not None and (band not in found or _NATIVE.get(band, "r20m") == name):
                 found[band] = array
-    properties = said.get("stac_discovery", {}).get("properties", {})
+    properties = attributes.get("stac_discovery", {}).get("properties", {})
     level = "L1C" if "L1C" in str(properties.get("product:type", "")) or "B10" in found else "L2A"
     wanted = S2_L1C if level == "L1C" else S2_L2A
     if missing := [band for band in wanted if band not in found]:
@@ -56,7 +56,7 @@ def open_eopf(path: str) -> xr.DataArray:
             expected=", ".join(wanted),
             remedy="download it again",
         )
-    epsg = _epsg(found["B2"], said, properties)
+    epsg = _epsg(found["B2"], attributes, properties)
     if epsg is None:
         raise SceneError("The EOPF product has no CRS.", found=path, expected="proj:epsg or proj:code")
     bands = {}
@@ -78,9 +78,9 @@ def _packing(array: xr.DataArray, name: str, plain: float) -> float:
     return plain
 
 
-def _epsg(array: xr.DataArray, said: dict[str, Any], properties: dict[str, Any]) -> int | None:
-    other = said.get("other_metadata", {})
-    for attrs in (array.attrs, properties, said, other):
+def _epsg(array: xr.DataArray, attributes: dict[str, Any], properties: dict[str, Any]) -> int | None:
+    other = attributes.get("other_metadata", {})
+    for attrs in (array.attrs, properties, attributes, other):
         for name in ("proj:epsg", "proj:code", "horizontal_CRS_code"):
             if attrs.get(name):
                 return int(str(attrs[name]).rpartition(":")[2])

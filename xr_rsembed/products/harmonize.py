@@ -48,8 +48,8 @@ def _harmonized(stored: np.ndarray, *, nodata: float | None, factor: float, add:
 def join_bands(arrays: Mapping[str, xr.DataArray], **attrs: Any) -> xr.DataArray:
     """One scene (band, y, x) of harmonized bands (y, x), on the grid of the finest."""
     scene = on_one_grid(arrays).to_dataarray("band").chunk({"band": -1})
-    said = {name: value for name, value in attrs.items() if value not in ("", [""])}
-    return scene.assign_attrs(units="DN", nodata=0, _FillValue=0, **said).rename(attrs["modality"])
+    given = {name: value for name, value in attrs.items() if value not in ("", [""])}
+    return scene.assign_attrs(units="DN", nodata=0, _FillValue=0, **given).rename(attrs["modality"])
 
 
 def on_one_grid(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
@@ -58,7 +58,7 @@ def on_one_grid(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
 
     grids = {name: scene_geobox(array) for name, array in arrays.items()}
     finest = min(grids.values(), key=lambda grid: abs(grid.affine.a))
-    there = {}
+    moved = {}
     for name, array in arrays.items():
         grid = grids[name]
         factor = round(abs(grid.affine.a / finest.affine.a))
@@ -66,12 +66,12 @@ def on_one_grid(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
         if fits and grid.zoom_to(shape=finest.shape).affine.almost_equals(finest.affine, 1e-6):
             chunks = tuple(tuple(factor * size for size in sizes) for sizes in array.chunks or ())
             data = array.data.map_blocks(_repeated, factor, chunks=chunks) if factor > 1 else array.data
-            moved = xr.DataArray(data, dims=("y", "x"), attrs=array.attrs)
+            band = xr.DataArray(data, dims=("y", "x"), attrs=array.attrs)
         else:
-            moved = array.odc.reproject(finest, resampling="nearest")
-            moved = moved.drop_vars(list(moved.coords))
-        there[name] = moved.assign_coords(geobox_coords(finest))
-    return xr.Dataset(there)
+            band = array.odc.reproject(finest, resampling="nearest")
+            band = band.drop_vars([*band.coords])
+        moved[name] = band.assign_coords(geobox_coords(finest))
+    return xr.Dataset(moved)
 
 
 def _repeated(block: np.ndarray, factor: int) -> np.ndarray:

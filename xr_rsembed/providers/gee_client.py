@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,7 +33,6 @@ _PROJECT = 'fetch("gee", ..., project="my-project"), or once: earthengine set_pr
 
 _lock = threading.Lock()
 _signed_in_by: int | None = None  # the process that the client's sockets belong to
-_slots: dict[tuple[int, int], threading.BoundedSemaphore] = {}  # of a process, for so many workers
 
 T = TypeVar("T")
 
@@ -97,9 +97,14 @@ def compute_pixels(
             raise _BrokenAnswerError(f"{found} instead of {shape} with bands {bands}")
         return np.stack([table[band] for band in bands])
 
-    slots = threading.BoundedSemaphore(connection.workers)
-    with _slots.setdefault((os.getpid(), connection.workers), slots):
+    with _slots(connection.workers, os.getpid()):
         return _with_retries(request, connection, what)
+
+
+@cache
+def _slots(workers: int, process: int) -> threading.BoundedSemaphore:
+    """What lets so many requests of this process pass at a time."""
+    return threading.BoundedSemaphore(workers)
 
 
 def connect(connection: Connection) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from xr_rsembed.providers.base import SCL_CLOUDY
 from xr_rsembed.providers.composite import compose, gap, lay_over, stored_as
-from xr_rsembed.providers.readers import Asset, Source, read
+from xr_rsembed.providers.readers import READ_THREADS, Asset, Source, read
 from xr_rsembed.specs import Composite
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class ReadPlan:
 @cache
 def _readers(workers: int, process: int) -> ThreadPoolExecutor:
     """The threads of this process that read: more would not mean more connections. A fork gets its own."""
-    return ThreadPoolExecutor(workers, thread_name_prefix="xr-rsembed-read")
+    return ThreadPoolExecutor(workers, thread_name_prefix=READ_THREADS)
 
 
 def _one_ahead(batches: Iterator[deque[Future[np.ndarray]]]) -> Iterator[deque[Future[np.ndarray]]]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +30,8 @@ from xr_rsembed.providers.virtual import check_file, virtual_raster
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-_reading: ContextVar[bool] = ContextVar("xr_rsembed_reading", default=False)
+#: How the names of the threads begin that read and do nothing else.
+READ_THREADS = "xr-rsembed-read"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def read(asset: Asset, grid: GeoBox, source: Source) -> np.ndarray:
         path = gdal_path(sign(asset.href, refused) if sign else asset.href)
         if (failures := _failures.get(asset.href)) and path.startswith("/vsicurl/"):
             path += f"#{failures}"
-        with _quiet_logs(), rasterio.Env(**settings):
+        with rasterio.Env(**settings):
             return _read_on_grid(path, asset, grid, source.resampling, how)
 
     def transient(error: BaseException) -> bool:
@@ -219,21 +218,12 @@ def _without_queries(text: str) -> str:
     return re.sub(r"\?[^\s'\"|]*|#\d+", "", text)
 
 
-@contextmanager
-def _quiet_logs() -> Iterator[None]:
-    """Mark what this thread logs as coming from one of our reads."""
-    before = _reading.set(True)
-    try:
-        yield
-    finally:
-        _reading.reset(before)
-
-
 def _quiet(record: logging.LogRecord) -> bool:
     """What libraries log below our reads: no signatures, and no failure that is tried again or raised as our own."""
-    if _reading.get():
-        record.msg, record.args = _without_queries(record.getMessage()), ()
-    return not _reading.get() or record.levelno < logging.ERROR
+    if not str(record.threadName).startswith(READ_THREADS):
+        return True
+    record.msg, record.args = _without_queries(record.getMessage()), ()
+    return record.levelno < logging.ERROR
 
 
 for _name in (
