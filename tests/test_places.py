@@ -81,8 +81,13 @@ def batch(spatials=PLACES, **more):
     return get_embeddings_batch("probe", spatials=spatials, **arguments)
 
 
+def alone(spatial=PLACES[0], **more):
+    arguments = {"temporal": "2022-06", "backend": Fields(), "weights": "random", **more}
+    return get_embedding("probe", spatial=spatial, **arguments)
+
+
 def test_one_place_is_fetch_and_embed():
-    emb = get_embedding("probe", spatial=PLACES[0], temporal="2022-06", backend=Fields(), weights="random")
+    emb = alone()
     scene = fetch(Fields(), PLACES[0], time="2022-06")
     expected = api.embed(scene, "probe", weights="random", output="pooled")
     assert emb.chunks is not None
@@ -93,14 +98,7 @@ def test_one_place_is_fetch_and_embed():
 
 
 def test_a_grid_of_one_place_is_georeferenced():
-    emb = get_embedding(
-        "probe",
-        spatial=PLACES[0],
-        temporal="2022-06",
-        backend=Fields(),
-        weights="random",
-        output=OutputSpec.grid(),
-    )
+    emb = alone(output=OutputSpec.grid())
     assert emb.dims == ("D", "y", "x")
     assert emb.odc.geobox.resolution.x == 160
 
@@ -112,8 +110,7 @@ def test_many_places_are_one_vector_cube_of_the_same_numbers():
     assert cube.xindexes["geometry"].crs.to_epsg() == 4326
     assert cube.sizes == {"geometry": 5, "D": 5}
     for place, vector in zip(PLACES, cube, strict=True):
-        alone = get_embedding("probe", spatial=place, temporal="2022-06", backend=Fields(), weights="random")
-        np.testing.assert_array_equal(vector, alone)
+        np.testing.assert_array_equal(vector, alone(place))
     assert cube.error.values.tolist() == [""] * 5
     assert cube.attrs["model_key"] == "probe"
 
@@ -262,9 +259,7 @@ def test_radar_comes_in_the_units_that_the_model_takes():
             asked.append((request.modality, request.units))
             return super().open(request)
 
-    get_embedding(
-        "probe", spatial=PLACES[0], temporal="2022", modality="S1GRD", backend=Radar(), weights="random"
-    )
+    alone(modality="S1GRD", backend=Radar())
     assert asked == [("S1GRD", "dB")]
 
 
@@ -325,16 +320,9 @@ def test_a_place_of_nodata_alone_is_named_and_tried_again(tmp_path):
 def test_a_batch_of_grids_is_a_list():
     with pytest.warns(RsEmbedWarning, match="1 of 2"):
         grids = batch([PLACES[0], EMPTY], output=OutputSpec.grid())
-    alone = get_embedding(
-        "probe",
-        spatial=PLACES[0],
-        temporal="2022-06",
-        backend=Fields(),
-        weights="random",
-        output=OutputSpec.grid(),
-    )
-    np.testing.assert_array_equal(grids[0], alone)
-    assert grids[0].odc.geobox == alone.odc.geobox
+    grid = alone(output=OutputSpec.grid())
+    np.testing.assert_array_equal(grids[0], grid)
+    assert grids[0].odc.geobox == grid.odc.geobox
     assert (grids[1].shape, grids[1].attrs["error"]) == ((5, 0, 0), "NoScenesError: There is nothing here.")
 
 
@@ -433,13 +421,7 @@ def test_a_buffer_of_whole_pixels_keeps_its_size_around_its_point(buffer_m, scal
 
 
 def test_one_tile_of_a_buffer_of_1120_metres_is_one_forward():
-    cells = get_embedding(
-        "probe",
-        spatial=PointBuffer(9, 45, 1120),
-        backend=Fields(),
-        weights="random",
-        output=OutputSpec.grid(),
-    )
+    cells = alone(PointBuffer(9, 45, 1120), output=OutputSpec.grid())
     assert cells.shape[1:] == (14, 14)
 
 
