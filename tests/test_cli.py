@@ -438,6 +438,10 @@ def test_info_plot_convert_classify_stac(scenes, tmp_path, capsys):
     points.to_file(tmp_path / "labels.geojson")
     assert run("classify", store, tmp_path / "labels.geojson", "-o", tmp_path / "classes.tif") == 0
     assert rioxarray.open_rasterio(tmp_path / "classes.tif").shape == (1, 30, 19)
+    assert run("classify", store, tmp_path / "labels.geojson", "-o", tmp_path / "classes.nc") == 0
+    capsys.readouterr()
+    assert run("info", tmp_path / "classes.nc", "--json") == 0
+    assert lines(capsys.readouterr().out)[0]["variables"] == ["class", "confidence"]
     lon, lat = points.to_crs(4326).geometry[0].coords[0]
     alone = [  # where nothing else has imported rioxarray
         ["classify", store, tmp_path / "labels.geojson", "-o", tmp_path / "alone.tif"],

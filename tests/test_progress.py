@@ -91,15 +91,6 @@ def test_a_second_computation_at_the_same_time_adds_its_tiles():
         assert (bar.done, bar.total) == (5, 15)
 
 
-def test_work_elsewhere_is_counted_by_the_caller_alone():
-    """A cluster of threads runs in this very process: its tiles must not count twice."""
-    with progress(8, "store", here=False) as bar:
-        tiles_done(8)
-        assert bar.done == 0
-        bar.advance(8)
-    assert bar.done == 8
-
-
 def test_places_are_not_tiles():
     with progress(3, "places", unit="places") as bar:
         with progress(4, "terramind_v1_tiny") as inner:

@@ -32,8 +32,8 @@ class Bar:
         What is counted.
     """
 
-    def __init__(self, total: int, description: str, unit: str, here: bool, shown: bool = True) -> None:
-        self.total, self.done, self.description, self.unit, self.here = total, 0, description, unit, here
+    def __init__(self, total: int, description: str, unit: str) -> None:
+        self.total, self.done, self.description, self.unit = total, 0, description, unit
         self.owner = threading.get_ident()
         self._started = time.monotonic()
         self._next_line = self._started + SHOWN_AFTER
@@ -41,8 +41,10 @@ class Bar:
         self._lines = False
         self._timer = threading.Timer(SHOWN_AFTER, self._show)
         self._timer.daemon = True
-        if shown:
-            self._timer.start()
+
+    def start(self) -> None:
+        """Show the bar in a moment, unless it is closed by then."""
+        self._timer.start()
 
     def advance(self, number: int) -> None:
         """Count some more as done."""
@@ -98,7 +100,7 @@ class Bar:
 
 @contextmanager
 def progress(
-    total: int, description: str, *, unit: str = "tiles", here: bool = True, enabled: bool | None = None
+    total: int, description: str, *, unit: str = "tiles", enabled: bool | None = None
 ) -> Iterator[Bar]:
     """Show how far a computation is.
 
@@ -109,10 +111,7 @@ def progress(
     description : str
         Such as ``"terramind_v1_small"``.
     unit : str
-        What is counted.
-    here : bool
-        Whether the work runs in this process and counts itself, by :func:`tiles_done`. Where it runs on a cluster,
-        the caller advances the bar that this gives.
+        What is counted. Work in this process counts its tiles itself, by :func:`tiles_done`.
     enabled : bool, optional
         By default the option ``progress``.
 
@@ -129,30 +128,34 @@ def progress(
     (1, 2)
     """
     global _active
-    if not (get_option("progress") if enabled is None else enabled):
-        yield Bar(total, description, unit, here, shown=False)
-        return
+    bar = Bar(total, description, unit)
+    shown = get_option("progress") if enabled is None else enabled
     with _lock:
         outer = _active
-        if outer is None:
-            bar = _active = Bar(total, description, unit, here)
-        elif outer.owner != threading.get_ident() and (outer.unit, outer.here) == (unit, here):
-            outer.add(total)  # of another computation at the same time
-    if outer is not None:
-        yield outer if outer.unit == unit else Bar(total, description, unit, here, shown=False)
+        if shown and outer is None:
+            _active = bar
+            bar.start()
+        elif shown and outer is not None and outer.unit == unit:
+            if outer.owner != bar.owner:  # of another computation at the same time
+                outer.add(total)
+            bar = outer
+    if bar is not _active or bar is outer:
+        yield bar
         return
+    failed = True
     try:
         yield bar
-    except BaseException:
-        _close(bar, failed=True)
-        raise
-    _close(bar)
+        failed = False
+    finally:
+        with _lock:
+            _active = None
+            bar.close(failed)
 
 
 def tiles_done(number: int) -> None:
     """Advance the bar of this process, where one counts tiles; called by the work itself, from any thread."""
     bar = _active
-    if bar is not None and bar.here and bar.unit == "tiles":
+    if bar is not None and bar.unit == "tiles":
         bar.advance(number)
 
 
@@ -186,13 +189,6 @@ def say_when_slow(text: str, after: float = 2.0) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _close(bar: Bar, failed: bool = False) -> None:
-    global _active
-    with _lock:
-        _active = None
-        bar.close(failed)
 
 
 def say(text: str) -> None:

@@ -88,7 +88,7 @@ def describe_file(path: str, *, variable: str | None = None) -> dict[str, Any]:
     first = next(iter(found.data_vars.values())) if dataset else found
     told: dict[str, Any] = {
         "path": path,
-        "kind": "embedding" if "D" in found.dims else "scene",
+        "kind": "embedding" if "D" in found.dims else "map" if "classes" in found.attrs else "scene",
         "sizes": {str(dim): int(size) for dim, size in found.sizes.items()},
         "dtype": str(first.dtype),
     }

@@ -20,6 +20,7 @@ from xr_rsembed.engine.plan import planned_jobs
 from xr_rsembed.errors import OptionError, RsEmbedError, StoreExistsError
 from xr_rsembed.extras import require
 from xr_rsembed.models.registry import find_spec
+from xr_rsembed.progress import progress
 from xr_rsembed.workers import as_finished, threads
 
 STATES = ("written", "finished", "planned", "failed")
@@ -93,7 +94,7 @@ def run_jobs(
     if workers == 1:  # in this thread, which Ctrl-C stops at once
         yield from map(work, todo[:limit])
         return
-    with threads(workers, "scene") as pool:
+    with progress(0, f"{len(todo)} scenes"), threads(workers, "scene") as pool:  # each adds its tiles
         for _, outcome in as_finished(pool, work, todo[:limit], at_once=workers):
             yield outcome.result()
 

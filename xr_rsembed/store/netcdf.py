@@ -129,9 +129,11 @@ class _Guarded(io.FileIO):
             self.check()
 
 
-def open_netcdf(path: str) -> xr.DataArray:
-    """Open an embedding in a NetCDF file, lazily."""
+def open_netcdf(path: str) -> Any:
+    """Open an embedding in a NetCDF file, lazily, or a map of one with its confidence."""
     dataset = xr.open_dataset(path, engine="h5netcdf", chunks={}, decode_coords="all")
+    if len(dataset.data_vars) != 1 and "model_key" in dataset.attrs:
+        return dataset
     if len(dataset.data_vars) != 1:
         raise ValueError(f"it holds {len(dataset.data_vars)} variables, not one embedding")
     (name,) = dataset.data_vars
