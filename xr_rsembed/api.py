@@ -289,9 +289,8 @@ def s1_scale(scene: xr.DataArray, percentile: float = 99.0) -> float:
     """
     step = max(1, int(np.sqrt(scene.size / 4e6)))
     values = np.asarray(scene.isel(y=slice(None, None, step), x=slice(None, None, step)), dtype="float64")
-    values = values[
-        np.isfinite(values) & ~np.isin(values, (0.0, *held_values(nodata_of(scene), scene.dtype)))
-    ]  # 0 was never measured
+    unmeasured = (0.0, *held_values(nodata_of(scene), scene.dtype))
+    values = values[np.isfinite(values) & ~np.isin(values, unmeasured)]
     stated = str(scene.attrs.get("units", "")).lower()
     if values.size and (stated == "db" or np.median(values) < -0.05):
         raise UnitsError(

@@ -38,11 +38,8 @@ def stored_transform(scene: xr.DataArray) -> Any:
 def checked_transform(scene: xr.DataArray) -> Any:
     """That affine; rotated grids, and files with ground control points alone, are refused."""
     mapping, stored = grid_mapping(scene), stored_transform(scene)
-    if (
-        mapping is not None
-        and "gcps" in mapping.attrs
-        and (stored is None or (stored.is_rectilinear and stored.a == 1))
-    ):
+    unplaced = stored is None or (stored.is_rectilinear and stored.a == 1)
+    if mapping is not None and "gcps" in mapping.attrs and unplaced:
         raise GridError(
             "The scene is not geocoded: it has ground control points alone.",
             found=f"gcps in {mapping.name}, no transform",

@@ -44,7 +44,8 @@ def check_grid(scene: xr.DataArray, resolution: float = NATIVE_RESOLUTION) -> No
             'da.odc.reproject("utm", resolution=10).'
         )
         return
-    metres = abs(geobox.resolution.x) * _metres_per_unit(geobox)
+    axes = geobox.crs.proj.axis_info
+    metres = abs(geobox.resolution.x) * (axes[0].unit_conversion_factor if axes else 1.0)
     if metres < 0.01 and max(map(abs, geobox.boundingbox.bbox)) <= 361:
         raise GridError(
             f"The scene's coords look like degrees, and its CRS {crs_name(geobox.crs)} has metres.",
@@ -287,9 +288,3 @@ def _rounding(labels: np.ndarray) -> float:
         return 0.0
     single = labels.astype("float32")
     return float(np.spacing(np.abs(single).max())) if (single == labels).all() else 0.0
-
-
-def _metres_per_unit(geobox: GeoBox) -> float:
-    axes = geobox.crs.proj.axis_info if geobox.crs is not None else []
-    axis = axes[0] if axes else None
-    return float(axis.unit_conversion_factor) if axis else 1.0

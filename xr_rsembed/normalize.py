@@ -88,11 +88,8 @@ def normalize(
         x = _clip(x, how.clip)
     elif how.kind == "log_percentile":
         x = xp.log1p(_clip(x, (0.0, None)))
-        x /= (
-            _percentile(x, how.percentile, valid if counted is None else counted)
-            if how.divisor is None
-            else how.divisor
-        )
+        counted = valid if counted is None else counted
+        x /= _percentile(x, how.percentile, counted) if how.divisor is None else how.divisor
         x = _clip(x, how.clip)
     if valid is not None:
         # Not a product with the mask: an invalid pixel may be NaN.

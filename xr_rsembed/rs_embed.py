@@ -120,32 +120,26 @@ def inspect_provider_patch(
     scene = fetch(
         backend, spatial, time=temporal or DEFAULT_TIME, sensor=sensor, modality=modality, **options
     ).load()
-    nodata = scene.attrs.get("nodata", np.nan)
-    values = scene.astype("float64").where(scene != nodata)
-    valid = np.isfinite(values.values).all(axis=values.dims.index("band"))
+    measured = scene.astype("float64").where(scene != scene.attrs.get("nodata", np.nan))
+    values = measured.transpose("band", ...).values
     bands, issues = {}, []
-    for band in map(str, scene["band"].values):
-        pixels = values.sel(band=band).values
-        pixels = pixels[np.isfinite(pixels)]
-        if not pixels.size:
+    for band, pixels in zip(map(str, scene["band"].values), values, strict=True):
+        valid = pixels[np.isfinite(pixels)]
+        if not valid.size:
             issues.append(f"{band} has no valid pixel")
             continue
-        bands[band] = dict(
-            zip(
-                ("min", "p2", "p50", "p98", "max"),
-                np.percentile(pixels, (0, 2, 50, 98, 100)).tolist(),
-                strict=True,
-            )
-        )
-        if pixels.min() == pixels.max():
-            issues.append(f"{band} is {pixels.min():g} throughout")
-        if value_range and not value_range[0] <= pixels.min() <= pixels.max() <= value_range[1]:
-            issues.append(f"{band} runs from {pixels.min():g} to {pixels.max():g}, outside {value_range}")
+        percentiles = np.percentile(valid, (0, 2, 50, 98, 100)).tolist()
+        low, *_, high = percentiles
+        bands[band] = dict(zip(("min", "p2", "p50", "p98", "max"), percentiles, strict=True))
+        if low == high:
+            issues.append(f"{band} is {low:g} throughout")
+        if value_range and not value_range[0] <= low <= high <= value_range[1]:
+            issues.append(f"{band} runs from {low:g} to {high:g}, outside {value_range}")
     kept = ("provider", "collection", "units", "covered", "cloud_limit", "dates", "item_ids")
     report = {
         "name": name,
         "shape": list(scene.shape),
-        "valid": float(valid.mean()),
+        "valid": float(np.isfinite(values).all(axis=0).mean()),
         "bands": bands,
         **{key: scene.attrs[key] for key in kept if key in scene.attrs},
     }
