@@ -46,7 +46,7 @@ def models(family: str) -> Iterator[str]:
             ", ".join(f"``{name}``" for name in one.aliases),
             str(one.embed_dim),
             str(one.depth),
-            _hub(one.weights),
+            _hub(getattr(one.weights, "repo", "")),
         )
         for one in described
         if family in ("", one.family)
@@ -54,8 +54,7 @@ def models(family: str) -> Iterator[str]:
     return table(("key", "also called", "D", "layers", "weights"), rows)
 
 
-def _hub(weights: str) -> str:
-    repository = weights.rpartition("/")[0]
+def _hub(repository: str) -> str:
     return f"`{repository} <https://huggingface.co/{repository}>`__" if repository else ""
 
 

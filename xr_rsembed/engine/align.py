@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.crs import grid_mapping
-from xr_rsembed.errors import GridError, OptionError, RsEmbedWarning, SceneError
+from xr_rsembed.errors import GridError, OptionError, RsEmbedWarning, SceneError, one_of
 from xr_rsembed.georef import check_grid, describe_grid, geobox_coords, scene_geobox
 from xr_rsembed.inputs.stored import PACKING_ATTRS, held_values, read_stored
 
@@ -90,10 +90,7 @@ def _onto(array: xr.DataArray, target: Any, resampling: str, name: str) -> xr.Da
     import odc.geo.xr  # noqa: F401  (registers .odc)
     from rasterio.enums import Resampling
 
-    if resampling not in Resampling.__members__:
-        raise OptionError(
-            "Unknown resampling.", found=repr(resampling), expected=", ".join(Resampling.__members__)
-        )
+    one_of("resampling", resampling, Resampling.__members__)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RsEmbedWarning)  # of pixel sizes and CRSs that are about to change
         check_grid(array)

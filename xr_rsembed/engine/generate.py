@@ -30,7 +30,7 @@ from xr_rsembed.inputs.record import Input
 from xr_rsembed.inputs.scene import on_own_axes
 from xr_rsembed.models.encoder import EncoderRequest, Layout, WeightsRef
 from xr_rsembed.models.registry import families, find_spec
-from xr_rsembed.models.spec import ModelSpec, Output
+from xr_rsembed.models.spec import Generation, ModelSpec, Output
 from xr_rsembed.models.weights import resolve
 from xr_rsembed.tiling import Blocks, Edge
 
@@ -119,7 +119,8 @@ def generate(
     ref = resolve(weights, spec)
     drawers = resolve_tokenizers(tokenizers, outputs, ref, spec)
     names = tuple(item.pixels.modality for item in inputs)
-    channels = tuple((name, len(_outputs(spec)[name].bands)) for name in outputs)
+    made = {name: _generation(spec).outputs[name] for name in outputs}
+    channels = tuple((name, len(output.bands)) for name, output in made.items())
     job = Job(
         generator,
         EncoderRequest(
@@ -140,7 +141,7 @@ def generate(
     stack = cells(
         [as_dask(item.scene, blocks) for item in inputs], job, blocks, partial(ramps, overlap=overlap)
     )
-    images = _label(stack, first, {name: _outputs(spec)[name] for name in outputs}, probabilities)
+    images = _label(stack, first, made, probabilities)
     images = images.map(on_own_axes, flipped=inputs[0].flipped)
     images.attrs = {**_record(inputs, spec, job, drawers), "outputs": list(outputs), "seed": seed}
     if is_lazy(inputs):
@@ -148,22 +149,18 @@ def generate(
     return devices.compute_here(images, blocks.tile_count(first.shape[:-3]), generator.key)
 
 
-def _outputs(spec: ModelSpec) -> Mapping[str, Output]:
-    return spec.generation.outputs if spec.generation is not None else {}
+def _generation(spec: ModelSpec) -> Generation:
+    if spec.generation is None:
+        able = [one.key for family in families() for one in family.specs if one.generation is not None]
+        raise OptionError(f"{spec.key} generates no modalities.", found=spec.key, expected=" or ".join(able))
+    return spec.generation
 
 
 def generator_spec(spec: ModelSpec, outputs: Sequence[str], timesteps: int) -> ModelSpec:
     """A model as a generator, to be loaded and run as an encoder is: with patches of one pixel."""
-    if spec.generation is None:
-        able = [one.key for family in families() for one in family.specs if one.generation is not None]
-        raise OptionError(f"{spec.key} generates no modalities.", found=spec.key, expected=" or ".join(able))
-    known = _outputs(spec)
-    if (
-        isinstance(outputs, str)
-        or not outputs
-        or not set(outputs) <= set(known)
-        or len(set(outputs)) < len(outputs)
-    ):
+    generation = _generation(spec)
+    known, several = generation.outputs, not isinstance(outputs, str) and len(outputs)
+    if not several or not set(outputs) <= set(known) or len(set(outputs)) < len(outputs):
         raise OptionError(
             "These modalities cannot be generated.",
             found=repr(outputs),
@@ -171,7 +168,7 @@ def generator_spec(spec: ModelSpec, outputs: Sequence[str], timesteps: int) -> M
         )
     if whole_number("timesteps", timesteps, at_least=1) > 1000:
         raise OptionError("timesteps is too large.", found=repr(timesteps), expected="an int from 1 to 1000")
-    load = partial(load_drawing, spec.generation.load)
+    load = partial(load_drawing, generation.load)
     return replace(spec, key=f"{spec.key}_generate", load=load, declared={}, patch_size=1)
 
 
@@ -188,7 +185,7 @@ def resolve_tokenizers(
             found=", ".join(sorted(unknown)),
             expected=f"some of {', '.join(outputs)}",
         )
-    known = _outputs(spec)
+    known = _generation(spec).outputs
     return tuple(
         (name, resolve(by_output.get(name, "pretrained"), replace(spec, weights=known[name].weights)))
         for name in outputs

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import functools
-import html
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import Any
 
 from xr_rsembed.config import get_option
 from xr_rsembed.errors import OptionError, UnknownModelError, nearest, warn
 from xr_rsembed.models.own import from_encoder
-from xr_rsembed.models.spec import (
-    Encoder,
-    HubFile,
-    Modality,
-    ModelFamily,
-    ModelOption,
-    ModelSpec,
-)
+from xr_rsembed.models.spec import Encoder, ModelFamily, ModelSpec
 
 ENTRY_POINT_GROUP = "xr_rsembed.models"
 
 # Ours are read straight from their modules: they come first, so that no other package can take their names.
-_OURS = ("terramind", "terrafm", "prithvi", "torchgeo")
+_OURS = ("terramind.family", "terrafm.family", "prithvi.family", "torchgeo")
 
 _registered: dict[str, ModelFamily] = {}
 
@@ -63,20 +53,9 @@ def register(family: ModelFamily) -> None:
 
 
 def find_spec(name: str | ModelSpec | Encoder) -> ModelSpec:
-    """The spec of a model key or alias, or of an encoder object.
+    """The spec of a model key or alias, such as ``"terramind"``, which means the user's ``terramind.model_key`` option.
 
-    Parameters
-    ----------
-    name : str, ModelSpec or encoder
-        Such as ``"terramind_v1_small"``, ``"terrafm"``, or ``"terramind"``, which means the user's
-        ``terramind.model_key`` option. For objects see :func:`~xr_rsembed.models.own.from_encoder`.
-
-    Raises
-    ------
-    UnknownModelError
-        With the nearest name.
-    EncoderError
-        For an object that is no encoder.
+    For objects see :func:`~xr_rsembed.models.own.from_encoder`; an unknown name is refused with the nearest one.
 
     Examples
     --------
@@ -110,76 +89,8 @@ def list_models() -> list[str]:
     return list(_tables()[1])
 
 
-@dataclass(frozen=True, repr=False)
-class ModelDescription:
-    """What is known of one model, to be read by a person (``print``, or the rich display of a notebook).
-
-    ``options`` maps each model option to its default now, ``declared`` to its choices and meaning; ``aliases`` are
-    other names that lead here now.
-    """
-
-    key: str
-    family: str
-    summary: str
-    aliases: tuple[str, ...]
-    embed_dim: int
-    depth: int
-    image_size: int
-    patch_size: int
-    resolution: float
-    grid_type: str
-    pooled: str
-    modalities: tuple[Modality, ...]
-    options: Mapping[str, Any]
-    declared: Mapping[str, ModelOption]
-    weights: str
-    licence: str
-    url: str
-
-    def _rows(self) -> list[tuple[str, str]]:
-        inputs = [
-            (
-                f"  {m.name}",
-                f"{' '.join(m.bands)} [{m.units}], {how.kind}" + (f" ({how.source})" if how.source else ""),
-            )
-            for m in self.modalities
-            for how in [m.normalization]
-        ]
-        return [
-            ("also called", ", ".join(self.aliases)),
-            ("D", f"{self.embed_dim}, from any of {self.depth} layers"),
-            (
-                "input",
-                f"{self.image_size} x {self.image_size} px of {self.resolution:g} m, "
-                f"one cell per {self.patch_size} x {self.patch_size}",
-            ),
-            ("grid", self.grid_type),
-            ("pooled from", self.pooled),
-            ("modalities", ", ".join(m.name for m in self.modalities)),
-            *inputs,
-            ("options", ", ".join(f"{name}={value!r}" for name, value in self.options.items())),
-            *((f"  {name}", _described(one)) for name, one in self.declared.items()),
-            ("weights", self.weights),
-            ("licence", self.licence),
-            ("see", self.url),
-        ]
-
-    def __repr__(self) -> str:
-        rows = [f"  {label:<14} {value}".rstrip() for label, value in self._rows() if value]
-        return "\n".join([f"{self.key}: {self.summary}", *rows])
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(label.strip())}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for label, value in self._rows()
-            if value
-        )
-        return f"<b>{html.escape(self.key)}</b>: {html.escape(self.summary)}<table>{rows}</table>"
-
-
-def describe_model(name: str | ModelSpec | Encoder) -> ModelDescription:
-    """What a model takes, gives and can be told.
+def describe_model(name: str | ModelSpec | Encoder) -> ModelSpec:
+    """What a model takes, gives and can be told: its spec, to be printed, with the names that lead to it now.
 
     Parameters
     ----------
@@ -196,17 +107,8 @@ def describe_model(name: str | ModelSpec | Encoder) -> ModelDescription:
     768
     """
     spec = find_spec(name)
-    published = spec.weights
-    own: dict[str, Any] = {
-        "aliases": tuple(alias for alias, target in _tables()[0].items() if _target(*target) == spec.key),
-        "weights": f"{published.repo}/{published.filename}" if isinstance(published, HubFile) else "",
-    }
-    same = {one.name: getattr(spec, one.name) for one in fields(ModelDescription) if one.name not in own}
-    return ModelDescription(**same, **own)
-
-
-def _described(option: ModelOption) -> str:
-    return option.help + (f" ({', '.join(map(repr, option.choices))})" if option.choices else "")
+    names = tuple(alias for alias, target in _tables()[0].items() if _target(*target) == spec.key)
+    return replace(spec, aliases=names)
 
 
 def _names(family: ModelFamily) -> list[str]:
@@ -227,9 +129,8 @@ def _target(family: str, key: str | None) -> str:
 
 @functools.cache
 def _installed() -> tuple[ModelFamily, ...]:
-    found: dict[str, ModelFamily] = {
-        name: importlib.import_module(f"xr_rsembed.models.{name}").FAMILY for name in _OURS
-    }
+    ours = [importlib.import_module(f"xr_rsembed.models.{module}").FAMILY for module in _OURS]
+    found: dict[str, ModelFamily] = {family.name: family for family in ours}
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             family = point.load()

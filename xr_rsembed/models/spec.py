@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -45,6 +46,11 @@ class Modality:
     units: str
     normalization: Normalization
 
+    def __str__(self) -> str:
+        how = self.normalization
+        source = f" ({how.source})" if how.source else ""
+        return f"{' '.join(self.bands)} [{self.units}], {how.kind}{source}"
+
     def subset(self, bands: Sequence[str]) -> Modality:
         """This modality with some of its bands, in the order given, and their statistics."""
         index = [self.bands.index(band) for band in bands]
@@ -61,6 +67,9 @@ class HubFile:
     filename: str
     revision: str | None = None
     note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.repo}/{self.filename}"
 
 
 @dataclass(frozen=True)
@@ -137,8 +146,11 @@ class ModelOption:
     choices: tuple[Any, ...] = ()
     loads: bool = False
 
+    def __str__(self) -> str:
+        return self.help + (f" ({', '.join(map(repr, self.choices))})" if self.choices else "")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ModelSpec:
     """The description of one model key.
 
@@ -180,6 +192,8 @@ class ModelSpec:
         The user's option that turns ``weights="pretrained"`` into random weights when it is off.
     generation : Generation, optional
         Of a model that can also generate modalities.
+    aliases : tuple of str
+        Other names that lead to the model, where ``describe_model`` gave it.
     """
 
     key: str
@@ -208,6 +222,7 @@ class ModelSpec:
     summary: str = ""
     licence: str = ""
     url: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -227,6 +242,39 @@ class ModelSpec:
                 one_of(name, value, one.choices, f"{name}= cannot be used.")
         if self.check is not None:
             self.check(self, modalities, options)
+
+    def _rows(self) -> list[tuple[str, str]]:
+        return [
+            ("also called", ", ".join(self.aliases)),
+            ("D", f"{self.embed_dim}, from any of {self.depth} layers"),
+            (
+                "input",
+                f"{self.image_size} x {self.image_size} px of {self.resolution:g} m, "
+                f"one cell per {self.patch_size} x {self.patch_size}",
+            ),
+            ("grid", self.grid_type),
+            ("pooled from", self.pooled),
+            ("modalities", ", ".join(m.name for m in self.modalities)),
+            *((f"  {one.name}", str(one)) for one in self.modalities),
+            ("options", ", ".join(f"{name}={value!r}" for name, value in self.options.items())),
+            *((f"  {name}", str(one)) for name, one in self.declared.items()),
+            ("weights", str(self.weights) if isinstance(self.weights, HubFile) else ""),
+            ("licence", self.licence),
+            ("see", self.url),
+        ]
+
+    def __repr__(self) -> str:
+        rows = [f"  {label:<14} {value}".rstrip() for label, value in self._rows() if value]
+        return "\n".join([f"{self.key}: {self.summary}", *rows])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(label.strip())}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for label, value in self._rows()
+            if value
+        )
+        return f"<b>{html.escape(self.key)}</b>: {html.escape(self.summary)}<table>{rows}</table>"
 
 
 @dataclass(frozen=True)

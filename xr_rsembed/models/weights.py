@@ -137,7 +137,7 @@ def _download(file: HubFile) -> Path:
         RevisionNotFoundError,
     )
 
-    where = f"{file.repo}/{file.filename}" + (f" at revision {file.revision}" if file.revision else "")
+    where = str(file) + (f" at revision {file.revision}" if file.revision else "")
     try:
         path = Path(hf_hub_download(file.repo, file.filename, revision=file.revision))
     except LocalEntryNotFoundError as error:

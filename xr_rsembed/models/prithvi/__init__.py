@@ -1,5 +1,1 @@
 """Prithvi-EO: masked autoencoders of Harmonized Landsat and Sentinel-2, told the date and the place if wanted."""
-
-from xr_rsembed.models.prithvi.family import FAMILY
-
-__all__ = ["FAMILY"]

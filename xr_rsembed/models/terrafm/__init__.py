@@ -1,5 +1,1 @@
 """TerraFM: one vision transformer for Sentinel-1 and Sentinel-2, routed by the number of channels."""
-
-from xr_rsembed.models.terrafm.family import FAMILY
-
-__all__ = ["FAMILY"]
