@@ -151,10 +151,9 @@ def _encode_tiles(
     while first < len(tiles):
         batch = tiles[first : first + size]
         try:
+            inputs = pixels.batch_inputs(windows, block, batch, room)
             if job.settings.input_prep == "resize":
-                inputs = pixels.resized_inputs(windows, [n for n, _, _ in batch], job.spec.image_size)
-            else:
-                inputs = pixels.batch_inputs(windows, block, batch, room)
+                inputs = pixels.resized(inputs, job.spec.image_size)
             tokens = _encode(encoder, inputs, job, _context(job, block, leading, batch))
         except torch.OutOfMemoryError:
             room.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,7 @@ def tile_groups(windows: Sequence[Window]) -> Iterator[tuple[list[Tile], list[Wi
 def batch_inputs(
     windows: Sequence[Window], block: Block, tiles: Sequence[Tile], room: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Normalized tiles by modality, each a float32 tensor (tile, band, 224, 224).
+    """Normalized tiles by modality, each a float32 tensor (tile, band, height, width).
 
     They stand in ``room``, where the next batch will be written over them.
     """
@@ -161,27 +161,12 @@ def batch_inputs(
     }
 
 
-def resized_inputs(windows: Sequence[Window], indices: Sequence[int], size: int) -> dict[str, torch.Tensor]:
-    """Whole scenes as normalized tiles by modality, bilinear with pixel centres kept in place."""
-    import torch
+def resized(inputs: Mapping[str, torch.Tensor], size: int) -> dict[str, torch.Tensor]:
+    """Normalized tiles by modality at another size, bilinear with pixel centres kept in place."""
+    from torch.nn.functional import interpolate
 
-    def some(values: torch.Tensor | None) -> torch.Tensor | None:
-        return None if values is None else values[list(indices)]
-
-    return {
-        window.how.modality: torch.nn.functional.interpolate(
-            _normalized(
-                window.raw[list(indices)].to(torch.float32, copy=True),
-                window.how,
-                some(window.valid),
-                some(window.counted),
-            ),
-            size=(size, size),
-            mode="bilinear",
-            align_corners=False,
-        )
-        for window in windows
-    }
+    how: Any = {"size": (size, size), "mode": "bilinear", "align_corners": False}
+    return {name: interpolate(tiles, **how) for name, tiles in inputs.items()}
 
 
 def resized_share(valid: np.ndarray, cells: int) -> np.ndarray:
