@@ -136,10 +136,8 @@ def strict_load(
     loaded = Loaded(prefix, len(found) - len(misfits), tuple(key for key in state if key not in used))
     if missing or misfits:
         raise _mismatch(source, missing, misfits, loaded)
-    bad = sorted(
-        key for key, value in found.items() if value.is_floating_point() and not value.isfinite().all()
-    )
-    if bad:
+    floats = {key: value for key, value in found.items() if value.is_floating_point()}
+    if bad := sorted(key for key, value in floats.items() if not value.isfinite().all()):
         raise WeightsError(
             f"{source} holds NaN or infinite weights.", found=_listed(bad), expected="finite numbers"
         )
@@ -151,7 +149,7 @@ def strict_load(
             found=_listed(strangers),
             expected="no other keys",
         )
-    inside = [key for key in loaded.surplus if _is_inside(module, key, prefix)]
+    inside = [key for key in strangers if _is_inside(module, key.removeprefix(prefix))]
     if inside:
         raise WeightsError(
             f"{source} holds tensors inside the encoder that this model does not have: prompts, adapters, or layers.",
@@ -164,19 +162,16 @@ def strict_load(
     return loaded
 
 
-def _is_inside(module: torch.nn.Module, key: str, prefix: str) -> bool:
+def _is_inside(module: torch.nn.Module, key: str) -> bool:
     """Whether a surplus key belongs to a part that the module runs, rather than to what stands beside it.
 
     Other entries of a ModuleDict are other modalities, and a part without tensors stands for a head that was taken off.
     """
     import torch
 
-    if not key.startswith(prefix):
-        return False
-    words = key.removeprefix(prefix).split(".")
-    if _ADDED.search(".".join(words)):
+    if _ADDED.search(key):
         return True
-    part = module
+    words, part = key.split("."), module
     for depth, word in enumerate(words):
         children = dict(part.named_children())
         if word not in children:
@@ -292,8 +287,8 @@ def _common_prefix(state: Mapping[str, Any], targets: Mapping[str, Any]) -> str:
 
 
 def _place(key: str, prefix: str, state: Mapping[str, Any], alias: Callable[[str], str] | None) -> str | None:
-    names = (key,) if alias is None else (key, alias(key))
-    return next((prefix + name for name in names if prefix + name in state), None)
+    names = (prefix + key,) if alias is None else (prefix + key, prefix + alias(key))
+    return next((name for name in names if name in state), None)
 
 
 def _mismatch(source: str, missing: list[str], misfits: list[str], loaded: Loaded) -> WeightsError:

@@ -74,30 +74,16 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Output:
-    """One modality that a model can generate.
+    """One modality that a model can generate; units and names are those of the CF conventions."""
 
-    Parameters
-    ----------
-    bands : tuple of str
-        Its channels, or its classes.
-    units, long_name, standard_name : str
-        In the words of the CF conventions; ``standard_name`` is empty where they have none.
-    weights : HubFile
-        Of the tokenizer that draws the image.
-    mean, std : tuple of float
-        Statistics that turn the model's numbers into these units; empty where they are taken as they are.
-    classes : bool
-        Whether channels are probabilities of classes, rather than bands.
-    """
-
-    bands: tuple[str, ...]
+    bands: tuple[str, ...]  # or its classes
     units: str
     long_name: str
-    standard_name: str
-    weights: HubFile
-    mean: tuple[float, ...] = ()
+    standard_name: str  # empty where CF has none
+    weights: HubFile  # of the tokenizer that draws the image
+    mean: tuple[float, ...] = ()  # with std: from the model's numbers to these units
     std: tuple[float, ...] = ()
-    classes: bool = False
+    classes: bool = False  # whether channels are probabilities of classes, rather than bands
 
 
 @dataclass(frozen=True)
