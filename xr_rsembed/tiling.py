@@ -85,11 +85,11 @@ class AxisBlock:
 
 @dataclass(frozen=True)
 class Block:
-    """One block: its share of both axes, and the leading indices (dates, chips) that it begins with."""
+    """One block: its share of both axes, and of the leading dims (dates, chips)."""
 
     y: AxisBlock
     x: AxisBlock
-    first: tuple[int, ...] = ()
+    leading: tuple[slice, ...] = ()
 
 
 @dataclass(frozen=True)

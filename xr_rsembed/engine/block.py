@@ -61,7 +61,7 @@ def run_block(job: Job, block: Block, windows: Sequence[np.ndarray]) -> np.ndarr
 
     with _block_errors(block), torch.inference_mode():
         leading = windows[0].shape[:-3]
-        values = _embed(job, block, [window.reshape(-1, *window.shape[-3:]) for window in windows], leading)
+        values = _embed(job, block, [window.reshape(-1, *window.shape[-3:]) for window in windows])
         return values.reshape(leading + values.shape[1:])
 
 
@@ -80,7 +80,7 @@ def _block_errors(block: Block) -> Iterator[None]:
         ) from error
 
 
-def _embed(job: Job, block: Block, windows: list[np.ndarray], leading: tuple[int, ...]) -> np.ndarray:
+def _embed(job: Job, block: Block, windows: list[np.ndarray]) -> np.ndarray:
     valid = [pixels.valid_pixels(window, how) for window, how in zip(windows, job.inputs, strict=True)]
     sink = _sink(job, block, valid)
     left = len(valid[0]) * len(block.y.starts) * len(block.x.starts)
@@ -93,7 +93,7 @@ def _embed(job: Job, block: Block, windows: list[np.ndarray], leading: tuple[int
         encoder = devices.get_encoder(job.spec, job.request)
         with devices.one_at_a_time(device):
             for tiles, seen in pixels.tile_groups(ready):
-                _encode_tiles(encoder, job, sink, seen, block, tiles, device, leading)
+                _encode_tiles(encoder, job, sink, seen, block, tiles, device)
                 left -= len(tiles)
     tiles_done(left)  # those without a valid pixel
     values = sink.finish()
@@ -141,7 +141,6 @@ def _encode_tiles(
     block: Block,
     tiles: Sequence[Tile],
     device: str,
-    leading: tuple[int, ...],
 ) -> None:
     """Run tiles through the encoder in batches; where a GPU's memory runs out, in smaller ones."""
     import torch
@@ -154,7 +153,7 @@ def _encode_tiles(
             inputs = pixels.batch_inputs(windows, block, batch, room)
             if job.settings.input_prep == "resize":
                 inputs = pixels.resized(inputs, job.spec.image_size)
-            tokens = _encode(encoder, inputs, job, _context(job, block, leading, batch))
+            tokens = _encode(encoder, inputs, job, block, batch)
         except torch.OutOfMemoryError:
             room.clear()
             size = devices.smaller_batch(job.spec, device, len(batch))
@@ -164,23 +163,22 @@ def _encode_tiles(
         tiles_done(len(batch))
 
 
-def _context(job: Job, block: Block, leading: tuple[int, ...], tiles: Sequence[Tile]) -> tuple[Any, ...]:
-    """The further argument of an encoder that takes more than pixels."""
-    origin = job.origin
-    return () if origin is None else (origin.context(block, leading, tiles, job.spec.image_size),)
-
-
 def _encode(
-    encoder: Callable[..., Any], inputs: Mapping[str, torch.Tensor], job: Job, context: tuple[Any, ...]
+    encoder: Callable[..., Any],
+    inputs: Mapping[str, torch.Tensor],
+    job: Job,
+    block: Block,
+    tiles: Sequence[Tile],
 ) -> Tokens:
     """One forward, held to the encoder's contract; encoder objects may give their grid alone."""
     import torch
 
+    origin = job.origin
+    context = () if origin is None else (origin.context(block, tiles, job.spec.image_size),)
     given: Any = encoder(inputs, job.settings.layers, dict(job.options), *context)
     tokens = given if isinstance(given, Tokens) else Tokens(given)
-    number = len(next(iter(inputs.values())))
     cells = job.spec.image_size // job.spec.patch_size
-    shape = (number, *job.layout.shape, cells, cells)
+    shape = (len(tiles), *job.layout.shape, cells, cells)
     grid: Any = tokens.grid
     is_tensor = torch.is_tensor(grid)
     if not is_tensor or grid.numel() != math.prod(shape) or not grid.is_floating_point():

@@ -29,11 +29,8 @@ class Origin:
     crs: str  # in WKT; empty where it is not needed
     affine: tuple[float, ...]  # six numbers, from pixels to the CRS
 
-    def context(self, block: Block, leading: tuple[int, ...], tiles: Sequence[Tile], size: int) -> Context:
+    def context(self, block: Block, tiles: Sequence[Tile], size: int) -> Context:
         """The context of some tiles of a block, as images of ``size`` pixels."""
-        times = self.time[
-            tuple(slice(first, first + n) for first, n in zip(block.first, leading, strict=True))
-        ]
         nothing = np.full(len(tiles), np.nan)
         latitude, longitude, resolution = nothing, nothing, float("nan")
         if self.crs:
@@ -48,7 +45,9 @@ class Origin:
                 crs = _to_degrees(self.crs).source_crs
                 unit = _METRES_PER_DEGREE if crs.is_geographic else crs.axis_info[0].unit_conversion_factor
                 resolution = abs(e) * unit * block.y.size / size
-        return Context(times.reshape(-1)[[n for n, _, _ in tiles]], latitude, longitude, resolution)
+        return Context(
+            self.time[block.leading].reshape(-1)[[n for n, _, _ in tiles]], latitude, longitude, resolution
+        )
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Seeds:
     row: int
     column: int
 
-    def context(self, block: Block, leading: tuple[int, ...], tiles: Sequence[Tile], size: int) -> list[int]:
+    def context(self, block: Block, tiles: Sequence[Tile], size: int) -> list[int]:
         """The seed of each tile."""
         return [
             tile_seed(self.seed, self.row + block.y.starts[i], self.column + block.x.starts[j])
