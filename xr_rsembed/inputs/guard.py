@@ -43,6 +43,8 @@ def check_values(window: np.ndarray, valid: np.ndarray, pixels: Pixels) -> None:
         return
     raw = _sample(window, valid)
     values = raw * pixels.scale + pixels.offset
+    if pixels.units in ("DN", "dB", "linear", "8-bit"):
+        check_not_zero(values, pixels)
     if pixels.to_db:
         _check_linear(values, pixels)
         return
@@ -129,7 +131,6 @@ def _check_stretched(raw: np.ndarray, window: np.ndarray, valid: np.ndarray, pix
 def _check_dn(values: np.ndarray, pixels: Pixels) -> None:
     low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
     fractions, many = _fractions(values), values.shape[1] >= MANY
-    check_not_zero(values, pixels)
     _check_wrapped(values, middle)
     check_masks(values, pixels)
     check_lone_fill(values, pixels)
@@ -212,7 +213,6 @@ def _check_offset(darkest: float, pixels: Pixels) -> None:
 
 def _check_db(values: np.ndarray, pixels: Pixels) -> None:
     low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
-    check_not_zero(values, pixels)
     many, zero = values.shape[1] >= MANY, values == 0.0
     empty = float(zero.mean(axis=1).max())
     if many and empty >= 0.01 and np.median(values[~zero]) < -3.0:
@@ -242,7 +242,6 @@ def _check_db(values: np.ndarray, pixels: Pixels) -> None:
 
 def _check_linear(values: np.ndarray, pixels: Pixels) -> None:
     quarter, middle, high = np.quantile(values, (0.25, 0.5, 0.98))
-    check_not_zero(values, pixels)
     if -4.0 < quarter < _NOISE and 0.0 < high < 4.0 and values.shape[1] >= MANY:
         raise _normalized(pixels)
     if middle < _NOISE and pixels.units == "linear":
@@ -271,7 +270,6 @@ def _check_metres(values: np.ndarray, pixels: Pixels) -> None:
 
 def _check_8bit(values: np.ndarray, pixels: Pixels) -> None:
     low, high = np.quantile(values, (0.02, 0.98))
-    check_not_zero(values, pixels)
     if low < -0.5 and high < 20.0:
         raise _normalized(pixels)
     if high > 280.0:  # resampling may overshoot 255

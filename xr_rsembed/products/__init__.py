@@ -16,22 +16,10 @@ __all__ = ["open_product"]
 def open_product(path: Any) -> xr.DataArray | xr.Dataset | None:
     """The scene of a SAFE product, an EOPF Zarr product, a folder or list of files of bands; None for anything else.
 
-    Parameters
-    ----------
-    path : path or list of paths
-        ``S2A_MSIL2A_....SAFE`` as a folder or in a zip; an EOPF ``.zarr``; a folder with a GeoTIFF or JP2 for each band
-        (HLS, or ``B02.tif``, ``red.tif``, ``VV.tif``); a list of such files.
-
-    Returns
-    -------
-    DataArray, dims (band, y, x), Dataset or None
-        Lazy; a Dataset has a variable for each band, as stored. Bands of coarser pixels are brought to the finest by
-        nearest neighbour.
-
-    Raises
-    ------
-    SceneError
-        If it is such a product, and something of it is missing.
+    ``path`` is ``S2A_MSIL2A_....SAFE`` as a folder or in a zip; an EOPF ``.zarr``; a folder with a GeoTIFF or JP2 for
+    each band (HLS, or ``B02.tif``, ``red.tif``, ``VV.tif``); a list of such files. The scene is lazy, (band, y, x); a
+    Dataset has a variable for each band, as stored. Bands of coarser pixels are brought to the finest by nearest
+    neighbour.
     """
     from xr_rsembed.products import eopf, files, safe
 

@@ -165,13 +165,6 @@ def add_catalog(catalog: Catalog) -> None:
 def find_catalog(catalog: str | os.PathLike[str] | Catalog) -> Catalog:
     """The catalogue of this name, address or path.
 
-    Raises
-    ------
-    CatalogError
-        For a name that is not in the table, nor an address, nor a file.
-
-    Examples
-    --------
     >>> find_catalog("earth-search").collection("S2L2A", None).assets["B8A"]
     'nir08'
     """
