@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,6 +234,13 @@ def test_a_warning_points_at_the_callers_line_and_comes_again_for_a_second_scene
     with pytest.warns(RsEmbedWarning, match="The scene has no CRS") as given:
         runpy.run_path(str(script))
     assert [(one.filename, one.lineno) for one in given] == [(str(script), 4)] * 2
+
+
+def test_a_script_beside_the_package_is_a_caller_too():
+    script = f"{Path(xr_rsembed.__file__).parent}_own/run.py"
+    with pytest.warns(RsEmbedWarning, match="The scene has no CRS") as given:
+        exec(compile("check_grid(scene)", script, "exec"), {"check_grid": check_grid, "scene": bare(scene())})
+    assert given[0].filename == script
 
 
 @pytest.mark.parametrize(

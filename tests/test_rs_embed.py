@@ -52,6 +52,7 @@ CALLS = {
     "pooled by name": ({"output": OutputSpec.pooled(pooling="max")}, {"output": OutputSpec.pooled("max")}),
     "backend auto": ({"backend": "auto"}, {}),
     "no backend": ({}, {}),
+    "other names, left open": ({"bbox": None, "time": None, "fetch": None}, {}),
     "device auto": ({"device": "auto"}, {}),
     "input_prep None": ({"input_prep": None}, {}),
     "input_prep auto": ({"input_prep": "auto"}, {}),

@@ -26,13 +26,14 @@ def aliases(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         @functools.wraps(function)
         def renamed(*args: P.args, **kwargs: P.kwargs) -> R:
             for alias in names.keys() & kwargs.keys():
-                if kwargs.get(names[alias]) is not None:
+                value, other = kwargs.pop(alias), kwargs.get(names[alias])
+                if value is not None and other is not None:
                     raise OptionError(
                         f"{alias} and {names[alias]} are one argument under two names.",
                         found="both",
                         expected="one of them",
                     )
-                kwargs[names[alias]] = kwargs.pop(alias)
+                kwargs[names[alias]] = value if other is None else other
             return function(*args, **kwargs)
 
         return renamed
