@@ -288,6 +288,11 @@ class TestPlacesAsPeopleGiveThem:
         for given in (path, str(path)):
             np.testing.assert_array_equal(explore.sample(emb, given), emb.values[None, :, 20, 20])
 
+    def test_a_file_without_geometries_is_named(self, emb, tmp_path):
+        pandas.DataFrame({"lon": [9.0], "lat": [45.0]}).to_csv(tmp_path / "places.csv")
+        with pytest.raises(LabelError, match="points_from_xy"):
+            explore.sample(emb, tmp_path / "places.csv")
+
     def test_polygons_as_geojson(self, emb):
         area = geopandas.GeoSeries([cells_box(10, 10, 2, 2)], crs=CRS)
         np.testing.assert_allclose(
@@ -316,6 +321,7 @@ class TestPlacesAsPeopleGiveThem:
             ({"type": "Nothing"}, "no GeoJSON"),
             (7, "GeoDataFrame, GeoJSON"),
             (pandas.DataFrame({"lon": [9.0], "lat": [45.0]}), "points_from_xy"),
+            (pandas.DataFrame({"geom": ["POINT (9 45)"]}), "points_from_xy"),
         ],
     )
     def test_what_is_no_place_is_named(self, emb, features, words):

@@ -40,7 +40,7 @@ def read_features(features: Any, crs: Any, geobox: GeoBox, doing: str) -> Any:
     geopandas = require("geopandas", doing)
     if isinstance(features, str | os.PathLike):
         features = read_table(features, doing)
-    elif isinstance(features, Mapping):
+    if isinstance(features, Mapping):
         features = _from_geojson(features, geopandas).set_crs(crs or 4326)
     elif isinstance(features, geopandas.GeoSeries):
         features = features.to_frame("geometry")
@@ -72,8 +72,9 @@ def _from_geojson(mapping: Mapping[str, Any], geopandas: Any) -> Any:
 def _geometries(features: Any, doing: str) -> tuple[list[Any], Any]:
     """One or several shapely or odc geometries, or pairs (x, y), as shapely ones, and the CRS that they name."""
     import shapely
+    from odc.geo.geom import Geometry
 
-    if isinstance(features, shapely.Geometry) or hasattr(features, "geom"):
+    if isinstance(features, shapely.Geometry | Geometry):
         features = [features]
     if not isinstance(features, Iterable) or hasattr(features, "columns"):
         raise LabelError(
@@ -88,7 +89,7 @@ def _geometries(features: Any, doing: str) -> tuple[list[Any], Any]:
     stated = [crs for one in (features, *listed) if (crs := getattr(one, "crs", None)) is not None]
     found = []
     for one in listed:
-        if hasattr(one, "geom"):
+        if isinstance(one, Geometry):
             found.append(one.to_crs(stated[0]).geom if one.crs is not None else one.geom)
         elif one is None or isinstance(one, shapely.Geometry):
             found.append(one)
