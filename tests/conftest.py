@@ -9,7 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Examples are not timed: a machine that does other work would fail them.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Before anything imports huggingface_hub or matplotlib, which read these once.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="rsembed-hf-")

@@ -64,7 +64,7 @@ def assert_lattices(scene: xr.DataArray, dense: xr.DataArray, density: int, **op
                 np.testing.assert_allclose(lattice.x, plain.x)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.data(),
     height=st.integers(1, 500),

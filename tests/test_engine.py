@@ -19,7 +19,7 @@ from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.errors import RsEmbedWarning
 
 pytestmark = pytest.mark.usefixtures("probe")
-many = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def raise_if_dask_computes(dsk, keys, **kwargs):

@@ -30,7 +30,6 @@ bounded = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")),
     derandomize="FUZZ_EXAMPLES" not in os.environ,
     database=None,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 

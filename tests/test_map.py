@@ -23,7 +23,7 @@ from xr_rsembed.errors import OptionError
 from xr_rsembed.tiling import tile_blocks
 
 pytestmark = pytest.mark.usefixtures("probe")
-some = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+some = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PACKAGE = Path(xr_rsembed.__file__).parent
 SOURCES = {
     path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text())

@@ -83,7 +83,7 @@ def pixels_of(scenes: xr.Dataset) -> dict[str, np.ndarray]:
     return {name: array.values.reshape(-1, *array.shape[-2:]) for name, array in scenes.items()}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     data=st.data(),
     height=strategies.sizes,

@@ -46,7 +46,7 @@ def test_scale_clips_the_result(run):
 
 
 @libraries
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.0, 0.99), st.integers(0, 1000))
 def test_log_percentile_runs_over_valid_pixels_of_all_bands_of_a_tile(run, share, seed):
     rng = np.random.default_rng(seed)

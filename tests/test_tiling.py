@@ -28,7 +28,7 @@ def test_starts_cells_and_owners(pixels, overlap, edge):
     assert owners == [reference.nearest(cell, starts) for cell in range(plan.cells)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 2000),
     strategies.overlaps,
@@ -66,7 +66,6 @@ def test_each_tile_belongs_to_one_block_and_gives_the_cells_it_should(
         assert min(first for first, _ in block.runs) >= block.cells[0]
 
 
-@settings(deadline=None)
 @given(
     lengths,
     strategies.overlaps,
