@@ -16,7 +16,7 @@ import xarray as xr
 import xr_rsembed
 from tests import fakes
 from tests.test_engine import random_pixels, scene_of
-from xr_rsembed import OutputSpec, PointBuffer, SensorSpec, api, errors, fetch
+from xr_rsembed import OutputSpec, PointBuffer, SensorSpec, TemporalSpec, api, errors, fetch
 from xr_rsembed.cli import options as cli_options
 from xr_rsembed.config import set_options
 from xr_rsembed.models import registry
@@ -393,6 +393,8 @@ TABLE: dict[str, Row] = {
         ("check_input", "inspect_provider_patch"),
     ),
     "bands twice": (lambda _: SensorSpec(bands=("B2", "B2")), Option, V, ("B2",)),
+    "bands in one word": (lambda _: SensorSpec(bands="B4"), Option, V, ("'B4'", "list")),  # type: ignore[arg-type]
+    "a year in words": (lambda _: TemporalSpec.year("2022"), Option, V, ("'2022'", "such as 2022")),  # type: ignore[arg-type]
     "no scale": (lambda _: SensorSpec(scale_m=0), Option, V, ("scale_m", "0")),
     "a scale in words": (lambda _: SensorSpec(scale_m="10"), Option, V, ("scale_m", "'10'", "a number")),  # type: ignore[arg-type]
     "clouds in words": (lambda _: SensorSpec(cloudy_pct="few"), Option, V, ("cloudy_pct", "'few'", "0 to 100")),  # type: ignore[arg-type]

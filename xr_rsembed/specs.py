@@ -231,9 +231,14 @@ class SensorSpec:
 
     def __post_init__(self) -> None:
         if self.bands is not None:
-            object.__setattr__(self, "bands", tuple(self.bands))
-            if not self.bands or len(set(self.bands)) != len(self.bands):
-                raise OptionError("bands must name each band once.", found=self.bands)
+            bands = tuple(self.bands)
+            if isinstance(self.bands, str) or not bands or len(set(bands)) != len(bands):
+                raise OptionError(
+                    "bands is a list of names, each once.",
+                    found=repr(self.bands),
+                    expected='("B4", "B3", "B2")',
+                )
+            object.__setattr__(self, "bands", bands)
         for name, low, high in (("scale_m", 1e-3, 1e7), ("cloudy_pct", 0, 100)):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, number(name, value, low, high))

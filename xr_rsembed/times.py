@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xr_rsembed.errors import OptionError
+from xr_rsembed.errors import OptionError, whole_number
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TemporalSpec:
     @classmethod
     def year(cls, year: int) -> TemporalSpec:
         """One calendar year."""
-        return cls(*_period(f"{year:04d}"))
+        return cls(*_period(whole_number("year", year, at_least=1, expected="such as 2022")))
 
     @classmethod
     def parse(cls, time: Time) -> TemporalSpec:
