@@ -29,19 +29,12 @@ _IMAGE = re.compile(r"_(B\d[0-9A])(?:_(\d\d)m)?\.jp2$")
 
 @dataclass(frozen=True)
 class Root:
-    """Where a product lies: its files by names relative to it, and how GDAL opens them."""
+    """Where a product lies: as a folder, as GDAL opens it, and its files by names relative to it."""
 
     name: str
+    folder: Path | zipfile.Path
     prefix: str
     files: tuple[str, ...]
-    zip: str | None = None
-
-    def read(self, name: str) -> bytes:
-        """The content of one file."""
-        if self.zip is None:
-            return Path(self.prefix, name).read_bytes()
-        with zipfile.ZipFile(self.zip) as archive:
-            return archive.read(f"{self.name}/{name}")
 
 
 def find_root(path: str) -> Root | None:
@@ -55,7 +48,7 @@ def find_root(path: str) -> Root | None:
             return None
         root = Path(path)
         files = tuple(sorted(one.relative_to(root).as_posix() for one in root.rglob("*") if one.is_file()))
-        return Root(root.resolve().name, str(root), files)
+        return Root(root.resolve().name, root, str(root), files)
     if path.lower().endswith(".zip") and os.path.isfile(path) and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -66,7 +59,7 @@ def find_root(path: str) -> Root | None:
             inside = tuple(
                 name.partition("/")[2] for name in names if name.startswith(f"{tops[0]}/") and name[-1] != "/"
             )
-            return Root(tops[0], f"/vsizip/{path}/{tops[0]}", inside, path)
+            return Root(tops[0], zipfile.Path(path, f"{tops[0]}/"), f"/vsizip/{path}/{tops[0]}", inside)
     return None
 
 
@@ -104,7 +97,7 @@ def open_safe(root: Root) -> xr.DataArray:
 
 def _metadata(root: Root, name: str) -> ElementTree.Element:
     try:
-        return ElementTree.fromstring(root.read(name))
+        return ElementTree.fromstring(root.folder.joinpath(name).read_bytes())
     except ElementTree.ParseError as error:
         raise _incomplete(root.name, f"{name} is no XML: {error}") from error
 
