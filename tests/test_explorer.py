@@ -132,11 +132,17 @@ def test_a_view_that_cannot_be_made_says_why(state, embedding):
     state.view, state.k = "Clusters", 1000
     picture, legend = state.picture()
     assert not picture.any()
-    assert legend == []
-    assert state.note == "The cells cannot form 1000 clusters."
+    assert legend == [("#ffffff", "The cells cannot form 1000 clusters.", "")]
     lone = Explorer(Vectors(embedding.isel(y=[10], x=[10])))
-    assert not lone.picture()[0].any()
-    assert "principal components" in lone.note
+    picture, legend = lone.picture()
+    assert not picture.any()
+    assert "principal components" in legend[0][1]
+    for column, name in enumerate(("water", "town")):
+        label(state, embedding, name, 0, column)  # where no cell is valid
+    picture, legend = state.picture()
+    assert not picture.any()
+    assert [row[1:] for row in legend[:2]] == [("water", "1 labels"), ("town", "1 labels")]
+    assert legend[2] == ("#ffffff", "No label lies on a valid cell.", "")
     assert explore(embedding, clusters=25) is not None
 
 

@@ -26,7 +26,8 @@ from xr_rsembed.georef import scene_geobox
 
 VIEWS = ("PCA", "Clusters", "Similar", "Labels")
 
-Picture = tuple[np.ndarray, list[tuple[str, str, str]]]  # RGBA bytes, and the legend: colour, name, count
+Legend = list[tuple[str, str, str]]  # colour, name, count
+Picture = tuple[np.ndarray, Legend]  # RGBA bytes
 
 
 class Vectors:
@@ -132,23 +133,22 @@ class Explorer:
         self.note = f"{name}: {self.labels.counts()[name]} labels."
 
     def picture(self) -> Picture:
-        """The view, dims (y, x, 4), clear where a cell is not valid; where it cannot be made ``note`` says why."""
-        if self.view == "Labels":
-            return self._classes()
+        """The view, dims (y, x, 4), clear where a cell is not valid; where it cannot be made the legend says why."""
+        legend = self._label_counts() if self.view == "Labels" else []
         try:
             if self.view == "Similar" and self.cell is not None:
                 return self._similar(self.cell)
             if self.view == "Clusters":
                 found = self.vectors.clusters(self.k).predict(self.vectors.at(self.date))
                 return self._coded(found.values, flags_of(found))
-            return self._components()
+            if self.view != "Labels":
+                return self._components()
+            if len(legend) > 1:
+                return self._classes(legend)
         except RsEmbedError as error:
-            return self._blank(error), []
-
-    def _blank(self, error: RsEmbedError | None = None) -> np.ndarray:
-        if error is not None:
-            self.note = str(error).splitlines()[0]
-        return np.zeros((*self.vectors.geobox.shape, 4), dtype="uint8")
+            legend.append(("#ffffff", str(error).splitlines()[0], ""))
+        blank = np.zeros((*self.vectors.geobox.shape, 4), dtype="uint8")
+        return blank, legend or [("#ffffff", "no class yet", "")]
 
     def _components(self) -> Picture:
         components = self.vectors.components
@@ -173,24 +173,18 @@ class Explorer:
         total = int(self.vectors.valid(self.date).sum())
         return _bytes(colors), [*steps, ("#ffffff", "shown", f"{int(shown.sum())} of {total} cells")]
 
-    def _classes(self) -> Picture:
+    def _label_counts(self) -> Legend:
         counts = self.labels.counts()
-        named = [
-            (color, name, f"{counts[name]} labels")
-            for name, color in self.labels.colors.items()
-            if counts[name]
-        ]
-        if len(named) < 2:
-            return self._blank(), named or [("#ffffff", "no class yet", "")]
-        try:
-            learned = fit_classifier(self.vectors.emb, self.labels.frame(), cross_validate=False)
-        except RsEmbedError as error:
-            return self._blank(error), named
+        colors = self.labels.colors.items()
+        return [(color, name, f"{counts[name]} labels") for name, color in colors if counts[name]]
+
+    def _classes(self, drawn: Legend) -> Picture:
+        learned = fit_classifier(self.vectors.emb, self.labels.frame(), cross_validate=False)
         codes = learned.predict(self.vectors.at(self.date))["class"].values
         flags = {code: (name, self.labels.colors[name]) for code, name in enumerate(learned.classes)}
         picture, legend = self._coded(codes, flags)
         cells = {name: count for _, name, count in legend}
-        return picture, [(c, name, f"{n}, {cells.get(name, '0 cells')}") for c, name, n in named]
+        return picture, [(c, name, f"{n}, {cells.get(name, '0 cells')}") for c, name, n in drawn]
 
     def _coded(self, codes: np.ndarray, flags: dict[int, tuple[str, str]]) -> Picture:
         counts = np.bincount(codes[codes != NO_CLASS], minlength=len(flags))
