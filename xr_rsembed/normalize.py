@@ -55,24 +55,11 @@ class Normalization:
 def normalize(
     pixels: Any, how: Normalization, valid: Any = None, counted: Any = None, *, overwrite: bool = False
 ) -> Any:
-    """Normalize raw pixels.
+    """Raw pixels (..., band, y, x) of any real dtype as float32, on their device and in their array library.
 
-    Parameters
-    ----------
-    pixels : array, shape (..., band, y, x)
-        Raw pixels of any real dtype, numpy or any other array-API array such as a tensor on a GPU.
-    how : Normalization
-    valid : bool array, shape (..., 1, y, x), optional
-        False where a pixel is invalid: it comes out as 0, the normalized mean.
-    counted : bool array, shape (..., 1, y, x), optional
-        Which pixels the percentile of ``log_percentile`` runs over; by default the valid ones.
-    overwrite : bool
-        Work in place where ``pixels`` is float32 already.
-
-    Returns
-    -------
-    array, shape (..., band, y, x), float32
-        On the device and in the array library of ``pixels``.
+    Where ``valid`` (..., 1, y, x) is False a pixel comes out as 0, the normalized mean. ``counted``, by default
+    ``valid``, says which pixels the percentile of ``log_percentile`` runs over. ``overwrite`` works in place where the
+    pixels are float32 already.
     """
     xp = array_api_compat.array_namespace(pixels)
     # The copy is ours (or the pixels were given to us), so all that follows works in place: on a CPU, fresh 40 MB
