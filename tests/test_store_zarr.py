@@ -442,6 +442,23 @@ def test_scalars_of_the_old_store_stay_while_runs_that_replace_it_are_cut_off(tm
         xr.testing.assert_identical(open_zarr(path).compute(), before)
 
 
+def test_the_old_store_stays_where_the_new_one_was_killed_at_its_beginning(tmp_path, monkeypatch):
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "emb.zarr"
+    before = to_zarr(embedding(), path).compute()
+    monkeypatch.setattr("xr_rsembed.store.begin.metadata_objects", dies)
+    with pytest.raises(KeyboardInterrupt):
+        to_zarr(embedding(seed=1), path, overwrite=True)
+    monkeypatch.undo()
+    with stopping():
+        to_zarr(embedding(seed=1), path, resume=True)
+    xr.testing.assert_identical(open_zarr(path).compute(), before)
+    stored = to_zarr(embedding(seed=1), path, resume=True)
+    xr.testing.assert_identical(stored.compute(), embedding(seed=1).compute())
+
+
 def test_a_straggler_of_an_older_run_cannot_write_into_the_new_store(tmp_path, monkeypatch):
     """A block that began before the store was replaced, and ends after it."""
     path, stragglers = tmp_path / "emb.zarr", []

@@ -94,11 +94,11 @@ def next_group(
         quantization = quantize.described(layouts[0].name, layouts[0].scale, layouts[0].source)
         attrs["geoemb:quantization"] = quantization
     ways = list(range(len(KEYS)))
-    if there is not None and aside:
-        following = read_group(target, aside=True)
+    if aside:
+        old, half = read_group(target), read_group(target, aside=True)
         # The other kind of name: of two ways of one kind, the separator alone differs, and that of no scalar.
-        ways = [n for n in ways if KEYS[n]["name"] != KEYS[there.way]["name"]]
-        ways = [n for n in ways if following is None or n != following.way]
+        ways = [n for n in ways if old is None or KEYS[n]["name"] != KEYS[old.way]["name"]]
+        ways = [n for n in ways if half is None or n != half.way]  # a straggler may still write those
     attrs |= {STATE: "starting", WAY: ways[0], SCALE: {one.name: list(one.scale) for one in layouts}}
     return Group({"attributes": attrs, "zarr_format": 3, "node_type": "group"}, aside)
 
