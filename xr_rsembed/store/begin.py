@@ -121,7 +121,7 @@ def begin(run: Run, there: Group | None, dataset: xr.Dataset, *, fresh: bool) ->
     if there is not None and not group.aside:
         # Halves of a beginning; in an Icechunk session, what its commit replaces. The group's document is written
         # over below: without it, Icechunk would drop the groups below it too.
-        target.remove(sorted(own_objects(target) - {TOKEN, "zarr.json"}))
+        target.remove(own_objects(target) - {TOKEN, "zarr.json"})
     ensure_parents(target)
     group = group.put(target)
     # By then a second of two parts that begin at once may meet digests of the first: those stay.

@@ -122,9 +122,12 @@ def promote(target: Target) -> None:
     kept = set(documents).union(
         *(_chunks(name, json.loads(target.read(name) or b"{}")) for name in documents)
     )
-    target.remove(sorted(own_objects(target) - kept))
-    if own_objects(target) != target.objects():  # groups below, of which the new document has not heard
+    own = own_objects(target)
+    groups_below = bool(target.objects() - own)  # of which the new document has not heard
+    target.remove(name for name in own - kept if not name.startswith(f"{FOLDER}/"))
+    if groups_below:
         consolidate_again(target)
+    tidy(target)  # last: until then the next run does all this again
 
 
 def own_objects(target: Target) -> set[str]:
@@ -144,9 +147,7 @@ def own_objects(target: Target) -> set[str]:
 def tidy(target: Target) -> None:
     """Remove what only a run at work needs, and halves of files that a killed one left."""
     found = target.objects() if target.root is not None else target.objects(FOLDER)
-    target.remove(
-        sorted(name for name in found if name.startswith(f"{FOLDER}/") or name.endswith(".partial"))
-    )
+    target.remove(name for name in found if name.startswith(f"{FOLDER}/") or name.endswith(".partial"))
 
 
 def _chunks(name: str, document: Mapping[str, Any]) -> set[str]:

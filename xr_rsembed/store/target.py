@@ -188,8 +188,11 @@ class Target:
         return self.read(name) == data
 
     def remove(self, names: Iterable[str]) -> bool:
-        """Remove objects of the group; False where the right to do so is lacking, and they stay."""
-        names = list(names)
+        """Remove objects of the group; False where the right to do so is lacking, and they stay.
+
+        A group's document goes before those of its arrays, so that a group that is there is whole.
+        """
+        names = sorted(names, key=lambda name: (name.count("/"), name))
         _token_seen.clear()
         try:
             if self.folder is not None:

@@ -17,7 +17,7 @@ from xr_rsembed.store import quantize
 from xr_rsembed.store.digests import code_digest, combined, digest, require_code
 from xr_rsembed.store.failures import explained
 from xr_rsembed.store.fingerprint import another_run
-from xr_rsembed.store.group import BEFORE, STATE, tidy
+from xr_rsembed.store.group import BEFORE, STATE, read_group, tidy
 from xr_rsembed.store.layout import Index, Layout
 from xr_rsembed.store.record import Record, Run, records_of
 from xr_rsembed.store.run import Task, elsewhere, run_blocks
@@ -69,6 +69,8 @@ def write(run: Run, *, verify: bool, retries: int, progress: bool | None) -> Non
     records = records_of(run)
     missing, trusted = _missing(run, records, verify=verify, progress=progress)
     if run.group.state == "complete" and not any(missing):
+        if run.target.root is not None and run.part is None and read_group(run.target, aside=True) is None:
+            tidy(run.target)  # nobody is at work: the run has the lock
         return
     if not run.begun and not run.target.commits and run.target.read(TOKEN) != run.token:
         run.target.write(TOKEN, run.token)  # whoever wrote before stops at its next shard
