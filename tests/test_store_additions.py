@@ -20,7 +20,7 @@ from benchmarks.store import Counting
 from tests.chaos.fake import embedding, files, runs
 from tests.test_store_zarr import ROOT, cut_off, killing, stopping
 from xr_rsembed.errors import OptionError, StoreError, StoreExistsError, StoreLockedError
-from xr_rsembed.store import write
+from xr_rsembed.store import additions, write
 from xr_rsembed.store.group import STATE
 from xr_rsembed.store.read import open_zarr
 from xr_rsembed.store.target import TOKEN
@@ -74,6 +74,27 @@ def test_an_append_that_was_cut_off_is_finished_by_the_same_call(tmp_path):
     assert len(runs(log)) == 9
     xr.testing.assert_identical(stored.compute(), dated("2022-06-01", "2022-06-02").compute())
     assert state(path) == "complete"
+
+
+@pytest.mark.parametrize("stage", ["append_coords", "_resize", "consolidate_again"])
+@pytest.mark.parametrize("then", ["append", "resume"])
+def test_an_append_that_was_cut_off_while_the_store_grew(tmp_path, monkeypatch, stage, then):
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "emb.zarr"
+    to_zarr(dated("2022-06-01"), path)
+    before = files(path)
+    monkeypatch.setattr(additions, stage, dies)
+    with pytest.raises(KeyboardInterrupt):
+        to_zarr(dated("2022-06-02"), path, append_dim="time")
+    monkeypatch.undo()
+    if then == "resume":  # of the store as it was
+        to_zarr(dated("2022-06-01"), path, resume=True)
+        assert files(path) == before
+    stored = to_zarr(dated("2022-06-02"), path, append_dim="time", resume=True)
+    xr.testing.assert_identical(stored.compute(), dated("2022-06-01", "2022-06-02").compute())
+    xr.testing.assert_identical(xr.open_zarr(path, decode_coords="all").embedding.compute(), stored.compute())
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def add(
     """Write a dataset into a store that is there; see :func:`xr_rsembed.store.zarr.to_zarr`."""
     with locked(None if append_dim is None else target.folder):
         there = read_group(target)
+        if there is not None and append_dim is not None and there.half_grown:
+            there = take_back(target, there)
         if there is None:
             raise StoreNotFoundError(
                 f"There is no store at {target} to write a region of.",
@@ -116,7 +118,9 @@ def _append(addition: _Addition, dim: str, *, resume: bool, **options: Any) -> N
     try:
         _write(addition, {dim: span}, resume=True, **options)
     except OutOfRangeError:
-        _take_back(addition.target, dim)
+        there = read_group(addition.target)
+        if there is not None and BEFORE in there.attrs:
+            take_back(addition.target, there)
         raise
 
 
@@ -145,11 +149,9 @@ def _grow(addition: _Addition, dim: str, span: slice) -> Group:
         if span.start % one:
             raise _unaligned(target, dim, f"{span.start} there, in shards of {one}")
     fingerprint = _grown_fingerprint(addition, dim, layouts)
-    put = there.put(target, **{STATE: "incomplete"})
-    append_coords(target, put, dataset, dim)
-    resized = _resize(target, layouts, dim)
-    again = replace(resized, document={**resized.document, "attributes": there.attrs})
-    return again.put(target, **{ATTR: fingerprint, STATE: "incomplete", BEFORE: there.fingerprint})
+    growing = there.put(target, **{STATE: "incomplete", BEFORE: there.fingerprint})
+    append_coords(target, growing, dataset, dim)
+    return _resize(target, layouts).put(target, **{ATTR: fingerprint})
 
 
 def _grown_fingerprint(addition: _Addition, dim: str, layouts: Sequence[Layout]) -> dict[str, Any]:
@@ -170,31 +172,28 @@ def _grown_fingerprint(addition: _Addition, dim: str, layouts: Sequence[Layout])
     return found
 
 
-def _take_back(target: Target, dim: str) -> None:
-    """Give a store the size back that it had before the append along a dim that is not finished."""
-    there = read_group(target)
-    before = None if there is None else there.attrs.get(BEFORE)
-    if there is None or before is None:
-        return
+def take_back(target: Target, there: Group) -> Group:
+    """Give a store the size back that it had before an append that is not finished."""
     if not target.commits:
         target.write(TOKEN, b"refused")  # what still writes shards stops at its next one
-    resized = _resize(target, _layouts(there.put(target, **{ATTR: before})), dim)
-    resized.put(target, **{STATE: "complete", BEFORE: None})
+    resized = _resize(target, _layouts(there.put(target, **{ATTR: there.attrs[BEFORE]})))
+    complete = resized.put(target, **{STATE: "complete", BEFORE: None})
     if not target.commits:
         tidy(target)
+    return complete
 
 
-def _resize(target: Target, layouts: Sequence[Layout], dim: str) -> Group:
-    """Give every array along a dim, and the record of blocks, the length that the layouts have; gives the group."""
+def _resize(target: Target, layouts: Sequence[Layout]) -> Group:
+    """Give all arrays, and the record of blocks, the lengths that the layouts have; gives the group."""
     sizes = {name: size for one in layouts for name, size in zip(one.dims, one.shape, strict=True)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Zarr remarks on the folder of the run's token
         group = zarr.open_group(target.store, path=target.group, mode="r+", use_consolidated=False)
         for _, array in list(group.arrays()):
-            names = getattr(array.metadata, "dimension_names", None) or ()
-            if dim in names:
-                pairs = zip(names, array.shape, strict=True)
-                array.resize(tuple(sizes[dim] if name == dim else size for name, size in pairs))
+            names = getattr(array.metadata, "dimension_names", None) or [None] * array.ndim
+            shape = tuple(sizes.get(name, size) for name, size in zip(names, array.shape, strict=True))
+            if shape != array.shape:
+                array.resize(shape)
         for layout in layouts:
             blocks = zarr.open_array(target.store, path=target.key(f"{BLOCKS}/{layout.name}"), mode="r+")
             blocks.resize(layout.grid)

@@ -11,6 +11,7 @@ import xarray as xr
 
 from xr_rsembed.errors import StoreError, StoreExistsError, StoreLockedError
 from xr_rsembed.store import quantize
+from xr_rsembed.store.additions import take_back
 from xr_rsembed.store.fingerprint import ATTR, hashed, require_format, require_same
 from xr_rsembed.store.group import (
     BLOCKS,
@@ -79,6 +80,8 @@ def found_there(
     if following is not None and following.ours and hashed(following.fingerprint) == hashed(fingerprint):
         return following
     require_format(there.fingerprint, str(target))
+    if there.half_grown:
+        there = take_back(target, there)
     require_same(there.fingerprint, fingerprint, str(target))
     return there
 

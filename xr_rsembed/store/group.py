@@ -50,6 +50,11 @@ class Group:
         return dict(self.attrs[ATTR])
 
     @property
+    def half_grown(self) -> bool:
+        """Whether an append was cut off before all of the store had grown."""
+        return self.attrs.get(BEFORE, {}) == self.attrs.get(ATTR)
+
+    @property
     def state(self) -> str:
         return str(self.attrs.get(STATE, "complete"))
 

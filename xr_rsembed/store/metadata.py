@@ -107,7 +107,7 @@ def append_coords(target: Target, group: Group, dataset: xr.Dataset, dim: str) -
     if coords:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            xr.Dataset(coords).to_zarr(
+            xr.Dataset(coords, attrs=group.attrs).to_zarr(  # xarray writes attrs anew
                 target.store, group=target.group or None, append_dim=dim, zarr_format=3, consolidated=False
             )
 
