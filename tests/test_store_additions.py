@@ -19,7 +19,7 @@ import xr_rsembed
 from benchmarks.store import Counting
 from tests.chaos.fake import embedding, files, runs
 from tests.test_store_zarr import ROOT, cut_off, killing, stopping
-from xr_rsembed.errors import OptionError, StoreError, StoreExistsError, StoreLockedError
+from xr_rsembed.errors import OptionError, RsEmbedWarning, StoreError, StoreExistsError, StoreLockedError
 from xr_rsembed.store import additions, write
 from xr_rsembed.store.group import STATE
 from xr_rsembed.store.read import open_zarr
@@ -55,6 +55,7 @@ def test_dates_are_appended_and_what_is_there_stays(tmp_path):
         key: attrs[key] for key in attrs if key.startswith("geoemb")
     }
     assert now[STATE] == "complete"
+    assert json.loads(after["zarr.json"])["consolidated_metadata"]["metadata"]["time"]["shape"] == [3]
 
 
 def test_a_store_that_is_not_there_is_begun_by_an_append(tmp_path):
@@ -76,7 +77,7 @@ def test_an_append_that_was_cut_off_is_finished_by_the_same_call(tmp_path):
     assert state(path) == "complete"
 
 
-@pytest.mark.parametrize("stage", ["append_coords", "_resize", "consolidate_again"])
+@pytest.mark.parametrize("stage", ["append_coords", "_resize", "consolidate"])
 @pytest.mark.parametrize("then", ["append", "resume"])
 def test_an_append_that_was_cut_off_while_the_store_grew(tmp_path, monkeypatch, stage, then):
     def dies(*_, **__):
@@ -89,6 +90,8 @@ def test_an_append_that_was_cut_off_while_the_store_grew(tmp_path, monkeypatch, 
     with pytest.raises(KeyboardInterrupt):
         to_zarr(dated("2022-06-02"), path, append_dim="time")
     monkeypatch.undo()
+    with pytest.warns(RsEmbedWarning, match="not finished"):
+        xr.testing.assert_identical(open_zarr(path).compute(), dated("2022-06-01").compute())
     if then == "resume":  # of the store as it was
         to_zarr(dated("2022-06-01"), path, resume=True)
         assert files(path) == before

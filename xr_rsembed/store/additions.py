@@ -23,7 +23,16 @@ from xr_rsembed.store.fingerprint import (
     require_format,
     require_same,
 )
-from xr_rsembed.store.group import BEFORE, BLOCKS, STATE, Group, consolidate_again, read_group, tidy
+from xr_rsembed.store.group import (
+    BEFORE,
+    BLOCKS,
+    STATE,
+    Group,
+    consolidate,
+    consolidate_again,
+    read_group,
+    tidy,
+)
 from xr_rsembed.store.layout import Layout
 from xr_rsembed.store.metadata import append_coords
 from xr_rsembed.store.pieces import Piece
@@ -151,6 +160,9 @@ def _grow(addition: _Addition, dim: str, span: slice) -> Group:
     fingerprint = _grown_fingerprint(addition, dim, layouts)
     growing = there.put(target, **{STATE: "incomplete", BEFORE: there.fingerprint})
     append_coords(target, growing, dataset, dim)
+    growing.put(
+        target
+    )  # xarray drops what is consolidated in it, by which readers still see the store as it was
     return _resize(target, layouts).put(target, **{ATTR: fingerprint})
 
 
@@ -197,7 +209,7 @@ def _resize(target: Target, layouts: Sequence[Layout]) -> Group:
         for layout in layouts:
             blocks = zarr.open_array(target.store, path=target.key(f"{BLOCKS}/{layout.name}"), mode="r+")
             blocks.resize(layout.grid)
-    consolidate_again(target)
+    consolidate(target)
     resized = read_group(target)
     assert resized is not None
     return resized

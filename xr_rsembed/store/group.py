@@ -109,6 +109,12 @@ def consolidate_again(target: Target) -> None:
     """Have a group that lists all that is below it list that anew."""
     there = read_group(target)
     if there is not None and there.document.get("consolidated_metadata"):
+        consolidate(target)
+
+
+def consolidate(target: Target) -> None:
+    """Have a group list all that is below it, where the store knows such lists."""
+    if target.store.supports_consolidated_metadata:
         with warnings.catch_warnings():
             # Zarr says that consolidated metadata are not in the v3 core yet; xarray reads and writes them.
             warnings.simplefilter("ignore")
@@ -131,7 +137,7 @@ def promote(target: Target) -> None:
     groups_below = bool(target.objects() - own)  # of which the new document has not heard
     target.remove(name for name in own - kept if not name.startswith(f"{FOLDER}/"))
     if groups_below:
-        consolidate_again(target)
+        consolidate(target)
     tidy(target)  # last: until then the next run does all this again
 
 
