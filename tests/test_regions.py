@@ -101,8 +101,8 @@ def test_units_join_as_one_embedding_of_the_whole(made, tmp_path, settings):
     corner = lattice.geobox(Unit(lattice.zone, rows[0], columns[0]), (before, after))
     shape = [before + len(units) * lattice.side + after for units in (rows, columns)]
     grid = GeoBox(shape, corner.affine, corner.crs)
-    scene = fetch("stac", grid, time=MAY, **dict(run.recipe.options))
-    embedded = scene.rsembed.embed("probe", **dict(run.recipe.settings)).compute()
+    scene = fetch("stac", grid, time=MAY, **run.recipe.request.backend_options)
+    embedded = scene.rsembed.embed("probe", **run.recipe.settings).compute()
     first = before * lattice.cells // lattice.side
     own = [slice(first, first + len(units) * lattice.cells) for units in (rows, columns)]
     expected = embedded.isel(y=own[0], x=own[1])
@@ -269,6 +269,16 @@ def test_what_is_wrong_with_a_request_is_said_before_a_store_is_begun(made, tmp_
     assert not store.exists(), "a store begun with it would refuse the call that is right"
 
 
+def test_a_region_fetches_what_the_model_takes(tmp_path):
+    run = region(tmp_path / "r.zarr", POINT, MAY, "prithvi", modality="s2", weights="random", resolution=30)
+    (lattice,) = run.zones.values()
+    bands = ("B2", "B3", "B4", "B8A", "B11", "B12")
+    assert (run.recipe.request.modality, run.recipe.request.sensor.bands) == ("S2L2A", bands)
+    assert run.recipe.example(lattice).attrs["bands"] == [*bands]
+    with pytest.raises(OptionError, match="takes no S1RTC"):
+        region(tmp_path / "r.zarr", POINT, MAY, "prithvi", modality="sentinel-1")
+
+
 def test_an_item_that_cannot_be_read_can_be_left_out_later(made, tmp_path, capsys):
     store = tmp_path / "r.zarr"
     assert begin(store, made, area=POINT, periods=JUNE, skip=False).run(retries=0).failed
@@ -297,7 +307,7 @@ def test_workers_hold_to_the_options_of_the_caller(made, tmp_path):
         terramind__normalize="none", terramind__layer_index=3, terramind__pretrained=False
     ):
         run = region(tmp_path / "r.zarr", POINT, MAY, "terramind_v1_tiny", **settings)
-        sent = run.recipe.written_out()
+        sent = run.recipe.resolved()
     attrs = sent.example(run.zones["utm33"]).attrs
     assert attrs["normalization"].startswith("none")
     assert (attrs["layer"], attrs["weights"]) == (3, "random (seed 0)")

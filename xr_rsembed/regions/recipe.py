@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,12 @@ import xarray as xr
 
 from xr_rsembed import api
 from xr_rsembed.engine.devices import compute_here
-from xr_rsembed.errors import NoScenesError, OptionError
+from xr_rsembed.errors import NoScenesError, OptionError, one_of
 from xr_rsembed.inputs.read import configured
-from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import ModelSpec
-from xr_rsembed.models.weights import resolve
+from xr_rsembed.places.recipe import Recipe as Request
 from xr_rsembed.providers.base import MODALITIES, SceneRequest, label_scene
 from xr_rsembed.providers.catalogs import find_catalog
-from xr_rsembed.providers.fetch import fetch, scene_modality
 from xr_rsembed.providers.stac import StacOptions
 from xr_rsembed.regions.units import Lattice, Unit
 from xr_rsembed.specs import SensorSpec
@@ -40,40 +38,32 @@ class Recipe:
 
     Parameters
     ----------
-    model, modality : str
-    provider : str or Provider
-    settings : mapping
-        Arguments of :func:`~xr_rsembed.embed` and model options.
-    options : mapping
-        Of :func:`~xr_rsembed.fetch`.
+    request : places.recipe.Recipe
+        Model, provider and settings, as for :func:`~xr_rsembed.get_embedding`.
     grid : str
         ``utm``, or a CRS.
     clip : bytes or None
         The area as WKB, where cells outside it are to be NaN.
     """
 
-    model: str
-    modality: str
-    provider: Any
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    request: Request
     grid: str = "utm"
     clip: bytes | None = None
 
     def __post_init__(self) -> None:
         for name, plain in (("output", "grid"), ("input_prep", "tile")):
-            if self.settings.get(name, plain) != plain:
-                raise OptionError(
-                    "A region is a grid of tiles.",
-                    found=f"{name}={self.settings[name]!r}",
-                    expected=f"{name}={plain!r}",
-                )
+            one_of(name, self.settings.get(name, plain), (plain,), "A region is a grid of tiles.")
         if isinstance(self.settings.get("layer"), (list, tuple)):
             raise OptionError("A region has one layer.", found=self.settings["layer"], expected="an int")
 
     @property
     def spec(self) -> ModelSpec:
-        return find_spec(self.model)
+        return self.request.spec
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Arguments of :func:`~xr_rsembed.embed` and model options."""
+        return self.request.settings
 
     @property
     def density(self) -> int:
@@ -110,58 +100,53 @@ class Recipe:
 
     def scene(self, lattice: Lattice, unit: Unit, span: TemporalSpec) -> xr.DataArray:
         """The unit's scene with its margins, lazily."""
-        options = dict(self.options)
-        if self.modality.startswith("S1"):
-            options["units"] = self._units(self.modality)
-        grid = lattice.geobox(unit, self.margins)
-        return fetch(self.provider, grid, time=span, modality=self.modality, **options)
+        return self.request.scene(lattice.geobox(unit, self.margins), span)
 
     def example(self, lattice: Lattice) -> xr.DataArray:
         """A lazy embedding of a scene like those of the provider: for its dtype and attrs, and all that is refused."""
         import dask.array as da
 
-        kind = scene_modality(self.modality, self.provider)
-        sensor = self.options.get("sensor") or SensorSpec()
-        bands = tuple(self.options.get("bands") or sensor.bands or MODALITIES[kind].bands)
-        span = TemporalSpec.parse("2000")
-        request = SceneRequest(lattice.geobox(), span.start, span.end, kind, bands)
+        asked, span = self.request, TemporalSpec.parse("2000")
+        bands = tuple(
+            asked.backend_options.get("bands") or asked.sensor.bands or MODALITIES[asked.modality].bands
+        )
+        request = SceneRequest(lattice.geobox(), span.start, span.end, asked.modality, bands)
         shape = (len(bands), lattice.side, lattice.side)
         pixels = da.ones(shape, dtype=request.dtype, chunks=(-1, 1792, 1792))
-        scene = label_scene(request, pixels, units=self._units(kind) if kind.startswith("S1") else None)
-        return api.embed(scene, self.model, **self.settings)
-
-    def _units(self, modality: str) -> str | None:
-        return next((one.units for one in self.spec.modalities if one.name == modality), None)
+        return asked.embed(label_scene(request, pixels, units=asked.units))
 
     def described(self) -> dict[str, Any]:
         """The recipe as JSON types, for the store to refuse another; what is the default is left out."""
         settings = {name: one.default for name, one in inspect.signature(api.embed).parameters.items()}
         options = {one.name: one.default for kind in (SensorSpec, StacOptions) for one in fields(kind)}
-        said = {
+        options["mask_clouds"] = False
+        request, backend = self.request, self.request.backend
+        given = {**vars(request.sensor), "mask_clouds": request.mask_clouds, **request.backend_options}
+        recorded = {
             "model_key": self.spec.key,
-            "modality": self.modality,
-            "provider": self.provider if isinstance(self.provider, str) else type(self.provider).__name__,
+            "modality": request.modality,
+            "provider": backend if isinstance(backend, str) else type(backend).__name__,
             "settings": numbers_of(self.settings, {**self.spec.options, **settings}),
-            "options": {name: repr(value) for name, value in numbers_of(self.options, options).items()},
+            "options": {name: repr(value) for name, value in numbers_of(given, options).items()},
             "clip": self.clip is not None and f"area {hashlib.sha256(self.clip).hexdigest()[:12]}",
             "grid": self.grid,
         }
-        if self.provider == "stac":
-            said |= {"catalog": self._catalog(), "reader": self.options.get("reader", options["reader"])}
-        return said
+        if backend == "stac":
+            reader = request.backend_options.get("reader", options["reader"])
+            recorded |= {"catalog": self._catalog(), "reader": reader}
+        return recorded
 
     def _catalog(self) -> str:
         """The catalogue's name; of one on disk the file's, which may be moved."""
-        catalog = find_catalog(self.options.get("catalog", StacOptions.catalog))
+        catalog = find_catalog(self.request.backend_options.get("catalog", StacOptions.catalog))
         return os.path.basename(catalog.name) if catalog.local_folder else catalog.name
 
-    def written_out(self) -> Recipe:
+    def resolved(self) -> Recipe:
         """The recipe with what this process's options decide, for workers that have options of their own."""
         asked = self.settings.get("normalize", "default"), self.settings.get("layer")
         normalize, layer = configured(self.spec, *asked)
-        weights = resolve(self.settings.get("weights", "pretrained"), self.spec).source
-        settings = {**self.settings, "normalize": normalize, "layer": layer, "weights": weights}
-        return replace(self, settings=settings)
+        decided = {"normalize": normalize, "layer": layer, "weights": self.request.weights.source}
+        return replace(self, request=replace(self.request, settings={**self.settings, **decided}))
 
     def embed(
         self, lattice: Lattice, unit: Unit, span: TemporalSpec
@@ -181,7 +166,7 @@ class Recipe:
             return None, []
         first = lattice.cells * self.margins[0] // lattice.side
         own = slice(first, first + lattice.cells)
-        embedding = api.embed(scene, self.model, **self.settings).isel(y=own, x=own)
+        embedding = self.request.embed(scene).isel(y=own, x=own)
         # On a cluster's worker dask would give the unit's tasks to the cluster, and the worker would begin its next
         # units meanwhile, all of them.
         embedding = compute_here(embedding.transpose("D", "y", "x"))

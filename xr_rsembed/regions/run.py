@@ -18,7 +18,7 @@ from xr_rsembed.errors import (
     ProviderAuthError,
     StoreError,
 )
-from xr_rsembed.models.registry import find_spec
+from xr_rsembed.places.recipe import make_recipe
 from xr_rsembed.progress import progress as progress_bar
 from xr_rsembed.providers.fetch import find_provider
 from xr_rsembed.regions.area import area_geometry
@@ -27,6 +27,7 @@ from xr_rsembed.regions.recipe import Recipe
 from xr_rsembed.regions.store import RegionStore, period_name, period_span
 from xr_rsembed.regions.units import Key, Lattice, Status, lattices, units_of
 from xr_rsembed.regions.work import work_on
+from xr_rsembed.specs import OutputSpec
 from xr_rsembed.times import TemporalSpec, Time
 
 
@@ -68,7 +69,7 @@ def region(
     extent : as ``area``, optional
         Lay a new store out for this, where later calls will add cells west or north of the area.
     modality : str, optional
-        Of the scenes, by default the model's first.
+        Of the scenes, in any spelling; by default the model's first.
     clip : bool
         Cells whose centres lie outside the area are NaN.
     unit : int
@@ -105,19 +106,14 @@ def region(
                 found=f"{name} among the options of fetch()",
                 expected=own,
             )
-    spec, geometry = find_spec(model), area_geometry(area)
-    kinds = [one.name for one in spec.modalities]
-    if modality not in (None, *kinds):
-        raise OptionError(f"{spec.key} takes no {modality}.", found=modality, expected=", ".join(kinds))
-    recipe = Recipe(
-        spec.key,
-        modality or kinds[0],
-        "stac" if provider == "auto" else provider,
-        settings,
-        {"scale_m": resolution, **(fetch or {})},
-        "utm" if grid == "utm" else str(getattr(grid, "crs", None) or grid),
-        geometry.wkb if clip else None,
+    fetching, geometry = {"scale_m": resolution, **(fetch or {})}, area_geometry(area)
+    sensor, mask_clouds = fetching.pop("sensor", None), fetching.pop("mask_clouds", False)
+    provider = "stac" if provider == "auto" else provider
+    request = make_recipe(
+        model, sensor, OutputSpec.grid(), provider, modality, mask_clouds, fetching, settings
     )
+    crs = "utm" if grid == "utm" else str(getattr(grid, "crs", None) or grid)
+    recipe = Recipe(request, crs, geometry.wkb if clip else None)
     there = RegionStore(store, storage_options)
     zones = lattices(
         geometry,

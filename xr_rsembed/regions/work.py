@@ -25,7 +25,7 @@ def work_on(
     retries: int = 1,
 ) -> Iterator[tuple[Key, str]]:
     """Embed and write units, in threads here or on a cluster's workers; gives the state of each as it is known."""
-    work = partial(_work, store, recipe.written_out(), retries)
+    work = partial(_work, store, recipe.resolved(), retries)
     if client is None:
         pool, watch, at_once = threads(workers, "unit"), None, 2 * workers
     else:
