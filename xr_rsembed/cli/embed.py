@@ -81,7 +81,7 @@ def _recipe(
         ),
     ] = None,
 ) -> Any:
-    from xr_rsembed.batch import Recipe
+    from xr_rsembed.batch.recipe import Recipe
 
     names = tuple(bands.replace(" ", "").split(",")) if bands else ()
     companions = {name: str(path) for name, path in pairs(companion).items()}
@@ -130,9 +130,10 @@ def embed(
 
     Exit code: 1 if an input failed, 3 if all of several failed.
     """
-    from xr_rsembed import batch
+    from xr_rsembed.batch import run
+    from xr_rsembed.batch.jobs import Job, list_jobs
 
-    jobs = batch.list_jobs(inputs, output) if inputs else [batch.Job(str(provider), output)]
+    jobs = list_jobs(inputs, output) if inputs else [Job(str(provider), output)]
     if bool(inputs) == (provider is not None) and not any(job.places for job in jobs):
         raise OptionError(
             "Say where the scene comes from.",
@@ -146,26 +147,26 @@ def embed(
         places = {"temporal": request.period, "backend": str(provider), "backend_options": options}
         recipe = replace(recipe, places=places)
     say = partial(_say, context=context, as_json=as_json, quiet=quiet)
-    with batch.on_scheduler(scheduler):
+    with run.on_scheduler(scheduler):
         if len(jobs) == 1:
             scene = None if inputs else request.scene(provider, recipe.settings.get("modality"))
-            outcome = batch.run_job(
+            outcome = run.run_job(
                 jobs[0], recipe, scene=scene, overwrite=overwrite, resume=resume, dry_run=dry_run
             )
             say(outcome)
             raise typer.Exit(outcome.state == "failed")
         outcomes = []
         with set_options(**({"progress": False} if quiet or as_json or dry_run else {})):
-            for outcome in batch.run_jobs(
+            for outcome in run.run_jobs(
                 jobs, recipe, overwrite=overwrite, workers=workers, limit=limit, dry_run=dry_run
             ):
                 outcomes.append(outcome)
                 if outcome.state != "failed" or as_json:
                     say(outcome)
     failed = [one for one in outcomes if one.state == "failed"]
-    path = None if dry_run else batch.write_failures(outcomes, output)
+    path = None if dry_run else run.write_failures(outcomes, output)
     if not (quiet or as_json):
-        counts = {state: sum(one.state == state for one in outcomes) for state in batch.STATES}
+        counts = {state: sum(one.state == state for one in outcomes) for state in run.STATES}
         out.print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     for one in failed:
         err.print(f"[red]failed:[/] {escape(one.source)}: {escape(in_flags(one.message, context.command))}")
@@ -216,12 +217,13 @@ def validate(
     config: Config = None,
 ) -> None:
     """Say whether scenes are inputs of a model: no exactly where embed would."""
-    from xr_rsembed import batch
+    from xr_rsembed.batch.jobs import list_inputs
+    from xr_rsembed.batch.recipe import check
 
-    sources, failed = batch.list_inputs(inputs), False
+    sources, failed = list_inputs(inputs), False
     for source in sources:
         try:
-            batch.check(recipe, source, pixels=pixels)
+            check(recipe, source, pixels=pixels)
             out.print(f"{escape(source)} is an input of {recipe.model}.")
         except RsEmbedError as error:
             if len(sources) == 1:

@@ -81,7 +81,7 @@ def region(
 
     Exit code: 1 if a unit failed.
     """
-    from xr_rsembed.batch import on_scheduler
+    from xr_rsembed.batch.run import on_scheduler
     from xr_rsembed.regions import region as plan_region
     from xr_rsembed.regions import region_status
 
@@ -137,15 +137,11 @@ def region(
 
 def _say(status: Any, context: typer.Context) -> None:
     """Print the status, with reasons in the words of the shell, and end."""
-    failed = {name: _in_flags(reason, context.command) for name, reason in status.failed.items()}
+    failed = {
+        name: " ".join(in_flags(reason, context.command).split()) for name, reason in status.failed.items()
+    }
     out.print(escape(str(replace(status, failed=failed))))
     raise typer.Exit(bool(failed))
-
-
-def _in_flags(reason: str, command: Any) -> str:
-    """A reason, which the store holds in one line, in the words of the shell."""
-    lines = re.sub(r" (found|expected|remedy): +", r"\n  \1: ", reason)
-    return " ".join(in_flags(lines, command).split())
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xr_rsembed.regions.preview import GROUP
-from xr_rsembed.regions.store import RegionStore, made_with, period_span
+from xr_rsembed.regions.store import RegionStore, deciding_attrs, period_span
 
 _EXTENSIONS = [
     "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json",
@@ -51,7 +51,7 @@ def write_catalogue(store: RegionStore, folder: str | os.PathLike[str]) -> Path:
             properties={
                 "proj:code": zones[zone].crs,
                 "gsd": root[zone].attrs.get("geoemb:gsd"),
-                "emb:runtime_parameters": {**recipe, **made_with(root[f"{zone}/embedding"].attrs)},
+                "emb:runtime_parameters": {**recipe, **deciding_attrs(root[f"{zone}/embedding"].attrs)},
             },
             stac_extensions=_EXTENSIONS,
         )

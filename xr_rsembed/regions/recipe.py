@@ -126,8 +126,8 @@ class Recipe:
             "model_key": self.spec.key,
             "modality": request.modality,
             "provider": backend if isinstance(backend, str) else type(backend).__name__,
-            "settings": numbers_of(self.settings, {**self.spec.options, **settings}),
-            "options": {name: repr(value) for name, value in numbers_of(given, options).items()},
+            "settings": deciding(self.settings, {**self.spec.options, **settings}),
+            "options": {name: repr(value) for name, value in deciding(given, options).items()},
             "clip": self.clip is not None and f"area {hashlib.sha256(self.clip).hexdigest()[:12]}",
             "grid": self.grid,
         }
@@ -175,7 +175,7 @@ class Recipe:
         return embedding, sorted(map(str, np.atleast_1d(scene.attrs.get("item_ids", []))))
 
 
-def numbers_of(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def deciding(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What changes numbers and is not the default, by name."""
     return {
         name: value

@@ -17,7 +17,7 @@ from zarr.errors import ContainsArrayError
 
 from xr_rsembed.errors import StoreError, StoreNotFoundError
 from xr_rsembed.georef import geobox_coords
-from xr_rsembed.regions.recipe import Recipe, numbers_of
+from xr_rsembed.regions.recipe import Recipe, deciding
 from xr_rsembed.regions.units import Key, Lattice, Status, units_of
 from xr_rsembed.store.conventions import group_attrs, plain
 from xr_rsembed.store.failures import explained
@@ -178,7 +178,7 @@ class RegionStore:
             return
         now = plain(recipe.described())
         was = now | content["recipe"]  # an older version recorded less, and more
-        was |= {part: numbers_of(was[part]) for part in ("settings", "options")}
+        was |= {part: deciding(was[part]) for part in ("settings", "options")}
         for name, lattice in zones.items():
             before = content["zones"].get(name) or next(iter(content["zones"].values()), vars(lattice))
             fixed = _FIXED if name in content["zones"] else ("side", "resolution", "cells", "offset")
@@ -213,7 +213,9 @@ class RegionStore:
         content = known or {"recipe": plain(recipe.described()), "requests": [], "zones": {}}
         for zone in content["zones"]:
             if f"{zone}/embedding" in root:
-                self._require_same(made_with(root[f"{zone}/embedding"].attrs), made_with(example.attrs))
+                self._require_same(
+                    deciding_attrs(root[f"{zone}/embedding"].attrs), deciding_attrs(example.attrs)
+                )
         requests = content["requests"] + [request] * (request not in content["requests"])
         lattices = content["zones"] | {name: vars(lattice) for name, lattice in zones.items()}
         if (content := content | {"requests": requests, "zones": lattices}) != known:
@@ -281,7 +283,7 @@ class RegionStore:
         if embedding is not None and valid:
             window = (self.periods().index(period), slice(None), *lattice.window(unit))
             array: Any = self.root("r+")[f"{unit.zone}/embedding"]
-            self._require_same(made_with(array.attrs), made_with(embedding.attrs))
+            self._require_same(deciding_attrs(array.attrs), deciding_attrs(embedding.attrs))
             with _explained(self.target):
                 array[window] = embedding.values
         state = "done" if valid else "empty"
@@ -326,12 +328,12 @@ def _explained(target: Target, doing: str = "written") -> Any:
     return explained(target, remedy, doing=doing, local=target.root is not None)
 
 
-def made_with(attrs: Mapping[str, Any]) -> dict[str, Any]:
+def deciding_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """What tells an embedding's numbers from others beyond the recipe: its weights, and what options decide.
 
     Examples
     --------
-    >>> made_with({"weights": "random (seed 0)", "weights_sha256": "", "normalization": "zscore"})
+    >>> deciding_attrs({"weights": "random (seed 0)", "weights_sha256": "", "normalization": "zscore"})
     {'weights': 'random (seed 0)', 'normalization': 'zscore'}
     """
     name = "weights_sha256" if attrs.get("weights_sha256") else "weights"
