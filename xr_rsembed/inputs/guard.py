@@ -111,9 +111,8 @@ def _fractions(values: np.ndarray) -> bool:
 
 def _check_stretched(raw: np.ndarray, window: np.ndarray, valid: np.ndarray, pixels: Pixels) -> None:
     """Raise where each band runs from exactly 0 to exactly 1, which a minimum and a maximum of its own make of it."""
-    enough = {"DN": 4, "dB": 2, "m": 1}[
-        pixels.units
-    ]  # red, green and blue may be cut off at a white cloud's 1
+    # Red, green and blue may be cut off at a white cloud's 1.
+    enough = {"DN": 4, "dB": 2, "m": 1}[pixels.units]
     if len(raw) < enough or raw.shape[1] < MANY or raw.min() < 0.0 or raw.max() > 1.0 or not _fractions(raw):
         return
     if all((band[valid].min(), band[valid].max()) == (0.0, 1.0) for band in window):

@@ -90,8 +90,6 @@ def _hls(arrays: dict[str, xr.DataArray], kind: str) -> xr.DataArray:
     bands = {}
     for band, array in arrays.items():
         nodata = float(array.attrs.get("_FillValue", -9999))
-        scale = float(array.attrs.get("scale_factor", 1e-4))
-        bands[band] = harmonize(
-            array, nodata, 1e-4 if scale == 1 else scale
-        )  # 1: the tag was lost on the way
+        scale = float(array.attrs.get("scale_factor", 1))  # 1: the tag was lost on the way
+        bands[band] = harmonize(array, nodata, 1e-4 if scale == 1 else scale)
     return join_bands(bands, modality="S2L2A", product=f"HLS {kind}")

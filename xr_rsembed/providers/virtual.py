@@ -45,13 +45,12 @@ def virtual_raster(file: Any, encoding: Encoding | None, dtype: np.dtype, level:
         nodata = 0.0  # what Sentinel-2 products hold where nobody says it
     option = "" if level is None else f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{level}</OOI></OpenOptions>'
     mask = f"{option}<SourceBand>1</SourceBand><UseMaskBand>true</UseMaskBand>"
+    fill = f"<SourceBand>1</SourceBand>{_nodata(nodata)}"
     if not masked:
-        return _vrt(file, file.name, f"{option}<SourceBand>1</SourceBand>{_nodata(nodata)}", dtype)
+        return _vrt(file, file.name, f"{option}{fill}", dtype)
     inner = _vrt(file, file.name, mask, dtype)
     # One of the two a layer: where both stand in one, GDAL heeds one of them.
-    return (
-        inner if nodata is None else _vrt(file, inner, f"<SourceBand>1</SourceBand>{_nodata(nodata)}", dtype)
-    )
+    return inner if nodata is None else _vrt(file, inner, fill, dtype)
 
 
 def _nodata(value: float | None) -> str:
