@@ -32,7 +32,7 @@ def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
     import torchgeo.models
 
     from xr_rsembed.models import checkpoint
-    from xr_rsembed.models.precision import place
+    from xr_rsembed.models.precision import layer_indices, place
 
     (modality,) = spec.modalities
     name = _architecture(spec.key)
@@ -40,46 +40,29 @@ def _load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
         model = getattr(torchgeo.models, name)(in_chans=len(modality.bands), num_classes=0)
         checkpoint.fill(model, request.weights)
     dtype = place(model.eval().requires_grad_(False), request.precision, request.device)
-    return (_ViT if name.startswith("vit") else _ResNet)(spec, model, modality.name, dtype)
 
-
-class _ResNet:
-    """The last feature map."""
-
-    def __init__(self, spec: ModelSpec, model: Any, modality: str, dtype: torch.dtype) -> None:
-        self.model, self.modality, self.dtype = model, modality, dtype
-
-    def __call__(
-        self, inputs: Mapping[str, torch.Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
+    def encode(
+        inputs: Mapping[str, torch.Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
     ) -> Tokens:
-        return Tokens(self.model.forward_features(inputs[self.modality].to(self.dtype)).float())
+        image = inputs[modality.name].to(dtype)
+        if name.startswith("vit"):
+            return _tokens(model, image, layer_indices(layers, spec.depth))
+        return Tokens(model.forward_features(image).float())
+
+    return encode
 
 
-class _ViT:
-    """Normed tokens of any block, and the class token."""
+def _tokens(model: Any, image: torch.Tensor, layers: tuple[int, ...]) -> Tokens:
+    """Normed tokens of some blocks of a vision transformer, and the class token."""
+    from xr_rsembed.models.vit import stacked
 
-    def __init__(self, spec: ModelSpec, model: Any, modality: str, dtype: torch.dtype) -> None:
-        self.model, self.modality, self.dtype = model, modality, dtype
-        self.depth = spec.depth
-
-    def __call__(
-        self, inputs: Mapping[str, torch.Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
-    ) -> Tokens:
-        from xr_rsembed.models.precision import layer_indices
-        from xr_rsembed.models.vit import stacked
-
-        wanted = layer_indices(layers, self.depth)
-        # timm gives them in ascending order, whatever the order asked for.
-        ascending = sorted(wanted)
-        states = self.model.forward_intermediates(
-            inputs[self.modality].to(self.dtype),
-            indices=ascending,
-            norm=True,
-            return_prefix_tokens=True,
-            intermediates_only=True,
-        )
-        kept = [states[ascending.index(layer)] for layer in wanted]
-        return stacked([grid.float() for grid, _ in kept], [prefix[:, 0].float() for _, prefix in kept])
+    # timm gives them in ascending order, whatever the order asked for.
+    ascending = sorted(layers)
+    states = model.forward_intermediates(
+        image, indices=ascending, norm=True, return_prefix_tokens=True, intermediates_only=True
+    )
+    kept = [states[ascending.index(layer)] for layer in layers]
+    return stacked([grid.float() for grid, _ in kept], [prefix[:, 0].float() for _, prefix in kept])
 
 
 def _architecture(key: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from xr_rsembed.models import checkpoint
 from xr_rsembed.models.packed import pack
 from xr_rsembed.models.precision import layer_indices, place
-from xr_rsembed.models.spec import EncoderRequest, ModelSpec, Tokens
+from xr_rsembed.models.spec import Encoder, EncoderRequest, ModelSpec, Tokens
 from xr_rsembed.models.vit import (
     Attention,
     Block,
@@ -120,24 +120,7 @@ class TerraFM(nn.Module):
         return torch.cat([first, resized_positions(grid, height, width)], dim=1)
 
 
-class TerraFMEncoder:
-    """TerraFM on a device, with one sensor's patch embedding."""
-
-    def __init__(self, module: TerraFM, modality: str, patch: int, dtype: torch.dtype) -> None:
-        self.module, self.modality, self.patch, self.dtype = module, modality, patch, dtype
-        self.depth = len(module.blocks)
-
-    def __call__(
-        self, inputs: Mapping[str, Tensor], layers: tuple[int, ...], options: Mapping[str, Any]
-    ) -> Tokens:
-        image = inputs[self.modality]
-        side = tuple(size // self.patch for size in image.shape[-2:])
-        tokens = self.module(image.to(self.dtype), layer_indices(layers, self.depth))
-        grids = [layer[:, 1:].transpose(1, 2).unflatten(2, side).float() for layer in tokens]
-        return stacked(grids, [layer[:, 0].float() for layer in tokens])
-
-
-def load(spec: ModelSpec, request: EncoderRequest) -> TerraFMEncoder:
+def load(spec: ModelSpec, request: EncoderRequest) -> Encoder:
     """Build, fill strictly, fold, and move to the device in the precision asked for."""
     (modality,) = request.modalities
     product = request.option("product", spec.options["product"])
@@ -151,4 +134,12 @@ def load(spec: ModelSpec, request: EncoderRequest) -> TerraFMEncoder:
         module.compile()
     elif request.device == "cpu":
         pack(module, rows=_USUAL_ROWS)
-    return TerraFMEncoder(module, modality, spec.patch_size, dtype)
+
+    def encode(inputs: Mapping[str, Tensor], layers: tuple[int, ...], options: Mapping[str, Any]) -> Tokens:
+        image = inputs[modality].to(dtype)
+        side = tuple(size // spec.patch_size for size in image.shape[-2:])
+        tokens = module(image, layer_indices(layers, spec.depth))
+        grids = [layer[:, 1:].transpose(1, 2).unflatten(2, side).float() for layer in tokens]
+        return stacked(grids, [layer[:, 0].float() for layer in tokens])
+
+    return encode
