@@ -15,7 +15,7 @@ from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.engine import devices
 from xr_rsembed.engine.context import tile_seed
 from xr_rsembed.engine.generate import generate
-from xr_rsembed.errors import EncoderError, OptionError
+from xr_rsembed.errors import DeviceError, EncoderError, OptionError
 from xr_rsembed.models.terramind import generator
 from xr_rsembed.models.terramind.outputs import LULC_CLASSES, OUTPUTS
 
@@ -245,6 +245,17 @@ def test_broken_generators_are_named_with_their_place(painters, monkeypatch, bro
         Painter, "__call__", lambda *args: {name: broken(image) for name, image in former(*args).items()}
     )
     with pytest.raises(EncoderError, match=r"no image of DEM(.|\n)*window: +y 0:224"):
+        paint(synthetic_scene(size=(224, 224)).compute())
+
+
+def test_memory_that_runs_out_is_named_with_its_place(painters, monkeypatch):
+    def full(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory (made up)")
+
+    monkeypatch.setattr(Painter, "__call__", full)
+    with pytest.raises(
+        DeviceError, match=r"one tile through terramind_v1_tiny_generate(.|\n)*window: +y 0:224"
+    ):
         paint(synthetic_scene(size=(224, 224)).compute())
 
 

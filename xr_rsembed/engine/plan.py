@@ -188,8 +188,10 @@ def _meta(ndim: int, dtype: Any) -> np.ndarray:
 
 
 def _run(*windows: np.ndarray, shared: Shared, block_id: tuple[int, ...]) -> np.ndarray:
-    firsts = [number * size for number, size in zip(block_id, shared.together, strict=False)]
-    leading = tuple(map(slice, firsts, map(sum, zip(firsts, windows[0].shape, strict=False))))
+    leading = tuple(
+        slice(number * size, number * size + length)
+        for number, size, length in zip(block_id, shared.together, windows[0].shape, strict=False)
+    )
     block = Block(shared.blocks.y[block_id[-2]], shared.blocks.x[block_id[-1]], leading)
     with devices.in_flight(shared.job.request.device):
         return shared.work(shared.job, block, windows)
