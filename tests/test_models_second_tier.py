@@ -13,9 +13,9 @@ import xr_rsembed
 from tests.fake_weights import filled_like, load
 from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.errors import OptionError, SceneError, WeightsError
-from xr_rsembed.models import prithvi
 from xr_rsembed.models import torchgeo as ours
 from xr_rsembed.models.encoder import Context
+from xr_rsembed.models.prithvi.family import FAMILY as PRITHVI
 from xr_rsembed.models.registry import find_spec
 
 TORCHGEO = {
@@ -110,7 +110,7 @@ def test_prithvi_lacks_nothing(tiny_prithvi, tmp_path):
 def test_prithvi_facts_are_terratorchs():
     from terratorch.models.backbones import prithvi_vit as theirs
 
-    for spec in prithvi.FAMILY.specs:
+    for spec in PRITHVI.specs:
         config, file = theirs.prithvi_cfgs[spec.key], theirs.pretrained_weights[spec.key]
         assert (spec.embed_dim, spec.depth) == (config["embed_dim"], config["depth"])
         assert config["patch_size"] == [1, spec.patch_size, spec.patch_size]
