@@ -27,7 +27,7 @@ def area_geometry(area: Any) -> Any:
 
     Parameters
     ----------
-    area : bbox, BBox, GeoDataFrame, GeoSeries, shapely geometry, GeoJSON mapping, path, or MGRS tiles
+    area : bbox, BBox, GeoDataFrame, GeoSeries, shapely geometry, GeoJSON, path, MGRS tiles, DataArray or GeoBox
         A bbox is (west, south, east, north) in degrees, west > east across the antimeridian. A path is a vector file.
         MGRS tiles are names of 100 km squares, such as ``["32TQQ", "33TTM"]``.
 

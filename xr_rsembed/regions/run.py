@@ -57,7 +57,7 @@ def region(
     store : path, URL or zarr store
         A new one, or that of an earlier call with the same settings: new periods and new cells are then added, and
         what is finished is left.
-    area : bbox, GeoDataFrame, shapely geometry, GeoJSON, vector file, or list of MGRS tiles
+    area : bbox, GeoDataFrame, shapely geometry, GeoJSON, vector file, list of MGRS tiles, scene or GeoBox
         In degrees where it has no CRS of its own.
     time : str, TemporalSpec, pair of dates, or a list of them
         The periods; each becomes one entry of the time axis, at its start.
