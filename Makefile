@@ -40,6 +40,7 @@ chaos: .venv/dev
 	$(BIN)/python -m tests.chaos.run_chaos --place s3
 	$(BIN)/python -m tests.chaos.run_chaos --place obstore
 	$(BIN)/python -m tests.chaos.run_chaos --place icechunk --runs 10
+	$(BIN)/python -m tests.chaos.every_step
 	$(BIN)/python -m tests.chaos.run_regions
 	$(BIN)/python -m tests.chaos.run_regions --workers
 	$(BIN)/python -m tests.chaos.provider_faults 1000
