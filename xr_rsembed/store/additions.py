@@ -15,14 +15,7 @@ import zarr
 from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError, one_of
 from xr_rsembed.store.conventions import plain
 from xr_rsembed.store.disk import locked
-from xr_rsembed.store.fingerprint import (
-    ATTR,
-    another_run,
-    coord_hash,
-    hashed,
-    require_format,
-    require_same,
-)
+from xr_rsembed.store.fingerprint import ATTR, another_run, coord_hash, hashed, require_format, require_same
 from xr_rsembed.store.group import (
     BEFORE,
     BLOCKS,
@@ -160,9 +153,8 @@ def _grow(addition: _Addition, dim: str, span: slice) -> Group:
     fingerprint = _grown_fingerprint(addition, dim, layouts)
     growing = there.put(target, **{STATE: "incomplete", BEFORE: there.fingerprint})
     append_coords(target, growing, dataset, dim)
-    growing.put(
-        target
-    )  # xarray drops what is consolidated in it, by which readers still see the store as it was
+    # xarray drops what is consolidated in it, by which readers still see the store as it was.
+    growing.put(target)
     return _resize(target, layouts).put(target, **{ATTR: fingerprint})
 
 
