@@ -170,7 +170,7 @@ def test_vit_layers_come_in_the_order_asked_for():
             one = encoder(image, (layer,), {})
             torch.testing.assert_close(several.grid[:, number], one.grid)
             torch.testing.assert_close(several.pooled[:, number], one.pooled)
-        with pytest.raises(OptionError, match="no such layer"):
+        with pytest.raises(OptionError, match="has no layer"):
             encoder(image, (12,), {})
 
 

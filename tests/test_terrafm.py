@@ -140,7 +140,7 @@ def test_every_layer_from_one_pass(small):
         torch.testing.assert_close(
             tokens.grid[:, number].flatten(2).mT, expected[layer][:, 1:].float(), atol=1e-4, rtol=0
         )
-    with pytest.raises(OptionError, match="no such layer"):
+    with pytest.raises(OptionError, match="has no layer"):
         encoder({"S1GRD": image}, (3,), {})
 
 

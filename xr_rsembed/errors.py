@@ -262,7 +262,14 @@ def whole_number(
     )
 
 
-def number(name: str, value: Any, low: float, high: float, error: type[RsEmbedError] = OptionError) -> Any:
+def number(
+    name: str,
+    value: Any,
+    low: float,
+    high: float,
+    error: type[RsEmbedError] = OptionError,
+    otherwise: str = "",
+) -> Any:
     """``value`` as Python's own int or float, where it is a finite number from ``low`` to ``high`` and no bool.
 
     >>> number("min_valid", 0.5, 0.0, 1.0)
@@ -271,7 +278,11 @@ def number(name: str, value: Any, low: float, high: float, error: type[RsEmbedEr
     real = isinstance(value, Real) and not isinstance(value, bool)
     if real and math.isfinite(value) and low <= value <= high:
         return value.item() if hasattr(value, "item") else value  # numpy's
-    raise error(f"{name} is out of range.", found=repr(value), expected=f"a number from {low} to {high}")
+    raise error(
+        f"{name} is out of range.",
+        found=repr(value),
+        expected=f"a number from {low} to {high}{otherwise}",
+    )
 
 
 def check_new(path: Path, overwrite: bool) -> None:

@@ -241,7 +241,7 @@ class SensorSpec:
             object.__setattr__(self, "bands", bands)
         for name, low, high in (("scale_m", 1e-3, 1e7), ("cloudy_pct", 0, 100)):
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, number(name, value, low, high))
+                object.__setattr__(self, name, number(name, value, low, high, otherwise=", or None"))
         names = {"none": None, "mosaic": "last"}
         if isinstance(self.composite, str) and self.composite in names:
             object.__setattr__(self, "composite", names[self.composite])

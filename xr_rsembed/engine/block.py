@@ -185,7 +185,7 @@ def _encode(
         raise EncoderError(
             f"The encoder of {job.spec.key} broke its contract.",
             found=f"grid {tuple(grid.shape)} {grid.dtype}" if is_tensor else f"a {type(grid).__name__}",
-            expected=f"Tokens, or their grid, {shape} of floats: (tile, *layout, rows, columns)",
+            expected=f"Tokens, or a torch tensor of their grid: {shape}, floats, (tile, *layout, rows, columns)",
         )
     pooled = None if tokens.pooled is None else tokens.pooled.reshape(shape[:-2]).float()
     return Tokens(grid.reshape(shape).float(), pooled)

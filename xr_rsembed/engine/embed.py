@@ -97,7 +97,7 @@ def plan_job(
 ) -> Job:
     """Everything that all blocks share; checks the layers, the device and the model options."""
     modalities = tuple(item.pixels.modality for item in inputs)
-    layer_indices(settings.layers, spec.depth)
+    layer_indices(settings.layers, spec.depth, spec.key)
     if spec.patch_size % settings.density:
         raise OptionError(
             f"The patches of {spec.key} cannot be shifted by a {settings.density}th of their size.",

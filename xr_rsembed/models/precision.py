@@ -52,7 +52,7 @@ def has_bfloat16(device: str) -> bool:
     return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def layer_indices(layers: tuple[int, ...], depth: int) -> tuple[int, ...]:
+def layer_indices(layers: tuple[int, ...], depth: int, model: str = "The model") -> tuple[int, ...]:
     """Layers counted from the first block.
 
     Examples
@@ -63,7 +63,9 @@ def layer_indices(layers: tuple[int, ...], depth: int) -> tuple[int, ...]:
     for layer in layers:
         if not -depth <= layer < depth:
             raise OptionError(
-                "There is no such layer.", found=f"layer={layer}", expected=f"{-depth} to {depth - 1}"
+                f"{model} has no layer {layer}.",
+                found=f"layer={layer}",
+                expected=f"{-depth} to {depth - 1}",
             )
     return tuple(layer % depth for layer in layers)
 

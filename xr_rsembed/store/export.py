@@ -60,13 +60,14 @@ def save(
     """
     suffix = _suffix(path)
     known = {name: list(inspect.signature(write).parameters)[2:] for name, write in _WRITERS.items()}
-    for name in options.keys() - known[suffix]:
-        raise OptionError(
-            f"{name} is no option of {suffix} files.",
-            found=f"{name}={options[name]!r} for {os.fspath(path)}",
-            expected=", ".join(known[suffix]),
-            remedy="save to a .zarr store" if name in known[".zarr"] else None,
-        )
+    for name, value in options.items():
+        if name not in known[suffix]:
+            raise OptionError(
+                f"{name} is no option of {suffix} files.",
+                found=f"{name}={value!r} for {os.fspath(path)}",
+                expected=", ".join(known[suffix]),
+                remedy="save to a .zarr store" if name in known[".zarr"] else None,
+            )
     stored: xr.DataArray = _WRITERS[suffix](emb, path, overwrite=overwrite, **options)
     return stored
 

@@ -212,9 +212,8 @@ def _on_scheduler(
         failures.check()
     finally:
         with lock:
-            reported.update(
-                by_key
-            )  # blocks that a failed computation left in dask's threads are not reported any more
+            # Blocks that a failed computation left in dask's threads are not reported any more.
+            reported.update(by_key)
 
 
 def _on_cluster(
