@@ -46,12 +46,6 @@ def region(folder):
     return xr_rsembed.region(folder / "r.zarr", str(folder / "area.gpkg"), ["2022-06"], "terramind_v1_tiny")
 
 
-def batch(folder, **how):
-    (folder / "places.parquet").touch()
-    recipe = {"model": "terramind_v1_tiny", "weights": "random"}
-    return xr_rsembed.embed_batch([folder / "places.parquet"], folder / "out", **recipe, **how)
-
-
 # For each package: what needs it, called with an embedding, labels and a folder.
 NEEDS = {
     "geopandas": {

@@ -10,6 +10,10 @@ import pytest
 import xr_rsembed
 from xr_rsembed import progress as module
 from xr_rsembed import set_options
+from xr_rsembed.batch.jobs import list_jobs
+from xr_rsembed.batch.recipe import Recipe
+from xr_rsembed.batch.run import run_jobs
+from xr_rsembed.datasets import synthetic_scene
 from xr_rsembed.progress import progress, say_when_slow, tiles_done
 from xr_rsembed.workers import as_finished, threads
 
@@ -130,6 +134,23 @@ def test_eager_lazy_and_stored_embeddings_count_the_same_tiles(probe, tmp_path, 
         xr_rsembed.embed(scene, "probe", **options).rsembed.to_zarr(tmp_path / "emb.zarr")
     expected = {0: 12, 112: 24}[overlap]
     assert [(bar.done, bar.total, bar.unit) for bar in bars] == [(expected, expected, "tiles")] * 2
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_bar_counts_the_tiles_of_all_scenes_of_a_batch(tmp_path, monkeypatch, jobs):
+    bars = []
+    monkeypatch.setattr(module.Bar, "close", lambda self, failed=False: bars.append(self))
+    begun = []
+    monkeypatch.setattr(module.Bar, "start", lambda self: begun.append(self.total))
+    scenes = [tmp_path / f"{name}.zarr" for name in "abc"]
+    for width, path in zip((448, 224), scenes, strict=False):
+        synthetic_scene((224, width)).to_dataset(name="scene").to_zarr(path)
+    recipe = Recipe("terramind_v1_tiny", {"weights": "random"})
+    todo = list_jobs([str(path) for path in scenes], f"{tmp_path}/out/")
+    outcomes = list(run_jobs(todo, recipe, workers=jobs))
+    assert sorted(one.state for one in outcomes) == ["failed", "written", "written"]  # c is not there
+    assert begun == [3], "known before the first scene is begun"
+    assert [(bar.done, bar.total, bar.description) for bar in bars] == [(3, 3, "3 scenes")]
 
 
 def test_things_at_work_begin_as_there_is_room_and_what_waits_is_dropped_on_an_interrupt(capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +16,7 @@ import xarray as xr
 
 from xr_rsembed.batch.jobs import Job
 from xr_rsembed.batch.recipe import Recipe
+from xr_rsembed.config import get_option
 from xr_rsembed.engine.embed import scene_blocks
 from xr_rsembed.engine.plan import planned_jobs
 from xr_rsembed.errors import OptionError, RsEmbedError, StoreExistsError
@@ -91,12 +93,33 @@ def run_jobs(
         except Exception as error:  # kept with its reason; the other scenes go on
             return _failed(job, error)
 
-    if workers == 1:  # in this thread, which Ctrl-C stops at once
-        yield from map(work, todo[:limit])
-        return
-    with progress(0, f"{len(todo)} scenes"), threads(workers, "scene") as pool:  # each adds its tiles
-        for _, outcome in as_finished(pool, work, todo[:limit], at_once=workers):
-            yield outcome.result()
+    todo = todo[:limit]
+    shown = get_option("progress") and not dry_run and len(todo) > 1
+    tiles = [_tiles(job, recipe) if shown else 0 for job in todo]
+
+    def beside(item: tuple[Job, int]) -> Outcome:
+        bar.add(-item[1])  # its own bar joins this one and counts them again
+        return work(item[0])
+
+    with progress(sum(tiles), f"{len(todo)} scenes", enabled=shown) as bar:
+        if workers == 1:  # in this thread, which Ctrl-C stops at once
+            yield from map(work, todo)
+            return
+        with threads(workers, "scene") as pool:
+            for _, outcome in as_finished(pool, beside, zip(todo, tiles, strict=True), at_once=workers):
+                yield outcome.result()
+
+
+def _tiles(job: Job, recipe: Recipe) -> int:
+    """How many tiles a job is; 0 where its scene cannot be opened, which is said when its turn comes."""
+    if job.places:
+        return 0
+    try:
+        with warnings.catch_warnings(action="ignore"):  # they come with its turn, too
+            pixels = recipe.scene(job.source)
+            return _tile_count(pixels, recipe.embed(pixels))
+    except Exception:
+        return 0
 
 
 def run_job(
