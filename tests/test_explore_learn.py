@@ -13,6 +13,9 @@ import shapely
 import xarray as xr
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.validation import check_is_fitted
 
@@ -213,6 +216,14 @@ class TestCrossValidation:
 
         found = explore.classify(emb, labels, method=CodesAlone(20, random_state=0))
         assert found.attrs["cv_accuracy"] > 0.9
+
+    def test_estimators_of_the_other_kind_are_refused(self, emb, labels):
+        with pytest.raises(OptionError, match="a classifier"):
+            explore.classify(emb, labels, method=RandomForestRegressor(5))
+        with pytest.raises(OptionError, match="a classifier"):
+            explore.classify(emb, labels, method=make_pipeline(StandardScaler(), Ridge()))
+        with pytest.raises(OptionError, match="a regressor"):
+            explore.regress(emb, labels, "height", method=LinearSVC())
 
     def test_cells_of_one_tile_follow_the_density(self, emb, labels):
         dense = emb.assign_attrs(density=2)

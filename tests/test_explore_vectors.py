@@ -23,6 +23,8 @@ from xr_rsembed.errors import (
     StoreError,
     StoreExistsError,
 )
+from xr_rsembed.explore.cover import cells_under
+from xr_rsembed.georef import scene_geobox
 
 WEST, NORTH = 600000, 5000000
 
@@ -103,6 +105,21 @@ class TestZonal:
                 share = shape.intersection(cells_box(row, column, 1, 1)).area
                 total, weight = total + share * np.nan_to_num(emb.values[:, row, column]), weight + share
         np.testing.assert_allclose(explore.zonal(emb, [shape])[0], total / weight, rtol=1e-4, atol=1e-6)
+
+    def test_outlines_that_cross_themselves(self, emb):
+        left, top, right, bottom = cells_box(10, 10, 7.3, 6.6).bounds
+        bow_tie = shapely.Polygon([(left, top), (right, bottom), (right, top), (left, bottom)])
+        spike = shapely.Polygon(
+            [(left, top), (right, top), (right, bottom), (right, bottom + 999), (right, bottom)]
+        )
+        for crossing in (bow_tie, spike):
+            assert not crossing.is_valid
+            simple = shapely.MultiPolygon(
+                [one for one in shapely.get_parts(shapely.make_valid(crossing)) if one.geom_type == "Polygon"]
+            )
+            np.testing.assert_array_equal(explore.zonal(emb, [crossing])[0], explore.zonal(emb, [simple])[0])
+            grid = scene_geobox(emb)
+            np.testing.assert_array_equal(cells_under(crossing, grid), cells_under(simple, grid))
 
     @pytest.mark.parametrize("chunks", [{"y": 9, "x": 13}, {"D": 5}])
     def test_does_not_depend_on_chunks_or_on_which_are_read_together(self, emb, chunks, monkeypatch):

@@ -184,7 +184,10 @@ def test_what_is_no_grid_is_refused_before_anything_is_served(embedding):
     bands = embedding.isel(D=slice(3)).assign_attrs(long_name=["B4", "B3", "B2"])
     with pytest.raises(SceneError, match="this is a scene"):  # as a GeoTIFF of one opens
         Vectors(bands)
-    with pytest.raises(SceneError, match="one of its groups"):
+    layers = xr.concat([embedding, embedding], xr.Variable("layer", [0, 5]))
+    with pytest.raises(SceneError, match=r"emb\.isel\(layer=0\)"):
+        Vectors(layers)
+    with pytest.raises(SceneError, match=r"one of its groups, such as \['terramind'\]"):
         Vectors(xr.DataTree.from_dict({"terramind": embedding.to_dataset()}))
 
 

@@ -33,7 +33,8 @@ def check_cells(emb: Any) -> None:
         found = ", ".join(f"{dim} {size}" for dim, size in emb.sizes.items()) or "no dims"
     elif isinstance(emb, xr.Dataset | xr.DataTree):
         found += f": {', '.join(map(str, emb))}"
-        remedy = "one of its groups" if isinstance(emb, xr.DataTree) else "one of its variables"
+        several = "groups" if isinstance(emb, xr.DataTree) else "variables"
+        remedy = f"one of its {several}, such as [{str(next(iter(emb), 'name'))!r}]"
     raise SceneError(
         "This is no grid of embedding vectors.",
         found=found,

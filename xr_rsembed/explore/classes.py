@@ -189,7 +189,7 @@ def classify(
 def _fit_classes(
     emb: xr.DataArray, read: Read, labels: Any, column: str, method: Any, block: int | None, score: bool
 ) -> Classifier:
-    check_method(method)
+    check_method(method, numeric=False)
     cells = labelled_cells(emb, labels, column, numeric=False, side=block, read=read)
     classes, codes = np.unique(cells.targets.astype(str), return_inverse=True)
     if len(classes) < 2:

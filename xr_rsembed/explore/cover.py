@@ -170,11 +170,14 @@ def cells_under(geometry: Any, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     >>> rows.tolist(), columns.tolist()
     ([0, 0, 1, 1], [0, 1, 0, 1])
     """
+    import shapely
     from affine import Affine
     from rasterio.features import rasterize
 
     none = np.empty(0, dtype=int)
     shape = None if geometry is None else in_cells(geometry, geobox)
+    if shape is not None and shape.geom_type.endswith("Polygon"):
+        shape = shapely.make_valid(shape, method="structure")
     if shape is None or not np.isfinite(shape.bounds).all():  # empty, or what cannot be projected
         return none, none
     if shape.geom_type == "Point":
@@ -213,6 +216,8 @@ class Coverage:
 def coverage(polygons: Iterable[Any], geobox: GeoBox) -> Coverage:
     """The shares of cells that polygons in the grid's CRS cover, exactly, by exactextract.
 
+    Of an outline that crosses itself all that it goes around counts, once.
+
     Examples
     --------
     >>> import shapely
@@ -224,11 +229,13 @@ def coverage(polygons: Iterable[Any], geobox: GeoBox) -> Coverage:
     """
     import geopandas
     import pyproj
+    import shapely
     from exactextract import exact_extract
     from exactextract.raster import NumPyRasterSource
 
     height, width = geobox.shape.yx
-    shapes = in_cells(np.array([*polygons], dtype=object), geobox)
+    whole = shapely.make_valid(np.array([*polygons], dtype=object), method="structure", keep_collapsed=False)
+    shapes = in_cells(whole, geobox)
     there = np.flatnonzero([one is not None and np.isfinite(one.bounds).all() for one in shapes])
     # In cells, so that neither the CRS nor the direction of an axis matters; the CRS is one that exactextract wants.
     plane = pyproj.CRS(3857)

@@ -207,12 +207,13 @@ def _leading_dim(emb: xr.DataArray) -> Hashable | None:
             remedy="embed it first; the scene goes beside its embedding (scene=)",
         )
     others = [dim for dim in emb.dims if dim not in ("D", "y", "x")]
-    if len(others) > 1:
+    unlike = [dim for dim in others if dim in ("layer", "modality")]  # vectors of several spaces are no dates
+    if len(others) > 1 or unlike:
         raise SceneError(
             "The explorer shows grids of cells.",
             found=f"dims {emb.dims}",
             expected="dims (D, y, x), or with time before them",
-            remedy=f"choose one first, such as emb.isel({others[0]}=0)",
+            remedy=f"choose one first, such as emb.isel({(unlike or others)[0]}=0)",
         )
     return others[0] if others else None
 

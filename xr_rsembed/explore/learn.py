@@ -22,8 +22,11 @@ _NEIGHBOURS = 5
 _FOLDS = 5
 
 
-def check_method(method: Any) -> None:
-    """Raise an OptionError unless this is a method of learning, and a MissingDependencyError without scikit-learn."""
+def check_method(method: Any, *, numeric: bool) -> None:
+    """Raise an OptionError unless this can learn values (``numeric``) or classes.
+
+    Without scikit-learn a MissingDependencyError.
+    """
     if not (isinstance(method, str) and method in get_args(Method)) and not hasattr(method, "fit"):
         raise OptionError(
             "There is no such method.",
@@ -31,6 +34,20 @@ def check_method(method: Any) -> None:
             expected="'knn' or 'linear', or a scikit-learn estimator",
         )
     require("sklearn", "Learning from labels")
+    if isinstance(method, str):
+        return
+    from sklearn.base import is_classifier, is_regressor
+
+    if (is_classifier if numeric else is_regressor)(
+        method
+    ):  # which would take codes for numbers, or numbers for names
+        learns, wanted = ("classes", "values") if numeric else ("values", "classes")
+        raise OptionError(
+            f"This estimator learns {learns}, and {wanted} are to be learned.",
+            found=f"method={method!r}"[:80],
+            expected="a regressor" if numeric else "a classifier",
+            remedy="classify() maps classes, regress() maps values",
+        )
 
 
 def fitted(method: Any, vectors: np.ndarray, targets: np.ndarray) -> Any:

@@ -119,7 +119,7 @@ def regress(
 def _fit_values(
     emb: xr.DataArray, read: Read, labels: Any, column: str, method: Any, block: int | None, score: bool
 ) -> Regressor:
-    check_method(method)
+    check_method(method, numeric=True)
     cells = labelled_cells(emb, labels, column, numeric=True, side=block, read=read)
     values = cells.targets
     if (values == values[0]).all():
