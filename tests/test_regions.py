@@ -126,6 +126,8 @@ def test_the_store_is_two_zones_of_plain_xarray(whole):
         assert array.rio.crs.to_epsg() == code
         assert array.attrs["model_key"] == "probe"
         assert np.datetime_as_string(array.time.values, "D").tolist() == ["2023-05-01"]
+        assert array.time_end.dims == ("time",)
+        assert np.datetime_as_string(array.time_end.values, "D").tolist() == ["2023-05-10"]
     seen = open_region(whole)["utm33"]["embedding"]
     assert max(seen.sizes.values()) < 100, "what was never asked for is not shown"
     assert np.isnan(seen.values).all(axis=1).any(), "what is not embedded reads as NaN"
@@ -176,6 +178,7 @@ def test_periods_and_cells_are_added_and_finished_ones_left(made, whole, tmp_pat
     assert all(after[name] == data for name, data in before.items())
     tree = open_region(store)
     assert np.datetime_as_string(tree["utm33"].time.values, "D").tolist() == ["2023-05-01", "2023-06-10"]
+    assert np.datetime_as_string(tree["utm33"].time_end.values, "D").tolist() == ["2023-05-10", "2023-06-16"]
     for zone in ("utm32", "utm33"):
         there, alone = (open_region(one)[zone]["embedding"].sel(time="2023-05-01") for one in (store, whole))
         np.testing.assert_array_equal(there.sel(y=alone.y, x=alone.x).values, alone.values)

@@ -73,8 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
         if category.__module__.startswith("xr_rsembed") and str(message) not in seen:
             seen.add(str(message))  # of many scenes, or of a check and what it checks: once is enough
-            said = sentence_in_flags(str(message), _command(words))
-            err.print(f"[yellow]warning:[/] {escape(said)}")
+            text = sentence_in_flags(str(message), _command(words))
+            err.print(f"[yellow]warning:[/] {escape(text)}")
 
     warnings.showwarning = show_warning  # type: ignore[assignment]  # a terminal wants the line, not the frame
     try:

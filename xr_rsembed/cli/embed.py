@@ -183,12 +183,12 @@ def _say(outcome: Any, *, context: typer.Context, as_json: bool, quiet: bool) ->
         err.print(f"[red]failed:[/] {escape(in_flags(outcome.message, context.command))}")
     elif not quiet:
         sizes = ", ".join(f"{dim} {size}" for dim, size in outcome.sizes.items())
-        said = {
+        texts = {
             "written": f"{sizes}, in {outcome.seconds:.1f} s",
             "finished": "finished before",
             "planned": f"{sizes}, {outcome.tiles} tiles to run",
         }
-        out.print(f"{escape(outcome.output)}: {said[outcome.state]}")
+        out.print(f"{escape(outcome.output)}: {texts[outcome.state]}")
 
 
 @takes(request=Request)

@@ -25,11 +25,11 @@ def info(
     """Say what a file holds: its grid, bands or dimensions, and how it was made."""
     from xr_rsembed.report import describe_file
 
-    said = describe_file(path, variable=variable)
+    lines = describe_file(path, variable=variable)
     if as_json:
-        print(json.dumps(said))
+        print(json.dumps(lines))
         return
-    for name, value in said.items():
+    for name, value in lines.items():
         out.print(f"{name:<14}{escape(value if isinstance(value, str) else json.dumps(value))}")
 
 

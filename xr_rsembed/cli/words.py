@@ -38,8 +38,8 @@ def in_flags(message: str, command: Any) -> str:
     """
     if command is None:
         return message
-    said, word, remedy = (*re.split(r"(\s+remedy:)", message, maxsplit=1), "", "")[:3]
-    head, expected, rest = (*re.split(r"(\s+expected:)", said, maxsplit=1), "", "")[:3]
+    start, word, remedy = (*re.split(r"(\s+remedy:)", message, maxsplit=1), "", "")[:3]
+    head, expected, rest = (*re.split(r"(\s+expected:)", start, maxsplit=1), "", "")[:3]
     head += expected + _ARGUMENT.sub(lambda found: _flag(found, command), rest)
     if "bands" in _flags(command):
         remedy = _BANDS.sub(f"--bands {','.join(rest.split())}", remedy)

@@ -71,8 +71,16 @@ def put_coords(group: zarr.Group, grid: GeoBox, **others: np.ndarray) -> None:
     attrs = {name: plain(coord.attrs) for name, coord in coords.items()}
     put_array(group, "spatial_ref", "", shape=(), dtype="int64", attributes=attrs["spatial_ref"])
     for name, values in {"y": coords["y"].values, "x": coords["x"].values, **others}.items():
-        said = _TIME if name.startswith("time") else attrs.get(name)
-        array = put_array(group, name, name, shape=(0,), dtype=values.dtype, chunks=(4096,), attributes=said)
+        along_time = name in ("time", "time_end")
+        array = put_array(
+            group,
+            name,
+            "time" if along_time else name,
+            shape=(0,),
+            dtype=values.dtype,
+            chunks=(4096,),
+            attributes=_TIME if along_time else attrs.get(name),
+        )
         array.resize(values.shape)
         array[:] = values
 
@@ -256,7 +264,7 @@ class RegionStore:
             chunks=(1, 1, 1),
         )
         inner = next(side for side in range(min(_CHUNK, n), 0, -1) if n % side == 0)
-        said = {
+        attributes = {
             name: value
             for name, value in example.attrs.items()
             if not name.startswith("scene_") and name not in ("units", "time_start", "time_end")
@@ -270,7 +278,7 @@ class RegionStore:
             chunks=(1, depth, inner, inner),
             shards=(1, depth, n, n),
             fill_value=np.nan,
-            attributes=plain({**said, "grid_mapping": "spatial_ref", "coordinates": "time_end"}),
+            attributes=plain({**attributes, "grid_mapping": "spatial_ref", "coordinates": "time_end"}),
         )
 
     def write(self, lattice: Lattice, key: Key, embedding: xr.DataArray | None, scenes: Sequence[str]) -> str:
