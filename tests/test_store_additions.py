@@ -108,6 +108,7 @@ def test_an_append_that_was_cut_off_while_the_store_grew(tmp_path, monkeypatch, 
         (lambda emb: emb.isel(y=slice(0, 28)), "shape.y"),
         (lambda emb: emb.assign_coords(time=np.array(["2022-06-01"], "datetime64[ns]")), "already"),
         (lambda emb: emb.assign_coords(time=["June"]), "dtype datetime64"),
+        (lambda emb: emb.assign_coords(time=emb.time + np.timedelta64(500, "ns")), "whole microseconds"),
         (lambda emb: xr.concat([emb, emb], "time"), "twice"),
     ],
 )

@@ -27,7 +27,7 @@ from xr_rsembed.store.group import (
     tidy,
 )
 from xr_rsembed.store.layout import Layout
-from xr_rsembed.store.metadata import append_coords
+from xr_rsembed.store.metadata import append_coords, require_units
 from xr_rsembed.store.pieces import Piece
 from xr_rsembed.store.record import Run, forget, shared_token
 from xr_rsembed.store.target import TOKEN, Target
@@ -251,6 +251,7 @@ def _require_fit(addition: _Addition, region: Region) -> None:
         held = stored[name]
         if not _same_kind(coord.dtype, held.dtype):
             raise addition.differs(f"the coord {name!r} of dtype {held.dtype} there, {coord.dtype} now")
+        require_units(coord, held.encoding.get("units", ""))
         along = [str(dim) for dim in coord.dims if dim in region]
         if any(region[dim].stop > held.sizes[dim] for dim in along):
             continue  # still to be appended

@@ -112,6 +112,26 @@ def append_coords(target: Target, group: Group, dataset: xr.Dataset, dim: str) -
             )
 
 
+def require_units(times: xr.DataArray, units: str) -> None:
+    """A StoreError unless times are whole in the units that a store counts them in, such as ``days since 2022-01-01``.
+
+    xarray would write them in finer ones, which the store does not say.
+    """
+    if times.dtype.kind not in "mM" or not units:
+        return
+    unit, _, start = units.partition(" since ")
+    index = pd.Index(times.values.ravel()).dropna()
+    counted = index - pd.Timestamp(start) if times.dtype.kind == "M" else index
+    step, name = pd.to_timedelta(1, unit), times.name
+    if (counted % step != pd.Timedelta(0)).any():
+        raise StoreError(
+            f"The store counts {name!r} in whole {unit}.",
+            found=index[0].isoformat(),
+            expected=units,
+            remedy=f'emb.assign_coords({name}=emb["{name}"].dt.floor("{step.resolution_string}")), if that is enough',
+        )
+
+
 def _ready(name: str, coord: xr.DataArray) -> xr.DataArray:
     """A coord that files can hold, or an error that names it."""
     if isinstance(coord.indexes.get(name), pd.MultiIndex):
