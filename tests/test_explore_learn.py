@@ -11,6 +11,7 @@ import pytest
 import rioxarray  # noqa: F401  (registers .rio)
 import shapely
 import xarray as xr
+from sklearn.cluster import KMeans
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
@@ -222,8 +223,29 @@ class TestCrossValidation:
             explore.classify(emb, labels, method=RandomForestRegressor(5))
         with pytest.raises(OptionError, match="a classifier"):
             explore.classify(emb, labels, method=make_pipeline(StandardScaler(), Ridge()))
+        with pytest.raises(OptionError, match="a classifier"):
+            explore.classify(emb, labels, method=KMeans(2))
         with pytest.raises(OptionError, match="a regressor"):
             explore.regress(emb, labels, "height", method=LinearSVC())
+
+    def test_estimators_that_do_not_say_what_they_are(self, emb, labels):
+        class Nearest:
+            """Not scikit-learn's, but like it."""
+
+            def get_params(self, deep=True):
+                return {}
+
+            def fit(self, X, y):
+                self.classes_ = np.unique(y)
+                self.centres = np.stack([X[y == one].mean(axis=0) for one in self.classes_])
+                return self
+
+            def predict(self, X):
+                return self.classes_[(X @ self.centres.T).argmax(axis=1)]
+
+        found = explore.classify(emb, labels, method=Nearest(), cross_validate=False)
+        names, valid = np.array(found["class"].attrs["flag_meanings"].split()), found["class"].values >= 0
+        assert (names[found["class"].values] == truth())[valid].mean() > 0.9
 
     def test_cells_of_one_tile_follow_the_density(self, emb, labels):
         dense = emb.assign_attrs(density=2)

@@ -34,19 +34,19 @@ def check_method(method: Any, *, numeric: bool) -> None:
             expected="'knn' or 'linear', or a scikit-learn estimator",
         )
     require("sklearn", "Learning from labels")
-    if isinstance(method, str):
+    if not hasattr(
+        method, "__sklearn_tags__"
+    ):  # of a name, or of one that is like scikit-learn's but does not say
         return
-    from sklearn.base import is_classifier, is_regressor
+    from sklearn.utils import get_tags
 
-    if (is_classifier if numeric else is_regressor)(
-        method
-    ):  # which would take codes for numbers, or numbers for names
-        learns, wanted = ("classes", "values") if numeric else ("values", "classes")
+    kind, wanted = get_tags(method).estimator_type, "regressor" if numeric else "classifier"
+    if kind not in (None, wanted):  # it would take codes for numbers, or numbers for names
         raise OptionError(
-            f"This estimator learns {learns}, and {wanted} are to be learned.",
+            f"This estimator is a {kind}, and a {wanted} is needed.",
             found=f"method={method!r}"[:80],
-            expected="a regressor" if numeric else "a classifier",
-            remedy="classify() maps classes, regress() maps values",
+            expected=f"a {wanted}",
+            remedy="classify() maps classes, regress() maps values, cluster() needs no labels",
         )
 
 
