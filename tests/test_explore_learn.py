@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tests.embeddings import CRS, KINDS, dated, kinds, nothing_computed, place, points, stripes
 from xr_rsembed import explore
-from xr_rsembed.errors import LabelError, MismatchError, OptionError, RsEmbedWarning
+from xr_rsembed.errors import LabelError, MismatchError, OptionError, RsEmbedWarning, SceneError
 from xr_rsembed.explore.labels import labelled_cells
 
 
@@ -227,6 +227,13 @@ class TestCrossValidation:
             explore.classify(emb, labels, method=KMeans(2))
         with pytest.raises(OptionError, match="a regressor"):
             explore.regress(emb, labels, "height", method=LinearSVC())
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_a_map_is_no_embedding(self, emb, labels, lazy):
+        found = explore.classify(emb.chunk({"y": 9}) if lazy else emb, labels, cross_validate=False)
+        for learn, column in ((explore.classify, "class"), (explore.regress, "height")):
+            with pytest.raises(SceneError, match="one of its variables"):
+                learn(found, labels, column)
 
     def test_estimators_that_do_not_say_what_they_are(self, emb, labels):
         class Nearest:

@@ -106,6 +106,13 @@ class TestZonal:
                 total, weight = total + share * np.nan_to_num(emb.values[:, row, column]), weight + share
         np.testing.assert_allclose(explore.zonal(emb, [shape])[0], total / weight, rtol=1e-4, atol=1e-6)
 
+    def test_a_polygon_that_cannot_be_projected_leaves_the_others(self, emb):
+        metres, degrees = shapely.box(600500, 4996000, 602500, 4998500), shapely.box(10.28, 45.1, 10.3, 45.12)
+        found = explore.zonal(emb, [metres, degrees], crs=4326)
+        np.testing.assert_array_equal(found[1], explore.zonal(emb, [degrees], crs=4326)[0])
+        assert np.isnan(found[0]).all()
+        assert "outside" in str(found.error.values[0])
+
     def test_outlines_that_cross_themselves(self, emb):
         left, top, right, bottom = cells_box(10, 10, 7.3, 6.6).bounds
         bow_tie = shapely.Polygon([(left, top), (right, bottom), (right, top), (left, bottom)])

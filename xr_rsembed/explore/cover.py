@@ -176,13 +176,13 @@ def cells_under(geometry: Any, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
 
     none = np.empty(0, dtype=int)
     shape = None if geometry is None else in_cells(geometry, geobox)
-    if shape is not None and shape.geom_type.endswith("Polygon"):
-        shape = shapely.make_valid(shape, method="structure")
     if shape is None or not np.isfinite(shape.bounds).all():  # empty, or what cannot be projected
         return none, none
     if shape.geom_type == "Point":
         row, column, inside = cells_at([geometry.x], [geometry.y], geobox)
         return row[inside], column[inside]
+    if shape.geom_type.endswith("Polygon"):
+        shape = shapely.make_valid(shape, method="structure")
     # The window of the grid that it lies in, at least one cell.
     start = np.floor(shape.bounds[:2]).astype(int)
     end = np.minimum(np.maximum(np.ceil(shape.bounds[2:]).astype(int), start + 1), geobox.shape.xy)
@@ -234,9 +234,10 @@ def coverage(polygons: Iterable[Any], geobox: GeoBox) -> Coverage:
     from exactextract.raster import NumPyRasterSource
 
     height, width = geobox.shape.yx
-    whole = shapely.make_valid(np.array([*polygons], dtype=object), method="structure", keep_collapsed=False)
-    shapes = in_cells(whole, geobox)
-    there = np.flatnonzero([one is not None and np.isfinite(one.bounds).all() for one in shapes])
+    shapes = in_cells(np.array([*polygons], dtype=object), geobox)
+    shapes[~np.isfinite(shapely.bounds(shapes)).all(axis=-1)] = None  # empty, or what cannot be projected
+    shapes = shapely.make_valid(shapes, method="structure", keep_collapsed=False)
+    there = np.flatnonzero(~(shapely.is_missing(shapes) | shapely.is_empty(shapes)))
     # In cells, so that neither the CRS nor the direction of an axis matters; the CRS is one that exactextract wants.
     plane = pyproj.CRS(3857)
     frame = geopandas.GeoDataFrame(geometry=shapes[there], crs=plane)

@@ -31,7 +31,7 @@ def fit_once(
     (10.0, True, True)
     """
     note_pass(emb)
-    if emb.chunks is None:
+    if not isinstance(emb, xr.DataArray) or emb.chunks is None:  # ``fit`` names what is no embedding
         return fit(emb, emb.isel, *args, **kwargs), emb
     kept: dict[tuple[int, ...], Any] = {}  # block index to a dask array of that one block, in memory
 
@@ -76,7 +76,9 @@ def _blocks_under(emb: xr.DataArray, indexers: Mapping[Hashable, Any]) -> set[tu
 
 def note_pass(emb: xr.DataArray) -> None:
     """Take note that the model runs over a lazy embedding, and warn, once, from the second run on."""
-    if emb.chunks is None or not any(layer.startswith(_LAYER) for layer in emb.data.dask.layers):
+    if not isinstance(emb, xr.DataArray) or emb.chunks is None:
+        return
+    if not any(layer.startswith(_LAYER) for layer in emb.data.dask.layers):
         return
     told = _seen.get(emb.data.name)
     if told is False:

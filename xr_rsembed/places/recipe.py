@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Recipe:
     """Everything but the place and the time."""
 
-    spec: ModelSpec
+    spec: ModelSpec = field(repr=False)  # a page of its own
     sensor: SensorSpec
     output: OutputSpec
     backend: Any

@@ -122,7 +122,10 @@ def _checked(grid: GeoBox) -> GeoBox:
     return grid
 
 
-def place_outline(place: Any) -> Geometry:
+_PLACES = "a bbox, PointBuffer, BBox, GeoJSON, shapely geometry, GeoDataFrame, DataArray or GeoBox"
+
+
+def place_outline(place: Any, expected: str = _PLACES) -> Geometry:
     """The outline of a place in its own CRS; longitudes run on past 180 where it crosses that line.
 
     Of several geometries it is the box around them.
@@ -163,7 +166,8 @@ def place_outline(place: Any) -> Geometry:
         raise GridError(
             "The place cannot be read.",
             found=type(place).__name__,
-            expected="a bbox, PointBuffer, BBox, GeoJSON, shapely geometry, GeoDataFrame, DataArray or GeoBox",
+            expected=expected,
+            remedy="(9.0, 45.0, 9.2, 45.2): west, south, east, north in degrees",
         )
     if crs is None:
         raise GridError("The geometries have no CRS.", found=type(place).__name__, remedy="gdf.set_crs(4326)")

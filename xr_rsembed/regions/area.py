@@ -22,6 +22,9 @@ _BANDS = "CDEFGHJKLMNPQRSTUVWX"
 _KM_100 = 100_000
 
 
+_AREAS = "a bbox, polygons, a vector file, a list of MGRS tiles, a DataArray or a GeoBox"
+
+
 def area_geometry(area: Any) -> Any:
     """The geometry of an area.
 
@@ -51,16 +54,14 @@ def area_geometry(area: Any) -> Any:
         area = read_table(area, "Reading an area") if is_file else mgrs_square(os.fspath(area))
     elif isinstance(area, Sequence) and area and all(isinstance(one, str) for one in area):
         area = shapely.union_all([area_geometry(one) for one in area])
-    if (
-        hasattr(area, "union_all") and area.crs is not None
-    ):  # place_outline would take the box around the geometries
+    if hasattr(area, "union_all") and area.crs is not None:  # of which place_outline would take the box
         area = area.to_crs(4326).union_all()
-    geometry = _wrapped(place_outline(area).to_crs(4326, resolution=math.inf).geom)
+    geometry = _wrapped(place_outline(area, _AREAS).to_crs(4326, resolution=math.inf).geom)
     if geometry.area == 0:
         raise GridError(
             "This is no area.",
             found=repr(area)[:200],
-            expected="a bbox, polygons, a vector file, or a list of MGRS tiles",
+            expected=_AREAS,
             remedy="area=(9.0, 45.0, 9.5, 45.5), or area='places.geojson'",
         )
     return geometry

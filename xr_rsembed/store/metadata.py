@@ -32,7 +32,7 @@ def as_dataset(emb: xr.DataArray | xr.Dataset) -> xr.Dataset:
         )
     dataset = emb.to_dataset(name=emb.name or "embedding") if isinstance(emb, xr.DataArray) else emb
     for name in dataset.variables:
-        require_folder_name(name, "variable")
+        require_folder_name(name, "coord" if name in dataset.coords else "variable")
     coords = {name: _ready(str(name), coord) for name, coord in dataset.coords.items()}
     ready = dataset.assign_coords(coords).drop_encoding()
     ready.attrs = plain(scrubbed(dataset.attrs))
@@ -55,6 +55,7 @@ def require_folder_name(name: object, what: str) -> None:
             f"The name of this {what} cannot be the name of a folder in a store.",
             found=repr(name),
             expected="such as 'embedding'",
+            remedy=f'emb.rename({{{name!r}: "name"}})' if what != "group" else None,
         )
 
 
