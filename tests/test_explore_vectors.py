@@ -23,7 +23,7 @@ from xr_rsembed.errors import (
     StoreError,
     StoreExistsError,
 )
-from xr_rsembed.explore.cover import cells_under
+from xr_rsembed.explore.polygons import cells_under
 from xr_rsembed.georef import scene_geobox
 
 WEST, NORTH = 600000, 5000000

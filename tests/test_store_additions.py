@@ -435,8 +435,10 @@ def test_a_cluster_that_scales_up_from_nothing_is_waited_for(tmp_path):
 @pytest.mark.parametrize("flushed", [0, math.inf])
 def test_requests_a_shard_on_an_object_store(monkeypatch, flushed):
     """A shard is one request; its digest one more, or less where several are written together."""
-    monkeypatch.setattr("xr_rsembed.store.record.FLUSH_S", flushed - 1)
-    monkeypatch.setattr("xr_rsembed.store.record.TRUSTED_S", math.inf)  # the token: once a second in truth
+    monkeypatch.setattr("xr_rsembed.store.block_record.FLUSH_S", flushed - 1)
+    monkeypatch.setattr(
+        "xr_rsembed.store.block_record.TRUSTED_S", math.inf
+    )  # the token: once a second in truth
     totals = {}
     for rows, columns in ((2, 3), (4, 5)):
         store = Counting(zarr.storage.MemoryStore())
@@ -458,7 +460,7 @@ def test_requests_a_shard_on_an_object_store(monkeypatch, flushed):
 
 
 def test_the_token_is_asked_for_again_after_a_while(monkeypatch):
-    monkeypatch.setattr("xr_rsembed.store.record.TRUSTED_S", 0.0)
+    monkeypatch.setattr("xr_rsembed.store.block_record.TRUSTED_S", 0.0)
     store = Counting(zarr.storage.MemoryStore())
     emb = embedding()
     to_zarr(emb, store)

@@ -11,9 +11,9 @@ import xarray as xr
 
 from xr_rsembed.engine.settings import Settings
 from xr_rsembed.errors import SceneError, UnitsError
+from xr_rsembed.inputs.cf import held_values, nodata_of
 from xr_rsembed.inputs.joint import Scenes
 from xr_rsembed.inputs.read import configured, read_scene
-from xr_rsembed.inputs.stored import held_values, nodata_of
 from xr_rsembed.models.registry import find_spec
 from xr_rsembed.models.spec import Encoder, ModelSpec
 from xr_rsembed.tiling import Blend, Edge
@@ -226,8 +226,8 @@ def normalize(
     True
     """
     from xr_rsembed.engine.pixels import normalized_pixels
+    from xr_rsembed.inputs.cf import NODATA_ATTRS, PACKING_ATTRS
     from xr_rsembed.inputs.scene import on_own_axes
-    from xr_rsembed.inputs.stored import NODATA_ATTRS, PACKING_ATTRS
 
     spec = find_spec(model)
     (checked, *others), _ = read_scene(scene, spec, model_options, modality=modality, units=units)

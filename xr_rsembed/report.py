@@ -13,7 +13,7 @@ from xr_rsembed.crs import crs_name
 from xr_rsembed.errors import SceneError, check_new, one_of
 from xr_rsembed.explore.cells import named_as_bands
 from xr_rsembed.georef import scene_geobox
-from xr_rsembed.inputs.stored import nodata_of
+from xr_rsembed.inputs.cf import nodata_of
 from xr_rsembed.scenes import open_scene
 
 _MADE_BY = ("model", "model_key", "weights", "modality", "overlap", "blend", "density", "layer", "precision")
@@ -173,7 +173,7 @@ def classify_file(
         The classes by their codes.
     """
     from xr_rsembed import explore
-    from xr_rsembed.explore.cover import read_table
+    from xr_rsembed.explore.polygons import read_table
     from xr_rsembed.store.export import save
 
     target = Path(output)

@@ -25,7 +25,7 @@ import xarray as xr
 
 from tests.chaos.fake import embedding, files
 from xr_rsembed.errors import StoreError
-from xr_rsembed.store import disk, record, target
+from xr_rsembed.store import block_record, disk, target
 from xr_rsembed.store.read import open_zarr
 from xr_rsembed.store.zarr import to_zarr
 
@@ -149,7 +149,7 @@ def sweep(case: Case, folder: Path, steps: Steps) -> tuple[int, list[str]]:
 
 def main() -> int:
     warnings.simplefilter("ignore")
-    record.FLUSH_S = -1.0  # a file for each digest
+    block_record.FLUSH_S = -1.0  # a file for each digest
     steps, failed = Steps(), False
     for name in sys.argv[1:] or CASES:
         with (

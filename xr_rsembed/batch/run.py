@@ -164,7 +164,7 @@ def _tile_count(scene: xr.DataArray | xr.Dataset, embedding: Any) -> int:
 
 def _embed_places(job: Job, recipe: Recipe, dry_run: bool) -> Outcome:
     """A vector for each place of a table, fetched and embedded."""
-    from xr_rsembed.explore.cover import read_table
+    from xr_rsembed.explore.polygons import read_table
     from xr_rsembed.places import get_embeddings_batch
 
     if "temporal" not in recipe.places:

@@ -12,7 +12,7 @@ import xarray as xr
 from xr_rsembed.crs import grid_mapping
 from xr_rsembed.errors import GridError, OptionError, RsEmbedWarning, SceneError, one_of
 from xr_rsembed.georef import check_grid, describe_grid, geobox_coords, scene_geobox
-from xr_rsembed.inputs.stored import PACKING_ATTRS, held_values, read_stored
+from xr_rsembed.inputs.cf import PACKING_ATTRS, held_values, read_stored
 
 
 def align(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xr_rsembed.errors import SceneError
+from xr_rsembed.inputs.cf import held_values
 from xr_rsembed.inputs.guard import check_common, check_range, check_values
 from xr_rsembed.inputs.record import Pixels
-from xr_rsembed.inputs.stored import held_values
 from xr_rsembed.normalize import normalize
 from xr_rsembed.tiling import Block, Tile
 

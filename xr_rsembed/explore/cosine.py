@@ -11,8 +11,8 @@ import xarray as xr
 
 from xr_rsembed.errors import LabelError, MismatchError, SceneError, whole_number
 from xr_rsembed.explore.cells import check_cells, computed, whole_vectors
-from xr_rsembed.explore.cover import cells_under, outlines, outside
 from xr_rsembed.explore.once import note_pass
+from xr_rsembed.explore.polygons import cells_under, outlines, outside
 from xr_rsembed.explore.spaces import check_same_grid, check_same_space, provenance, space_of
 from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox

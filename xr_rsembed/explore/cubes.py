@@ -9,7 +9,7 @@ import xarray as xr
 
 from xr_rsembed.errors import LabelError, warn
 from xr_rsembed.explore.cells import check_cells
-from xr_rsembed.explore.cover import cells_at, coverage, outside, read_features
+from xr_rsembed.explore.polygons import cells_at, coverage, outside, read_features
 from xr_rsembed.explore.statistics import polygon_statistic, quantile_of
 from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox

@@ -19,9 +19,9 @@ from xr_rsembed.explore.classes import fit_classifier
 from xr_rsembed.explore.clusters import Clusters, fit_clusters
 from xr_rsembed.explore.codes import NO_CLASS, flags_of, painted
 from xr_rsembed.explore.components import Components, fit_pca
-from xr_rsembed.explore.cover import cells_at
 from xr_rsembed.explore.label_set import LabelSet
 from xr_rsembed.explore.once import note_pass
+from xr_rsembed.explore.polygons import cells_at
 from xr_rsembed.georef import scene_geobox
 
 VIEWS = ("PCA", "Clusters", "Similar", "Labels")

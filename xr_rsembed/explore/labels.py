@@ -10,8 +10,8 @@ import xarray as xr
 
 from xr_rsembed.errors import LabelError, warn, whole_number
 from xr_rsembed.explore.cells import check_cells, computed, valid
-from xr_rsembed.explore.cover import cells_under, in_grid_crs, outside
 from xr_rsembed.explore.once import Read
+from xr_rsembed.explore.polygons import cells_under, in_grid_crs, outside
 from xr_rsembed.extras import require
 from xr_rsembed.georef import scene_geobox
 

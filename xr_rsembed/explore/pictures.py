@@ -11,7 +11,7 @@ from xr_rsembed.bands import S1, S2_L1C, S2_L2A, canonical_name
 from xr_rsembed.errors import SceneError
 from xr_rsembed.explore.codes import flags_of, painted
 from xr_rsembed.extras import require
-from xr_rsembed.inputs.stored import nodata_of
+from xr_rsembed.inputs.cf import nodata_of
 
 # Pixels a side beyond which a scene is thinned out for a picture: more than a screen shows.
 _SIDE = 1400

@@ -15,7 +15,7 @@ from xr_rsembed.explore.codes import NO_CLASS, PALETTE, flags_of, painted
 from xr_rsembed.explore.once import fit_once
 from xr_rsembed.explore.pictures import has_classes, one_map, scene_picture, thinned
 from xr_rsembed.georef import scene_geobox
-from xr_rsembed.inputs.stored import nodata_of
+from xr_rsembed.inputs.cf import nodata_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

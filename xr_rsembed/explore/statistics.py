@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from xr_rsembed.errors import OptionError
-from xr_rsembed.explore.cover import Coverage
+from xr_rsembed.explore.polygons import Coverage
 from xr_rsembed.progress import task_progress
 
 _STATS = ("mean", "sum", "count", "min", "max", "stdev", "variance", "coefficient_of_variation", "median")

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from xr_rsembed.errors import SceneError, UnitsError
-from xr_rsembed.inputs.fills import (
+from xr_rsembed.inputs.cf import held_values
+from xr_rsembed.inputs.likely import (
+    check_amplitude,
+    check_copies,
+    check_swapped,
+    check_thousandths,
+    warn_once,
+)
+from xr_rsembed.inputs.record import Pixels
+from xr_rsembed.inputs.units import wrong_units
+from xr_rsembed.inputs.unstated import (
     BRIGHT,
     MANY,
     check_blended,
@@ -16,16 +26,6 @@ from xr_rsembed.inputs.fills import (
     check_sentinel,
     unstated,
 )
-from xr_rsembed.inputs.likely import (
-    check_amplitude,
-    check_copies,
-    check_swapped,
-    check_thousandths,
-    warn_once,
-)
-from xr_rsembed.inputs.record import Pixels
-from xr_rsembed.inputs.stored import held_values
-from xr_rsembed.inputs.units import wrong_units
 
 _SAMPLE = 5_000  # pixels of a block that are looked at
 _SATURATED = 65535.0  # in Sentinel-2's DN

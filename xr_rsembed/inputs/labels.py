@@ -12,7 +12,7 @@ import xarray as xr
 
 from xr_rsembed import bands
 from xr_rsembed.errors import BandOrderError, GridError, SceneError, warn
-from xr_rsembed.inputs.stored import (
+from xr_rsembed.inputs.cf import (
     NODATA_ATTRS,
     PACKING_ATTRS,
     held_values,

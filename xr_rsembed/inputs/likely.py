@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 
 from xr_rsembed.errors import RsEmbedWarning
-from xr_rsembed.inputs.fills import LIT, MANY
 from xr_rsembed.inputs.record import Pixels
+from xr_rsembed.inputs.unstated import LIT, MANY
 
 
 def warn_once(text: str) -> None:

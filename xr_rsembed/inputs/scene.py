@@ -13,6 +13,7 @@ from xr_rsembed import bands
 from xr_rsembed.crs import grid_mapping, stored_transform
 from xr_rsembed.errors import SceneError
 from xr_rsembed.georef import check_grid, geobox_coords, scene_geobox
+from xr_rsembed.inputs.cf import Stored, nodata_attr, read_stored
 from xr_rsembed.inputs.labels import (
     band_labels,
     check_numbering,
@@ -23,7 +24,6 @@ from xr_rsembed.inputs.labels import (
 )
 from xr_rsembed.inputs.modality import choose_modality, incomplete, unnamed
 from xr_rsembed.inputs.record import Input, Pixels
-from xr_rsembed.inputs.stored import Stored, nodata_attr, read_stored
 from xr_rsembed.inputs.units import reading, stated_units
 from xr_rsembed.models.spec import Modality, ModelSpec
 from xr_rsembed.normalize import Normalization

@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 from xr_rsembed.errors import UnitsError
-from xr_rsembed.inputs.stored import Packing
+from xr_rsembed.inputs.cf import Packing
 from xr_rsembed.models.spec import Modality
 
 _WORDS = {

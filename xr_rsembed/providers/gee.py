@@ -24,7 +24,7 @@ from xr_rsembed.providers.gee_client import (
     compute_pixels,
     connect,
 )
-from xr_rsembed.providers.gee_images import FoundImage, find_images
+from xr_rsembed.providers.gee_search import FoundImage, find_images
 from xr_rsembed.providers.lazy import by_solar_day, scene_of_days
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import shapely
 from shapely.affinity import translate
 
 from xr_rsembed.errors import GridError
-from xr_rsembed.explore.cover import read_table
+from xr_rsembed.explore.polygons import read_table
 from xr_rsembed.providers.grid import place_outline
 
 _MGRS = re.compile(r"^T?(\d{1,2})([C-HJ-NP-X])([A-HJ-NP-Z])([A-HJ-NP-V])$")

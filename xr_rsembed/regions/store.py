@@ -20,7 +20,7 @@ from xr_rsembed.georef import geobox_coords
 from xr_rsembed.regions.recipe import Recipe, deciding
 from xr_rsembed.regions.units import Key, Lattice, Status, units_of
 from xr_rsembed.store.conventions import group_attrs, plain
-from xr_rsembed.store.failures import explained
+from xr_rsembed.store.io_errors import explained
 from xr_rsembed.store.target import StoreLike, Target
 from xr_rsembed.times import TemporalSpec
 

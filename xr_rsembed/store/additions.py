@@ -13,6 +13,7 @@ import xarray as xr
 import zarr
 
 from xr_rsembed.errors import OptionError, StoreError, StoreNotFoundError, one_of
+from xr_rsembed.store.block_record import Run, forget, shared_token
 from xr_rsembed.store.conventions import plain
 from xr_rsembed.store.disk import locked
 from xr_rsembed.store.fingerprint import ATTR, another_run, coord_hash, hashed, require_format, require_same
@@ -29,7 +30,6 @@ from xr_rsembed.store.group import (
 from xr_rsembed.store.layout import Layout
 from xr_rsembed.store.metadata import append_coords, require_units
 from xr_rsembed.store.pieces import Piece
-from xr_rsembed.store.record import Run, forget, shared_token
 from xr_rsembed.store.target import TOKEN, Target
 from xr_rsembed.store.write import OutOfRangeError, write
 

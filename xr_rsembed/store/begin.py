@@ -12,6 +12,7 @@ import xarray as xr
 from xr_rsembed.errors import StoreError, StoreExistsError, StoreLockedError
 from xr_rsembed.store import quantize
 from xr_rsembed.store.additions import take_back
+from xr_rsembed.store.block_record import Run
 from xr_rsembed.store.fingerprint import ATTR, hashed, require_format, require_same
 from xr_rsembed.store.group import (
     BLOCKS,
@@ -27,7 +28,6 @@ from xr_rsembed.store.group import (
 from xr_rsembed.store.layout import KEYS
 from xr_rsembed.store.metadata import metadata_objects
 from xr_rsembed.store.pieces import Piece
-from xr_rsembed.store.record import Run
 from xr_rsembed.store.target import FOLDER, NEXT, TOKEN, Target
 
 

@@ -16,7 +16,7 @@ from dask.array.core import slices_from_chunks
 from xr_rsembed.errors import StoreError, check_new
 from xr_rsembed.store.conventions import without_credentials
 from xr_rsembed.store.disk import locked
-from xr_rsembed.store.failures import explained
+from xr_rsembed.store.io_errors import explained
 from xr_rsembed.store.run import Task, itself, run_blocks
 from xr_rsembed.store.target import is_remote, resolved
 

@@ -15,10 +15,10 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from xr_rsembed.errors import StoreError
+from xr_rsembed.store.block_record import create_records
 from xr_rsembed.store.conventions import plain, scrubbed
 from xr_rsembed.store.group import BLOCKS, Group
 from xr_rsembed.store.layout import KEYS, Layout, encoding
-from xr_rsembed.store.record import create_records
 from xr_rsembed.store.target import Target
 
 

@@ -12,8 +12,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from xr_rsembed.errors import StoreError, StoreNotFoundError, warn
-from xr_rsembed.store.failures import explained
 from xr_rsembed.store.group import BLOCKS, read_group
+from xr_rsembed.store.io_errors import explained
 from xr_rsembed.store.target import StoreLike, Target
 
 

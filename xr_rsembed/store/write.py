@@ -14,12 +14,12 @@ import zarr
 
 from xr_rsembed.errors import StoreError
 from xr_rsembed.store import quantize
+from xr_rsembed.store.block_record import Record, Run, records_of
 from xr_rsembed.store.digests import code_digest, combined, digest, require_code
-from xr_rsembed.store.failures import explained
 from xr_rsembed.store.fingerprint import another_run
 from xr_rsembed.store.group import BEFORE, STATE, read_group, tidy
+from xr_rsembed.store.io_errors import explained
 from xr_rsembed.store.layout import Index, Layout
-from xr_rsembed.store.record import Record, Run, records_of
 from xr_rsembed.store.run import Task, elsewhere, run_blocks
 from xr_rsembed.store.target import TOKEN
 

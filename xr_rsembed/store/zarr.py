@@ -12,15 +12,15 @@ import xarray as xr
 from xr_rsembed.errors import OptionError, StoreError, one_of, whole_number
 from xr_rsembed.store import additions
 from xr_rsembed.store.begin import begin, found_there, next_group
+from xr_rsembed.store.block_record import Run, shared_token
 from xr_rsembed.store.conventions import group_attrs
 from xr_rsembed.store.disk import locked
-from xr_rsembed.store.failures import explained
 from xr_rsembed.store.fingerprint import fingerprint_of, hashed
 from xr_rsembed.store.group import consolidate_again, promote, read_group
+from xr_rsembed.store.io_errors import explained
 from xr_rsembed.store.metadata import as_dataset, require_folder_name
 from xr_rsembed.store.pieces import DTYPES, pieces_of, with_scale
 from xr_rsembed.store.read import open_target
-from xr_rsembed.store.record import Run, shared_token
 from xr_rsembed.store.target import TOKEN, StoreLike, Target
 from xr_rsembed.store.write import write
 
