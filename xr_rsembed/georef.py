@@ -269,8 +269,8 @@ def _regular(values: np.ndarray, steps: np.ndarray, dim: str) -> str:
         return f"da.sortby({dim!r}, ascending={bool(np.median(steps) > 0)})"
     first, last = float(values[0]), float(values[-1])
     step = float(np.median(steps))
-    whole = steps / step if step else steps
-    if step and np.abs(whole - whole.round()).max() < 0.01 and whole.min() > 0.5:
+    multiples = steps / step if step else steps
+    if step and np.abs(multiples - multiples.round()).max() < 0.01 and multiples.min() > 0.5:
         axis = f"np.linspace({first!r}, {last!r}, {round((last - first) / step) + 1})"
         return (
             f'da.reindex({dim}={axis}, method="nearest", tolerance={abs(step) / 100:g}) makes it regular: what was '

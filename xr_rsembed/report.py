@@ -86,30 +86,30 @@ def describe_file(path: str, *, variable: str | None = None) -> dict[str, Any]:
         return {"path": path, "kind": "groups", "groups": groups}
     dataset = isinstance(found, xr.Dataset)
     first = next(iter(found.data_vars.values())) if dataset else found
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "path": path,
         "kind": "embedding" if "D" in found.dims else "map" if "classes" in found.attrs else "scene",
         "sizes": {str(dim): int(size) for dim, size in found.sizes.items()},
         "dtype": str(first.dtype),
     }
     if dataset:
-        told["variables"] = [str(name) for name in found.data_vars]
+        description["variables"] = [str(name) for name in found.data_vars]
     if {"y", "x"} <= {*found.dims}:
         grid = scene_geobox(first)
-        told |= {"crs": crs_name(grid.crs), "resolution": abs(grid.affine.a)}
-        told["bounds"] = list(grid.boundingbox.bbox)
+        description |= {"crs": crs_name(grid.crs), "resolution": abs(grid.affine.a)}
+        description["bounds"] = list(grid.boundingbox.bbox)
     if "band" in first.coords:
         names = np.ravel(first.attrs.get("long_name", ()))
         labels = names if len(names) == first.sizes.get("band") else np.ravel(first["band"].values)
-        told["bands"] = [str(band) for band in labels]
+        description["bands"] = [str(band) for band in labels]
     if "time" in first.coords:
-        told["time"] = [str(one)[:19] for one in np.ravel(first["time"].values)]
+        description["time"] = [str(one)[:19] for one in np.ravel(first["time"].values)]
     if nodata := nodata_of(first):
-        told["nodata"] = nodata[0] if len(nodata) == 1 else list(nodata)
+        description["nodata"] = nodata[0] if len(nodata) == 1 else list(nodata)
     if first.attrs.get("units"):
-        told["units"] = str(first.attrs["units"])
+        description["units"] = str(first.attrs["units"])
     made = {**first.attrs, **found.attrs}
-    return told | {name: np.asarray(made[name]).tolist() for name in _MADE_BY if name in made}
+    return description | {name: np.asarray(made[name]).tolist() for name in _MADE_BY if name in made}
 
 
 def draw_file(

@@ -1,4 +1,4 @@
-"""Running a batch: one failure stops nothing, what is finished is left, and each outcome is told."""
+"""Running a batch: one failure stops nothing, finished outputs are left, and each job has its outcome."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def run_jobs(
     shown = get_option("progress") and not dry_run and len(todo) > 1
     tiles = [_tiles(job, recipe) if shown else 0 for job in todo]
 
-    def beside(item: tuple[Job, int]) -> Outcome:
+    def work_in_pool(item: tuple[Job, int]) -> Outcome:
         bar.add(-item[1])  # its own bar joins this one and counts them again
         return work(item[0])
 
@@ -106,7 +106,7 @@ def run_jobs(
             yield from map(work, todo)
             return
         with threads(workers, "scene") as pool:
-            for _, outcome in as_finished(pool, beside, zip(todo, tiles, strict=True), at_once=workers):
+            for _, outcome in as_finished(pool, work_in_pool, zip(todo, tiles, strict=True), at_once=workers):
                 yield outcome.result()
 
 
@@ -115,7 +115,7 @@ def _tiles(job: Job, recipe: Recipe) -> int:
     if job.places:
         return 0
     try:
-        with warnings.catch_warnings(action="ignore"):  # they come with its turn, too
+        with warnings.catch_warnings(action="ignore"):  # shown when the job runs
             pixels = recipe.scene(job.source)
             return _tile_count(pixels, recipe.embed(pixels))
     except Exception:
@@ -198,7 +198,7 @@ def _is_finished(job: Job, recipe: Recipe) -> bool:
         If it was made with another model or other settings.
     """
     if job.places or not os.path.exists(job.output):
-        return False  # a table of places knows what it holds
+        return False  # get_embeddings_batch itself leaves the places that its output holds
     from xr_rsembed.store.export import open_file
 
     if job.output.rstrip("/").endswith(".zarr"):

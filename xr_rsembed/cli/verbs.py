@@ -184,5 +184,5 @@ def doctor(
 
 def _beside(path: str, suffix: str) -> Path:
     """Where a file that goes with another is put: beside it, or here where it has an address."""
-    there = Path(path.rstrip("/"))
-    return (Path(there.name) if "://" in path else there).with_suffix(suffix)
+    local_path = Path(path.rstrip("/"))
+    return (Path(local_path.name) if "://" in path else local_path).with_suffix(suffix)

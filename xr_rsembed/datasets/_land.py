@@ -1,6 +1,6 @@
 """The made land: relief, rivers, woods, fields, towns and roads, as cover codes and heights.
 
-Every pixel hangs on its place and the seed alone, through hashed lattices and smooth noise between their points, so a
+Every pixel depends on its place and the seed alone, through hashed lattices and smooth noise between their points, so a
 window of the land is the same whatever window was computed before it.
 """
 
@@ -36,7 +36,7 @@ def pixels(corner: Corner) -> tuple[Array, Array]:
 
 
 def mix(seed: int, *parts: Array | int) -> Array:
-    """Hash integers to uint32: every bit of the result hangs on every bit of every part."""
+    """Hash integers to uint32: every bit of the result depends on every bit of every part."""
     value: Array = np.atleast_1d(np.uint32(seed & 0xFFFFFFFF) ^ np.uint32(0x9E3779B9))
     for part in parts:
         whole = np.asarray(part)

@@ -67,7 +67,7 @@ def run_block(job: Job, block: Block, windows: Sequence[np.ndarray]) -> np.ndarr
 
 @contextmanager
 def _block_errors(block: Block) -> Iterator[None]:
-    """Say the window of a block in whatever went wrong there; our own errors keep their class."""
+    """Add a block's window to any error that is raised in it; our own errors keep their class."""
     y, x = (f"{axis.window[0]}:{axis.window[1]}" for axis in (block.y, block.x))
     place = f"window:   y {y}, x {x} (pixels of the scene)"
     try:

@@ -240,7 +240,7 @@ def _full_float32() -> Iterator[None]:
 
     try:
         before = torch.get_float32_matmul_precision()
-    except RuntimeError:  # set backend by backend, by somebody who means it
+    except RuntimeError:  # set for each backend, on purpose
         yield
         return
     torch.set_float32_matmul_precision("highest")

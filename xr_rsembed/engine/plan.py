@@ -208,9 +208,9 @@ def _joined(
     """A block's values without the strip that the next one also gives, and with that of the one before."""
     strip = before.shape[axis]
     moved = np.moveaxis(values, axis, 0)
-    whole = np.array(moved if block_id[axis] == last else moved[:-strip])
-    whole[:strip] += np.moveaxis(before, axis, 0)
-    return np.moveaxis(whole, 0, axis)
+    result = np.array(moved if block_id[axis] == last else moved[:-strip])
+    result[:strip] += np.moveaxis(before, axis, 0)
+    return np.moveaxis(result, 0, axis)
 
 
 def _divided(sums: np.ndarray, along_y: np.ndarray, along_x: np.ndarray, out_dtype: str) -> np.ndarray:

@@ -89,7 +89,7 @@ class Settings:
                 expected='output="grid" or "pooled"',
                 remedy='output="pooled" gives the one vector',
             )
-        for setting, default, idle, beside in (
+        for setting, default, idle, because_of in (
             ("overlap", 0, resize, 'input_prep="resize"'),
             ("blend", "center", resize, 'input_prep="resize"'),
             ("edge", "shift", resize, 'input_prep="resize"'),
@@ -98,8 +98,8 @@ class Settings:
             value = getattr(self, setting)
             if idle and value != default:
                 raise OptionError(
-                    f"{setting} means nothing beside {beside}.",
-                    found=f"{setting}={value!r}, {beside}",
+                    f"{setting} means nothing beside {because_of}.",
+                    found=f"{setting}={value!r}, {because_of}",
                     expected="one of the two",
                     remedy=f"leave {setting} out",
                 )

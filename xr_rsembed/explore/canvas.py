@@ -41,8 +41,8 @@ class Canvas:
         if self.mercator:
             from odc.geo.warp import rio_reproject
 
-            there = np.zeros(self.target.shape, "uint32")
-            packed = rio_reproject(packed, there, self.geobox, self.target, "nearest")
+            warped = np.zeros(self.target.shape, "uint32")
+            packed = rio_reproject(packed, warped, self.geobox, self.target, "nearest")
         across, down = self.target.affine.a, self.target.affine.e
         return np.ascontiguousarray(packed[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
 

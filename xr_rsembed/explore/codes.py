@@ -1,4 +1,4 @@
-"""Maps of classes: small integers whose names CF's flags tell."""
+"""Maps of classes: small integers, named by CF flag attributes."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ def sample(emb: xr.DataArray, points: Any, *, crs: Any = None) -> xr.DataArray:
     placed = frame.geometry.where(~_bare(frame))
     rows, columns, inside = cells_at(placed.x, placed.y, geobox)
     errors = _errors(inside, frame, geobox, "point")
-    at = {"y": xr.DataArray(rows, dims="geometry"), "x": xr.DataArray(columns, dims="geometry")}
-    found = emb.drop_vars(["y", "x", "geometry"], errors="ignore").isel(at)
+    indexers = {"y": xr.DataArray(rows, dims="geometry"), "x": xr.DataArray(columns, dims="geometry")}
+    found = emb.drop_vars(["y", "x", "geometry"], errors="ignore").isel(indexers)
     if not inside.all():
         found = found.where(xr.DataArray(inside, dims="geometry"))
     cube = found.transpose("geometry", ..., "D").rename("embedding")
@@ -191,8 +191,8 @@ def label_rows(cube: xr.DataArray, frame: Any, errors: np.ndarray) -> xr.DataArr
     cube = cube.assign_coords(geometry=("geometry", shapes), error=("geometry", errors.astype(str)))
     cube = cube.xvec.set_geom_indexes("geometry", crs=frame.crs)
     table = frame.drop(columns=frame.geometry.name)
-    told = table.index.names != [None] or table.index.tolist() != [*range(len(table))]
-    table = table.reset_index() if told and not {*table.index.names} & {*table.columns} else table
+    has_index = table.index.names != [None] or table.index.tolist() != [*range(len(table))]
+    table = table.reset_index() if has_index and not {*table.index.names} & {*table.columns} else table
     taken = {*cube.dims, *cube.coords}
     columns = {str(name): ("geometry", table[name].to_numpy()) for name in table.columns if name not in taken}
     return cube.assign_coords(columns)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 Read = Callable[[Mapping[Hashable, Any]], xr.DataArray]  # such as ``emb.isel``
 
 _LAYER = "rsembed-"  # dask layers of the engine begin so
-_seen: dict[str, bool] = {}  # names of lazy embeddings that were computed here: whether the user was told
+_seen: dict[str, bool] = {}  # names of lazy embeddings that were computed here: whether the user was warned
 
 
 def fit_once(
@@ -75,15 +75,15 @@ def _blocks_under(emb: xr.DataArray, indexers: Mapping[Hashable, Any]) -> set[tu
 
 
 def note_pass(emb: xr.DataArray) -> None:
-    """Take note that the model runs over a lazy embedding, and warn, once, from the second run on."""
+    """Note that the model runs over a lazy embedding; warn at the second run, once."""
     if not isinstance(emb, xr.DataArray) or emb.chunks is None:
         return
     if not any(layer.startswith(_LAYER) for layer in emb.data.dask.layers):
         return
-    told = _seen.get(emb.data.name)
-    if told is False:
+    warned = _seen.get(emb.data.name)
+    if warned is False:
         warn(
             "This lazy embedding is computed again: each map or picture made from it runs the model anew. "
             'Store it once and work with what is stored: emb = emb.rsembed.to_zarr("embedding.zarr")'
         )
-    _seen[emb.data.name] = told is not None
+    _seen[emb.data.name] = warned is not None

@@ -237,15 +237,15 @@ def coverage(polygons: Iterable[Any], geobox: GeoBox) -> Coverage:
     shapes = in_cells(np.array([*polygons], dtype=object), geobox)
     shapes[~np.isfinite(shapely.bounds(shapes)).all(axis=-1)] = None  # empty, or what cannot be projected
     shapes = shapely.make_valid(shapes, method="structure", keep_collapsed=False)
-    there = np.flatnonzero(~(shapely.is_missing(shapes) | shapely.is_empty(shapes)))
+    usable = np.flatnonzero(~(shapely.is_missing(shapes) | shapely.is_empty(shapes)))
     # In cells, so that neither the CRS nor the direction of an axis matters; the CRS is one that exactextract wants.
     plane = pyproj.CRS(3857)
-    frame = geopandas.GeoDataFrame(geometry=shapes[there], crs=plane)
+    frame = geopandas.GeoDataFrame(geometry=shapes[usable], crs=plane)
     ones = np.broadcast_to(np.uint8(1), (height, width))
     source = NumPyRasterSource(ones, srs_wkt=plane.to_wkt())
-    found = exact_extract(source, frame, ["cell_id", "coverage"], output="pandas") if len(there) else None
+    found = exact_extract(source, frame, ["cell_id", "coverage"], output="pandas") if len(usable) else None
     cells, shares = ([], []) if found is None else (found["cell_id"], found["coverage"])
-    polygon = np.repeat(there, [len(one) for one in cells])
+    polygon = np.repeat(usable, [len(one) for one in cells])
     share = np.concatenate([np.empty(0), *shares])
     up, column = np.divmod(np.concatenate([np.empty(0, int), *cells]).astype(int), width)
     some = share > 0

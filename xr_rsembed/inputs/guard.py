@@ -1,4 +1,4 @@
-"""What the numbers of a block say of their units: a model's pixels are judged by quantiles, never by one extreme."""
+"""What the numbers of a block say of their units, by quantiles; by extremes where these are the evidence."""
 
 from __future__ import annotations
 

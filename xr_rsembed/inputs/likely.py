@@ -35,11 +35,11 @@ def check_amplitude(power: np.ndarray, remedy: str, pixels: Pixels) -> None:
     if power.shape[1] < MANY or not {"VV", "VH"} <= {*pixels.bands}:
         return
     co, cross = (power[pixels.bands.index(band)] for band in ("VV", "VH"))
-    there = (co > 0.0) & (cross > 0.0)
-    if there.mean() < 0.5:
+    positive = (co > 0.0) & (cross > 0.0)
+    if positive.mean() < 0.5:
         return
-    middle, high = np.quantile(cross[there], (0.5, 0.98))
-    if middle > 0.1 and high < 3.0 * middle and np.median(cross[there] / co[there]) > 0.35:
+    middle, high = np.quantile(cross[positive], (0.5, 0.98))
+    if middle > 0.1 and high < 3.0 * middle and np.median(cross[positive] / co[positive]) > 0.35:
         warn_once(
             "VH is stronger beside VV than any surface sends it back: the numbers may be amplitude, the square root "
             f"of power. Make power of it, {remedy}, where they are."

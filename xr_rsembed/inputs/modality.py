@@ -1,4 +1,4 @@
-"""Which modality a scene is: the one that is stated; else the one whose bands it holds, all of them and no others."""
+"""Which modality a scene is: the one that is stated, else the one that its bands fit; several are asked about."""
 
 from __future__ import annotations
 

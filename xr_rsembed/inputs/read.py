@@ -1,4 +1,4 @@
-"""The way into this room: from a user's scene and arguments to checked inputs and complete options."""
+"""Entry point of ``inputs``: from a user's scene and arguments to checked inputs and complete options."""
 
 from __future__ import annotations
 

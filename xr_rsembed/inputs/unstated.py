@@ -1,4 +1,4 @@
-"""Nodata that nothing states, by what it leaves among the pixels of a block."""
+"""Pixels that are no measurements though nothing says so: unstated nodata, masks, nodata blended by resampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every provider is asked, what it must give back, and ``fetch``, which asks it.
+"""What every provider is asked, and what it must give back.
 
 A provider is a class with one method, ``open(request) -> DataArray``. What differs between STAC and Earth
 Engine ends there: the same request gives the same grid, bands, dtype, nodata and units from either.

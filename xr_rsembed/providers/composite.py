@@ -36,11 +36,11 @@ def stored_as(values: np.ndarray, dtype: np.dtype, nodata: float) -> np.ndarray:
     """
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
-    whole = values + values.dtype.type(0.5)  # in place from here on: many of these are made at a time
-    np.floor(whole, out=whole)
-    np.clip(whole, 1 if nodata == 0 else 0, gap(dtype) - 1, out=whole)
-    whole[np.isnan(whole)] = gap(dtype)
-    return whole.astype(dtype)
+    rounded = values + values.dtype.type(0.5)  # in place from here on: many of these are made at a time
+    np.floor(rounded, out=rounded)
+    np.clip(rounded, 1 if nodata == 0 else 0, gap(dtype) - 1, out=rounded)
+    rounded[np.isnan(rounded)] = gap(dtype)
+    return rounded.astype(dtype)
 
 
 def lay_over(base: np.ndarray, pixels: np.ndarray) -> None:
@@ -55,17 +55,17 @@ def compose(stack: np.ndarray, how: str | None, fill: float) -> np.ndarray:
     >>> [compose(stack, how, fill=0).item() for how in ("median", "mean", "first", "last")]
     [12, 12, 10, 13]
     """
-    there = ~is_gap(stack)
-    count = there.sum(axis=0)
+    measured = ~is_gap(stack)
+    count = measured.sum(axis=0)
     if len(stack) == 1:
         image = stack[0]
     elif how == "median":
         image = _median(stack, count)
     elif how == "mean":
-        image = _halved(stack.sum(axis=0, where=there, dtype=_wide(stack.dtype)), count, stack.dtype)
+        image = _halved(stack.sum(axis=0, where=measured, dtype=_wide(stack.dtype)), count, stack.dtype)
     else:
         order = slice(None, None, -1 if how == "last" else 1)
-        image = np.take_along_axis(stack[order], there[order].argmax(axis=0)[None], axis=0)[0]
+        image = np.take_along_axis(stack[order], measured[order].argmax(axis=0)[None], axis=0)[0]
     fill_ = stack.dtype.type(fill)
     beside = fill_ + 1 if stack.dtype.kind in "iu" and fill_ < gap(stack.dtype) else fill_ - 1
     image = np.where(image == fill_, beside, image)  # measured, so not nodata

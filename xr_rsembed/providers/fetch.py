@@ -207,5 +207,5 @@ def _in_units(scene: xr.DataArray, units: str | None) -> xr.DataArray:
         changed = 10 * xr.apply_ufunc(np.log10, scene.where(scene > 0), dask="allowed")
     else:
         changed = 10 ** (scene / 10)
-    there = xr.apply_ufunc(np.isfinite, changed, dask="allowed") & (scene != nodata)
-    return changed.where(there, nodata).astype(scene.dtype).assign_attrs(scene.attrs, units=units)
+    valid = xr.apply_ufunc(np.isfinite, changed, dask="allowed") & (scene != nodata)
+    return changed.where(valid, nodata).astype(scene.dtype).assign_attrs(scene.attrs, units=units)

@@ -103,7 +103,7 @@ def compute_pixels(
 
 @cache
 def _slots(workers: int, process: int) -> threading.BoundedSemaphore:
-    """What lets so many requests of this process pass at a time."""
+    """The semaphore for the requests of a process."""
     return threading.BoundedSemaphore(workers)
 
 
@@ -203,7 +203,7 @@ class _BrokenAnswerError(ConnectionError):
 
 
 def _with_retries(work: Callable[[], T], connection: Connection, what: str) -> T:
-    """Do it, again after passing trouble; what remains is raised as our own error."""
+    """Call ``work``, again after transient failures; the last is raised as an error of ours."""
     from google.auth.exceptions import GoogleAuthError
 
     def attempt(_: int) -> T:

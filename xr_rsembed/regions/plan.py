@@ -42,7 +42,7 @@ def plan_table(run: RegionRun, timed: bool) -> Any:
 
 
 def _tile_seconds(run: RegionRun) -> float:
-    """Seconds a tile, measured on made pixels."""
+    """Seconds a tile, measured on synthetic pixels."""
     recipe = run.recipe
     lattice = replace(next(iter(run.zones.values())), side=recipe.spec.image_size)
     example = recipe.example(lattice)

@@ -31,14 +31,16 @@ def write_preview(store: RegionStore) -> None:
     sample = _sample(root, zones, done, periods)
     components = fit_pca(sample, 3)
     for zone, lattice in zones.items():
-        own = [(periods.index(period), unit) for unit, period in done if unit.zone == zone]
+        units_of_zone = [(periods.index(period), unit) for unit, period in done if unit.zone == zone]
         arrays, embedding = _levels(root, lattice, len(periods)), root[f"{zone}/embedding"]
-        for time, unit in own:
+        for time, unit in units_of_zone:
             window = (time, slice(None), *lattice.window(unit))
             arrays[0][window] = _coloured(embedding[window], components)
         for level in range(1, len(arrays)):
             # A chunk of a level has as many cells as a unit.
-            chunks = {(time, Unit(zone, unit.row >> level, unit.column >> level)) for time, unit in own}
+            chunks = {
+                (time, Unit(zone, unit.row >> level, unit.column >> level)) for time, unit in units_of_zone
+            }
             for time, chunk in sorted(chunks):
                 y, x = lattice.window(chunk)
                 twice = [slice(2 * one.start, 2 * one.stop) for one in (y, x)]

@@ -1,4 +1,4 @@
-"""A region: planned, run, resumed and told about, from its store."""
+"""A region: planned, run, resumed and reported on, from its store."""
 
 from __future__ import annotations
 

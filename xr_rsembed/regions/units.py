@@ -1,4 +1,4 @@
-"""Units of work: the cells of a grid that an area touches, each zone on one lattice of its own."""
+"""Units of work: the squares of a zone's lattice that an area touches; each zone has one lattice."""
 
 from __future__ import annotations
 
@@ -234,8 +234,10 @@ def units_of(area: Any, lattice: Lattice) -> list[Unit]:
     spec = GridSpec(
         lattice.crs, (lattice.side, lattice.side), lattice.resolution, origin=xy_(lattice.left, bottom)
     )
-    here = Geometry(area, "EPSG:4326").to_crs(lattice.crs, resolution=0.05)
-    units = [Unit(lattice.zone, lattice.rows - 1 - y, x) for (x, y), _ in spec.tiles_from_geopolygon(here)]
+    projected = Geometry(area, "EPSG:4326").to_crs(lattice.crs, resolution=0.05)
+    units = [
+        Unit(lattice.zone, lattice.rows - 1 - y, x) for (x, y), _ in spec.tiles_from_geopolygon(projected)
+    ]
     return sorted(
         unit for unit in units if 0 <= unit.row < lattice.rows and 0 <= unit.column < lattice.columns
     )

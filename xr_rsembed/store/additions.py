@@ -147,9 +147,9 @@ def _grow(addition: _Addition, dim: str, span: slice) -> Group:
     target, there, dataset = addition.target, addition.group, addition.dataset
     layouts = _layouts(there, grown={dim: span})
     for layout in layouts:
-        one = layout.shard[layout.dims.index(dim)]
-        if span.start % one:
-            raise _unaligned(target, dim, f"{span.start} there, in shards of {one}")
+        shard = layout.shard[layout.dims.index(dim)]
+        if span.start % shard:
+            raise _unaligned(target, dim, f"{span.start} there, in shards of {shard}")
     fingerprint = _grown_fingerprint(addition, dim, layouts)
     growing = there.put(target, **{STATE: "incomplete", BEFORE: there.fingerprint})
     append_coords(target, growing, dataset, dim)
@@ -213,10 +213,10 @@ def _write(addition: _Addition, region: Region, *, resume: bool, **options: Any)
     pieces = []
     for layout in _layouts(there):
         spans = [region.get(dim, slice(0, size)) for dim, size in zip(layout.dims, layout.shape, strict=True)]
-        for dim, span, one, size in zip(layout.dims, spans, layout.shard, layout.shape, strict=True):
-            if span.start % one or (span.stop % one and span.stop != size):
-                raise _unaligned(target, dim, f"{span.start} to {span.stop}, in shards of {one}")
-        offset = tuple(span.start // one for span, one in zip(spans, layout.shard, strict=True))
+        for dim, span, shard, size in zip(layout.dims, spans, layout.shard, layout.shape, strict=True):
+            if span.start % shard or (span.stop % shard and span.stop != size):
+                raise _unaligned(target, dim, f"{span.start} to {span.stop}, in shards of {shard}")
+        offset = tuple(span.start // shard for span, shard in zip(spans, layout.shard, strict=True))
         piece = Piece.of(addition.dataset[layout.name], layout, offset)
         # Blocks are proved as those that are there: by their values, by their pixels, or not at all.
         by_pixels = there.fingerprint["arrays"][layout.name]["proof"] == "pixels"
@@ -271,13 +271,13 @@ def _layouts(there: Group, grown: Region | None = None) -> list[Layout]:
     """The layouts of a store's arrays, by its fingerprint."""
     source = (there.attrs.get("geoemb:quantization") or {}).get("original_dtype")
     layouts = []
-    for name, one in there.fingerprint["arrays"].items():
-        pairs = zip(one["dims"], one["shape"], strict=True)
+    for name, entry in there.fingerprint["arrays"].items():
+        pairs = zip(entry["dims"], entry["shape"], strict=True)
         shape = tuple(grown[dim].stop if grown and dim in grown else size for dim, size in pairs)
-        cut = tuple(one["shard"]), tuple(one["chunk"])
-        stored_as = one["dtype"]
+        cut = tuple(entry["shard"]), tuple(entry["chunk"])
+        stored_as = entry["dtype"]
         layouts.append(
-            Layout(name, tuple(one["dims"]), shape, stored_as, source or stored_as, *cut, there.scale(name))
+            Layout(name, tuple(entry["dims"]), shape, stored_as, source or stored_as, *cut, there.scale(name))
         )
     return layouts
 

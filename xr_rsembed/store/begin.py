@@ -39,16 +39,16 @@ def found_there(
     resume: bool,
     part: Any,
 ) -> Group | None:
-    """What stands at the target; raises where going on would destroy or mix what nobody said to."""
-    there = read_group(target)
-    begun, foreign = there is not None, ""
-    if there is None:
+    """The group at the target, to resume or to replace; raises where that would overwrite or mix data unasked."""
+    existing = read_group(target)
+    begun, foreign = existing is not None, ""
+    if existing is None:
         names = target.objects()
-        held = {name for name in names if not name.startswith(f"{FOLDER}/")}
+        foreign_names = {name for name in names if not name.startswith(f"{FOLDER}/")}
         begun = not target.commits and TOKEN in names
-        if (held and not begun) or (target.root is not None and target.root.is_file()):
+        if (foreign_names and not begun) or (target.root is not None and target.root.is_file()):
             foreign = "is no Zarr store"
-    elif not there.ours:
+    elif not existing.ours:
         foreign = "to_zarr did not write it"
     if foreign:
         raise StoreExistsError(
@@ -58,14 +58,14 @@ def found_there(
             remedy="write to another path or group; what is there is left alone, whatever the options",
         )
     if begun and not (overwrite or resume or part):
-        whole = there is not None and there.state == "complete"
+        complete = existing is not None and existing.state == "complete"
         raise StoreExistsError(
             f"{target} is there already.",
-            found="a finished store" if whole else "a store whose writing was cut off or has just begun",
+            found="a finished store" if complete else "a store whose writing was cut off or has just begun",
             expected="a new path",
             remedy="resume=True to go on with it, overwrite=True to replace it",
         )
-    if there is None:
+    if existing is None:
         return None
     if overwrite:
         if reads_from(dataset, target):
@@ -75,15 +75,15 @@ def found_there(
                 expected="another place for the result",
                 remedy="write to another path, and remove the old store when the new one is complete",
             )
-        return there
+        return existing
     following = None if target.commits else read_group(target, aside=True)
     if following is not None and following.ours and hashed(following.fingerprint) == hashed(fingerprint):
         return following
-    require_format(there.fingerprint, str(target))
-    if there.half_grown:
-        there = take_back(target, there)
-    require_same(there.fingerprint, fingerprint, str(target))
-    return there
+    require_format(existing.fingerprint, str(target))
+    if existing.half_grown:
+        existing = take_back(target, existing)
+    require_same(existing.fingerprint, fingerprint, str(target))
+    return existing
 
 
 def next_group(
@@ -99,14 +99,14 @@ def next_group(
     ways = list(range(len(KEYS)))
     if aside:
         old, half = read_group(target), read_group(target, aside=True)
-        # The other kind of name: of two ways of one kind, the separator alone differs, and that of no scalar.
+        # Another kind of chunk key: keys of one kind differ in their separator alone, and those of scalars not at all.
         ways = [n for n in ways if old is None or KEYS[n]["name"] != KEYS[old.way]["name"]]
-        ways = [n for n in ways if half is None or n != half.way]  # a straggler may still write those
+        ways = [n for n in ways if half is None or n != half.way]  # a straggling worker may still write those
     attrs |= {STATE: "starting", WAY: ways[0], SCALE: {one.name: list(one.scale) for one in layouts}}
     return Group({"attributes": attrs, "zarr_format": 3, "node_type": "group"}, aside)
 
 
-def begin(run: Run, there: Group | None, dataset: xr.Dataset, *, fresh: bool) -> Run:
+def begin(run: Run, existing: Group | None, dataset: xr.Dataset, *, fresh: bool) -> Run:
     """Write all metadata and coords."""
     target, group = run.target, run.group
     if not target.commits:
@@ -121,13 +121,13 @@ def begin(run: Run, there: Group | None, dataset: xr.Dataset, *, fresh: bool) ->
             )
         if group.aside and (left := target.objects(NEXT)):
             target.remove(left)
-    if there is not None and not group.aside:
-        # Halves of a beginning; in an Icechunk session, what its commit replaces. The group's document is written
-        # over below: without it, Icechunk would drop the groups below it too.
+    if existing is not None and not group.aside:
+        # What an interrupted beginning left; in an Icechunk session, what its commit replaces. The group's document is
+        # written over below: without it, Icechunk would drop the groups below it too.
         target.remove(own_objects(target) - {TOKEN, "zarr.json"})
     ensure_parents(target)
     group = group.put(target)
-    # By then a second of two parts that begin at once may meet digests of the first: those stay.
+    # Where two parts begin at once, the first may have written digests already: those stay.
     left = set() if fresh or run.part else target.objects(BLOCKS)
     objects = metadata_objects(
         dataset,

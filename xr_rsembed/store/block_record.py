@@ -20,9 +20,7 @@ from xr_rsembed.store.pieces import Piece
 from xr_rsembed.store.target import NEXT, FencedStore, Target
 
 FLUSH_S = 1.0
-TRUSTED_S = (
-    1.0  # that a process writes to an object store before it asks again whether that is still its run's
-)
+TRUSTED_S = 1.0  # between two looks of a process at whether an object store still holds its run's token
 
 
 def shared_token(digest: str) -> bytes:

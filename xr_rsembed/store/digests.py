@@ -1,7 +1,7 @@
 """One number a block that proves on resume that its scene is still the same, without the model.
 
 The engine's windows are layers of the graph named ``rsembed-windows-``: the raw pixels that a block's tiles see. A
-block's digest covers every window that it hangs on, also those of neighbours it is blended with. What has no such
+block's digest covers every window that it depends on, also those of neighbours it is blended with. What has no such
 layers is proved by its own values.
 """
 
@@ -22,7 +22,7 @@ from xr_rsembed.store.layout import Index
 
 
 def windows_of(array: da.Array) -> Mapping[Index, tuple[Any, ...]] | None:
-    """Keys of the windows that each block of an array hangs on; None where its graph has none.
+    """Keys of the windows that each block of an array depends on; None where its graph has none.
 
     A block without a window of its own (padding only) has an empty tuple.
     """
@@ -59,9 +59,9 @@ def digest(values: np.ndarray) -> int:
     head = f"{values.dtype.str}{values.shape}".encode()
     if values.dtype.kind not in "biufcmM":
         return _number(head + repr(values.tolist()).encode())
-    found = hashlib.blake2b(head, digest_size=8)
-    found.update(values.reshape(-1).view("u1").data)  # hashed without holding the interpreter
-    return int.from_bytes(found.digest()) or 1
+    hasher = hashlib.blake2b(head, digest_size=8)
+    hasher.update(values.reshape(-1).view("u1").data)  # hashed without holding the interpreter
+    return int.from_bytes(hasher.digest()) or 1
 
 
 def combined(digests: Sequence[int]) -> int:
@@ -73,10 +73,10 @@ def combined(digests: Sequence[int]) -> int:
 def code_digest() -> str:
     """A short text for all source files of the installed xr_rsembed."""
     root = Path(__file__).resolve().parents[1]
-    found = hashlib.blake2b(digest_size=8)
+    hasher = hashlib.blake2b(digest_size=8)
     for file in sorted(root.rglob("*.py")):
-        found.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes())
-    return found.hexdigest()
+        hasher.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes())
+    return hasher.hexdigest()
 
 
 def require_code(found: object, expected: str, worker: str = "this one") -> None:

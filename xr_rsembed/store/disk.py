@@ -28,7 +28,10 @@ class DurableStore(LocalStore):
 
 
 def put_file(root: Path, key: str, data: Any, *, exclusive: bool = False) -> None:
-    """Write a file whole or not at all, on the disk when this returns; ``exclusive`` where there is none."""
+    """Write a file whole or not at all, on the disk when this returns.
+
+    With ``exclusive`` it is made at its place, where there is none, and a kill may leave it in part.
+    """
     target = root / key
     parent = target.parent
     if not parent.resolve().is_relative_to(root.resolve()):

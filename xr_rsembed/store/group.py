@@ -106,14 +106,14 @@ def ensure_parents(target: Target) -> None:
 
 
 def consolidate_again(target: Target) -> None:
-    """Have a group that lists all that is below it list that anew."""
+    """Renew a group's consolidated metadata, where it has any."""
     there = read_group(target)
     if there is not None and there.document.get("consolidated_metadata"):
         consolidate(target)
 
 
 def consolidate(target: Target) -> None:
-    """Have a group list all that is below it, where the store knows such lists."""
+    """Write a group's consolidated metadata, where the store supports them."""
     if target.store.supports_consolidated_metadata:
         with warnings.catch_warnings():
             # Zarr says that consolidated metadata are not in the v3 core yet; xarray reads and writes them.
@@ -134,7 +134,7 @@ def promote(target: Target) -> None:
         *(_chunks(name, json.loads(target.read(name) or b"{}")) for name in documents)
     )
     own = own_objects(target)
-    groups_below = bool(target.objects() - own)  # of which the new document has not heard
+    groups_below = bool(target.objects() - own)  # that are not in the new consolidated metadata
     target.remove(name for name in own - kept if not name.startswith(f"{FOLDER}/"))
     if groups_below:
         consolidate(target)
