@@ -210,6 +210,9 @@ class ModelSpec:
     url: str = ""
     aliases: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        one_of("pooled", self.pooled, ("tokens", "cls"))
+
     @property
     def options(self) -> dict[str, Any]:
         """Every model option with its default now."""
