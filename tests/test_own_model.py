@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 
 import xr_rsembed
 from tests import fakes, joint
 from xr_rsembed.datasets import synthetic_scene
-from xr_rsembed.errors import BandOrderError, BlockError, EncoderError, OptionError
+from xr_rsembed.errors import BlockError, EncoderError, OptionError
 from xr_rsembed.models.own import from_encoder
 from xr_rsembed.models.spec import Modality, Tokens
 from xr_rsembed.normalize import Normalization
@@ -127,16 +126,6 @@ def test_what_its_vector_is_taken_from_is_one_of_two_words():
 
     with pytest.raises(OptionError, match="pooled"):
         from_encoder(Loudest(1.0))
-
-
-def test_bands_in_another_order_are_mended_by_the_object_itself(scene):
-    turned = scene.isel(band=[2, 1, 0])
-    with pytest.raises(BandOrderError, match=r"to_bands\(model\)"):
-        turned.rsembed.embed(Plain(1.0))
-    model = Plain(1.0)
-    xr.testing.assert_identical(
-        turned.rsembed.to_bands(model).rsembed.embed(model), scene.rsembed.embed(model)
-    )
 
 
 @pytest.mark.parametrize("output", ["grid", "tiles"])

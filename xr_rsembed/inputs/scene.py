@@ -25,7 +25,7 @@ from xr_rsembed.inputs.labels import (
 from xr_rsembed.inputs.modality import choose_modality, incomplete, unnamed
 from xr_rsembed.inputs.record import Input, Pixels
 from xr_rsembed.inputs.units import reading, stated_units
-from xr_rsembed.models.spec import Modality, ModelSpec, WeightsRef
+from xr_rsembed.models.spec import Modality, ModelSpec
 from xr_rsembed.normalize import Normalization
 
 # Where catalogues and readers say of which baseline Sentinel-2 is, and that its offset was taken off.
@@ -168,9 +168,7 @@ def _in_order(scene: xr.DataArray, kind: Modality, declared: Modality, spec: Mod
             labels = [*declared.bands]
         if labels is not None:
             return scene.isel(band=bands.reorder(labels, kind.bands))
-    # An encoder object has no name to find it by.
-    model = "model" if isinstance(spec.weights, WeightsRef) else f'"{spec.key}"'
-    bands.check_order(_labels(scene, kind, spec), kind.bands, remedy=f"da.rsembed.to_bands({model})")
+    bands.check_order(_labels(scene, kind, spec), kind.bands, remedy=f'da.rsembed.to_bands("{spec.key}")')
     return scene
 
 
