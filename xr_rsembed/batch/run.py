@@ -204,7 +204,9 @@ def _is_finished(job: Job, recipe: Recipe) -> bool:
     if job.output.rstrip("/").endswith(".zarr"):
         import zarr
 
-        if zarr.open_group(job.output, mode="r").attrs.get("rsembed_state", "complete") != "complete":
+        from xr_rsembed.store.group import STATE
+
+        if zarr.open_group(job.output, mode="r").attrs.get(STATE, "complete") != "complete":
             return False
     attrs = open_file(job.output).attrs
     asked = {"model_key": find_spec(recipe.model).key, **recipe.settings}
